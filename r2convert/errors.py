@@ -1,0 +1,118 @@
+"""The one exception tree of r2convert.
+
+Every error a user can meet is an :class:`R2ConvertError`. Its class says what kind of failure it is and
+carries the exit code of the command line; its parts say what happened, where, what was expected, what was
+found and what to do next. Nothing else may reach the user as a traceback (unless ``--debug`` asks for it).
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+
+class R2ConvertError(Exception):
+    """An error with a message for people.
+
+    Args:
+        what: one sentence: what went wrong.
+        where: the file, offset, record, key or URL it happened at.
+        expected: what should have been there.
+        got: what was there.
+        next_step: what the reader can do about it.
+    """
+
+    exit_code: ClassVar[int] = 1
+
+    def __init__(
+        self,
+        what: str,
+        *,
+        where: str | None = None,
+        expected: str | None = None,
+        got: str | None = None,
+        next_step: str | None = None,
+    ) -> None:
+        super().__init__(what)
+        self.what = what
+        self.where = where
+        self.expected = expected
+        self.got = got
+        self.next_step = next_step
+
+    def __str__(self) -> str:
+        parts = [self.what]
+        for label, text in (
+            ("where", self.where),
+            ("expected", self.expected),
+            ("got", self.got),
+            ("next", self.next_step),
+        ):
+            if text is not None:
+                parts.append(f"  {label + ':':<10}{text}")
+        return "\n".join(parts)
+
+
+class UsageError(R2ConvertError):
+    """The command was asked for something that does not exist or does not fit together."""
+
+    exit_code = 2
+
+
+class UnknownVariantError(UsageError):
+    """No variant in the catalogue has this name or alias."""
+
+
+class InputError(R2ConvertError):
+    """A file or folder handed in cannot be used as it is."""
+
+    exit_code = 3
+
+
+class CatalogError(InputError):
+    """A mapping file (variant or table) is damaged or contradicts itself."""
+
+
+class CheckpointError(InputError):
+    """A checkpoint file cannot be read: base of the more exact classes below."""
+
+
+class TruncatedCheckpointError(CheckpointError):
+    """The file ends before its own description says it should."""
+
+
+class CorruptCheckpointError(CheckpointError):
+    """The bytes contradict themselves: bad CRC, overlapping records, impossible sizes."""
+
+
+class UnsupportedCheckpointError(CheckpointError):
+    """A container, dtype or feature that r2convert does not read, or no checkpoint at all."""
+
+
+class UnsafeCheckpointError(CheckpointError):
+    """The file asks for something no checkpoint needs, such as calling a function."""
+
+
+class LimitExceededError(CheckpointError):
+    """The file describes more than the reader's caps allow."""
+
+
+class MappingError(InputError):
+    """A conversion plan has problems: names, shapes or dtypes do not fit the table."""
+
+
+class DatasetError(InputError):
+    """An image folder, archive or list cannot be used as an ImageNet validation set."""
+
+
+class AccessError(R2ConvertError):
+    """Something could not be fetched, read or written: network, disk, permissions."""
+
+    exit_code = 4
+
+
+class OutputExistsError(AccessError):
+    """The target exists and overwriting was not asked for."""
+
+
+class FetchError(AccessError):
+    """A download failed: base of the fetch room's own classes."""

@@ -98,6 +98,21 @@ class Source:
 
 
 @dataclass(frozen=True, slots=True)
+class Deviation:
+    """Why a sound file measures outside a printed number: a reason that can itself be checked.
+
+    Args:
+        note: the reason, in words.
+        rounding: ``cut`` if the publisher cut the digits instead of rounding them.
+        convention: the counting convention that gives the printed number, if it is not the claim's own.
+    """
+
+    note: str
+    rounding: Literal["cut"] | None = None
+    convention: Convention | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Claim:
     """One published number, as its publisher printed it.
 
@@ -108,7 +123,7 @@ class Claim:
         printed: the digits, exactly as printed.
         unit: ``M`` (1e6), ``G`` (1e9), ``%`` (of images), ``error %`` (100 - %), ``fraction`` (of images).
         convention: how it was counted, for parameters and FLOPs.
-        deviation: the recorded reason why a sound file measures outside the printed interval, if it does.
+        deviation: the recorded reason why a sound file measures outside the printed interval, if one does.
     """
 
     source: str
@@ -117,7 +132,7 @@ class Claim:
     printed: str
     unit: Literal["M", "G", "%", "error %", "fraction"]
     convention: Convention | None = None
-    deviation: str | None = None
+    deviation: Deviation | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,3 +158,7 @@ class Variant:
     sources: tuple[Source, ...]
     claims: tuple[Claim, ...]
     note: str = ""
+
+    def claims_on(self, metric: Metric) -> tuple[Claim, ...]:
+        """The published numbers for one metric, in the order of the file."""
+        return tuple(claim for claim in self.claims if claim.metric == metric)

@@ -1,0 +1,1 @@
+"""Checks as people and scripts see them: tables and JSON."""

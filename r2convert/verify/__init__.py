@@ -1,0 +1,1 @@
+"""Measured numbers against published ones: parameters, FLOPs, accuracy, and the verdict on each."""

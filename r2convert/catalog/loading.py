@@ -1,0 +1,266 @@
+"""Reading ``mappings/*.toml`` into :class:`~r2convert.catalog.variant.Variant` values.
+
+Everything is checked while it is read; all problems of a file are reported together, with file and line.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from decimal import Decimal, InvalidOperation
+from difflib import get_close_matches
+from importlib import import_module
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, get_args
+
+from r2convert.catalog.document import Document, Section
+from r2convert.catalog.variant import (
+    Architecture,
+    Claim,
+    Convention,
+    Deviation,
+    DlaArchitecture,
+    FileFormat,
+    Layout,
+    Metric,
+    Publisher,
+    Source,
+    StagedArchitecture,
+    Variant,
+)
+from r2convert.errors import CatalogError, UnknownVariantError
+
+USER_MAPPINGS = "R2CONVERT_MAPPINGS"
+STAGED_FAMILIES = ("res2net", "res2next", "res2net_v1b", "res2net_vd")
+DLA_FAMILIES = ("res2net_dla", "res2next_dla")
+_UNITS = ("M", "G", "%", "error %", "fraction")
+_COUNTED = ("parameters", "flops")
+
+
+@dataclass(frozen=True, slots=True)
+class Catalog:
+    """All variants by id, and the names each can be found by.
+
+    Args:
+        variants: variant id -> variant, in the order of the catalogue.
+        folders: where the files came from, first the built-in folder.
+        names: normalised name or alias -> variant id.
+    """
+
+    variants: Mapping[str, Variant]
+    folders: tuple[Path, ...]
+    names: Mapping[str, str]
+
+    def find(self, name: str) -> Variant:
+        """The variant with this id, official name or alias; case, ``-``, ``_`` and spaces do not matter.
+
+        Raises:
+            UnknownVariantError: no variant is called that; close names are offered.
+        """
+        key = normalise(name)
+        if key in self.names:
+            return self.variants[self.names[key]]
+        close = dict.fromkeys(self.names[near] for near in get_close_matches(key, self.names, n=4, cutoff=0.6))
+        raise UnknownVariantError(
+            f"no variant is called {name!r}",
+            expected=f"one of {', '.join(close)}" if close else f"one of {', '.join(self.variants)}",
+            next_step="`r2convert list` shows every variant and its names",
+        )
+
+    def table_path(self, table: str) -> Path:
+        """The file of a family table; a user's folder comes before the built-in one.
+
+        Raises:
+            CatalogError: no folder has such a table.
+        """
+        for folder in reversed(self.folders):
+            path = folder / "tables" / f"{table}.toml"
+            if path.is_file():
+                return path
+        raise CatalogError(
+            f"there is no family table {table!r}", where=", ".join(str(folder / "tables") for folder in self.folders)
+        )
+
+
+def load_catalog(environment: Mapping[str, str] | None = None) -> Catalog:
+    """Read the built-in variants and those of the folder that ``R2CONVERT_MAPPINGS`` names, laid over them.
+
+    Raises:
+        CatalogError: a file is damaged, or two variants claim the same name.
+    """
+    environment = os.environ if environment is None else environment
+    folders = [builtin_folder()]
+    if environment.get(USER_MAPPINGS):
+        folders.append(_user_folder(environment[USER_MAPPINGS]))
+    variants: dict[str, Variant] = {}
+    for folder in folders:
+        for path in sorted(folder.glob("*.toml")):
+            variant = load_variant(path)
+            variants[variant.id] = variant
+    ordered = dict(sorted(variants.items(), key=lambda item: _catalogue_order(item[1])))
+    return Catalog(MappingProxyType(ordered), tuple(folders), MappingProxyType(_index_names(ordered.values())))
+
+
+def builtin_folder() -> Path:
+    """The folder of the mapping files that come with the package."""
+    # Imported by name: `package_dir` makes mappings/ this package, which no static analyser follows.
+    return Path(str(import_module("r2convert.mappings").__file__)).parent
+
+
+def load_variant(path: Path) -> Variant:
+    """Read one variant file.
+
+    Raises:
+        CatalogError: with every problem of the file, each at its line.
+    """
+    document = Document(path)
+    root = document.root
+    published = root.section("published", required=False)
+    variant = Variant(
+        id=root.text("id"),
+        name=root.text("name"),
+        aliases=root.texts("aliases", required=False),
+        table=root.text("table"),
+        note=root.text("note", ""),
+        architecture=_architecture(root.section("architecture")),
+        sources=tuple(_source(section) for section in root.sections("sources", required=False)),
+        claims=tuple(_claim(section) for section in published.sections("claims", required=False)),
+    )
+    published.close()
+    root.close()
+    if variant.id and variant.id != path.stem:
+        root.problem(f"id is {variant.id!r}, but the file is called {path.name!r}", "id")
+    document.finish()
+    return variant
+
+
+def normalise(name: str) -> str:
+    """A name without what people vary when they type it."""
+    return re.sub(r"[-_. ]", "", name).lower()
+
+
+def _user_folder(value: str) -> Path:
+    folder = Path(value).expanduser()
+    if not folder.is_dir():
+        raise CatalogError(f"{USER_MAPPINGS} must name a folder of variant files", where=str(folder))
+    return folder
+
+
+def _catalogue_order(variant: Variant) -> tuple[int, int, str]:
+    """The order of the official table: by family, then as the table has them (by width and scales)."""
+    families = (*STAGED_FAMILIES[:1], *STAGED_FAMILIES[1:2], *DLA_FAMILIES, *STAGED_FAMILIES[2:])
+    size = variant.architecture.depth if isinstance(variant.architecture, StagedArchitecture) else 60
+    return families.index(variant.architecture.family), size, f"{variant.architecture.scales:02d} {variant.id}"
+
+
+def _index_names(variants: Iterable[Variant]) -> dict[str, str]:
+    names: dict[str, str] = {}
+    for variant in variants:
+        for name in (variant.id, variant.name, *variant.aliases):
+            other = names.setdefault(normalise(name), variant.id)
+            if other != variant.id:
+                raise CatalogError(f"the name {name!r} is claimed by two variants", got=f"{other} and {variant.id}")
+    return names
+
+
+def _architecture(section: Section) -> Architecture:
+    family = section.choice("family", (*STAGED_FAMILIES, *DLA_FAMILIES))
+    build = _dla if family in DLA_FAMILIES else _staged
+    architecture = build(section, family)
+    section.close()
+    return architecture
+
+
+def _staged(section: Section, family: str) -> StagedArchitecture:
+    values: dict[str, Any] = {
+        "depth": section.number("depth"),
+        "stage_blocks": section.numbers("stage_blocks", 4),
+        "base_width": section.number("base_width"),
+        "scales": section.number("scales"),
+        "cardinality": section.number("cardinality"),
+        "stem": section.choice("stem", ("conv7x7", "deep")),
+        "shortcut": section.choice("shortcut", ("strided-conv", "pooled")),
+        "first_block": section.choice("first_block", ("stage", "normal")),
+        "pool_counts_padding": section.flag("pool_counts_padding"),
+    }
+    if values["scales"] < 2:
+        section.problem("'scales' must be at least 2", "scales")
+    return StagedArchitecture(family=family, **values)
+
+
+def _dla(section: Section, family: str) -> DlaArchitecture:
+    values: dict[str, Any] = {
+        "levels": section.numbers("levels", 6),
+        "channels": section.numbers("channels", 6),
+        "base_width": section.number("base_width"),
+        "scales": section.number("scales"),
+        "cardinality": section.number("cardinality"),
+        "expansion": section.number("expansion"),
+    }
+    if values["scales"] < 2:
+        section.problem("'scales' must be at least 2", "scales")
+    return DlaArchitecture(family=family, **values)
+
+
+def _source(section: Section) -> Source:
+    values: dict[str, Any] = {
+        "publisher": section.choice("publisher", get_args(Publisher)),
+        "layout": section.choice("layout", get_args(Layout)),
+        "format": section.choice("format", get_args(FileFormat)),
+        "file_name": section.text("file_name"),
+        "urls": section.texts("urls"),
+        "sha256_prefix": _digest(section, "sha256_prefix", 8),
+        "sha256": _digest(section, "sha256", 64),
+        "size": section.number("size") if section.has("size") else None,
+    }
+    if "/" in values["file_name"] or values["file_name"].startswith("."):
+        section.problem("'file_name' must be a plain file name", "file_name")
+    for url in values["urls"]:
+        if not url.startswith("https://"):
+            section.problem(f"a source must be fetched over https: {url}", "urls")
+    if values["sha256"] and values["sha256_prefix"] and not values["sha256"].startswith(values["sha256_prefix"]):
+        section.problem("'sha256' does not start with 'sha256_prefix'", "sha256")
+    section.close()
+    return Source(**values)
+
+
+def _digest(section: Section, name: str, digits: int) -> str | None:
+    value = section.optional_text(name)
+    if value is not None and not re.fullmatch(rf"[0-9a-f]{{{digits}}}", value):
+        section.problem(f"{name!r} must be {digits} lower-case hex digits, not {value!r}", name)
+    return value
+
+
+def _claim(section: Section) -> Claim:
+    metric = section.choice("metric", get_args(Metric))
+    values: dict[str, Any] = {
+        "source": section.text("source"),
+        "publisher": section.choice("publisher", get_args(Publisher)),
+        "metric": metric,
+        "printed": section.text("printed"),
+        "unit": section.choice("unit", _UNITS),
+        "convention": section.choice("convention", get_args(Convention)) if metric in _COUNTED else None,
+        "deviation": _deviation(section) if section.has("deviation") else None,
+    }
+    try:
+        Decimal(values["printed"])
+    except InvalidOperation:
+        section.problem(f"'printed' must be a number as printed, not {values['printed']!r}", "printed")
+    section.close()
+    return Claim(**values)
+
+
+def _deviation(claim: Section) -> Deviation:
+    section = claim.section("deviation")
+    values: dict[str, Any] = {
+        "note": section.text("note"),
+        "rounding": section.choice("rounding", ("cut",)) if section.has("rounding") else None,
+        "convention": section.choice("convention", get_args(Convention)) if section.has("convention") else None,
+    }
+    if values["rounding"] is None and values["convention"] is None:
+        section.problem("a deviation must say what explains it: 'rounding' or 'convention'")
+    section.close()
+    return Deviation(**values)

@@ -104,6 +104,10 @@ class DatasetError(InputError):
     """An image folder, archive or list cannot be used as an ImageNet validation set."""
 
 
+class UnreadableImageError(DatasetError):
+    """One image of a set cannot be decoded; whoever measures counts it as wrong and goes on."""
+
+
 class AccessError(R2ConvertError):
     """Something could not be fetched, read or written: network, disk, permissions."""
 
@@ -116,3 +120,35 @@ class OutputExistsError(AccessError):
 
 class FetchError(AccessError):
     """A download failed: base of the fetch room's own classes."""
+
+
+class OfflineError(FetchError):
+    """A file is not in the cache and the network may not be used."""
+
+
+class RefusedAddressError(FetchError):
+    """An address, or a redirect, that r2convert does not follow (not https, a file, another scheme)."""
+
+
+class UnreachableError(FetchError):
+    """No name, no connection, no trusted certificate, or the transfer broke off or stalled."""
+
+
+class ServerRefusedError(FetchError):
+    """The server answered, but not with the file."""
+
+
+class WrongFileError(FetchError):
+    """The bytes that arrived are not the file that was asked for: hash or size differ."""
+
+
+class MirrorsFailedError(FetchError):
+    """Every address of a file was tried and none gave it."""
+
+
+class CacheError(AccessError):
+    """The cache folder cannot be used: permissions, disk, or a damaged record."""
+
+
+class NoSpaceError(CacheError):
+    """The disk has no room for the file."""

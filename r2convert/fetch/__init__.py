@@ -1,0 +1,1 @@
+"""URLs -> verified files in the cache."""

@@ -1,0 +1,231 @@
+"""A source or a variant -> its verified file in the cache."""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from r2convert.catalog.variant import Publisher, Source, Variant
+from r2convert.errors import FetchError, MirrorsFailedError, OfflineError, UsageError, WrongFileError
+from r2convert.fetch.addresses import HostMemory, is_url, mirror_address, mirror_from_environment
+from r2convert.fetch.cache import Cache, CachedFile, DamagedFile, today
+from r2convert.fetch.expectation import Expectation, Objection
+from r2convert.fetch.folder_mirror import copy_into
+from r2convert.fetch.locking import locked
+from r2convert.fetch.partial import PartialFile
+from r2convert.fetch.pins import Pin
+from r2convert.fetch.progress import ProgressSink, SilentProgress
+from r2convert.fetch.retry import MirrorFaultError, Patience
+from r2convert.fetch.transfer import Conditions, Transfer
+
+
+@dataclass(frozen=True, slots=True)
+class FetchSettings:
+    """How a run fetches.
+
+    Args:
+        patience: time limits and retries.
+        largest_file: bytes; a file of unknown size may not be larger.
+        hosts: hosts that failed; share one settings object over a run and no file waits for them again.
+        cancelled: set from another thread to stop.
+    """
+
+    patience: Patience = field(default_factory=Patience)
+    largest_file: int = 4 << 30  # no Res2Net file comes near
+    hosts: HostMemory = field(default_factory=HostMemory)
+    cancelled: threading.Event = field(default_factory=threading.Event)
+
+
+def fetch_variant(
+    variant: Variant,
+    cache: Cache,
+    *,
+    publisher: Publisher | None = None,
+    offline: bool = False,
+    mirror: str | None = None,
+    progress: ProgressSink | None = None,
+    settings: FetchSettings | None = None,
+) -> CachedFile:
+    """Return the verified file that holds a variant's weights: :func:`fetch_source` of one of its sources.
+
+    Args:
+        variant: whose weights.
+        cache: where to.
+        publisher: whose file; by default the variant's first source.
+        offline: use no network.
+        mirror: base URL or folder tried first; by default ``R2CONVERT_MIRROR``.
+        progress: told about transfers, retries and waits.
+        settings: limits, and what a run remembers.
+
+    Raises:
+        UsageError: the publisher has no file of this variant.
+    """
+    source = choose_source(variant, publisher)
+    return fetch_source(source, cache, offline=offline, mirror=mirror, progress=progress, settings=settings)
+
+
+def choose_source(variant: Variant, publisher: Publisher | None = None) -> Source:
+    """Return a variant's first source, or its first source from one publisher.
+
+    Raises:
+        UsageError: there is none.
+    """
+    for source in variant.sources:
+        if publisher is None or source.publisher == publisher:
+            return source
+    publishers = sorted({source.publisher for source in variant.sources})
+    raise UsageError(
+        f"{variant.name} is not published by {publisher}" if publisher else f"no file of {variant.name} is known",
+        expected=" or ".join(publishers) or None,
+        got=publisher,
+    )
+
+
+def fetch_source(
+    source: Source,
+    cache: Cache,
+    *,
+    offline: bool = False,
+    mirror: str | None = None,
+    progress: ProgressSink | None = None,
+    settings: FetchSettings | None = None,
+) -> CachedFile:
+    """Return the verified file of a source, from the cache or else from its addresses in turn.
+
+    Args:
+        source: what to fetch.
+        cache: where to.
+        offline: use no network (a mirror that is a folder may still be read).
+        mirror: base URL or folder tried first; by default ``R2CONVERT_MIRROR``.
+        progress: told about transfers, retries and waits.
+        settings: limits, and what a run remembers.
+
+    Raises:
+        OfflineError: it is not in the cache and ``offline`` is set.
+        FetchError: no address gave the file; the class says why, or :class:`MirrorsFailedError` lists it.
+        CacheError: the cache cannot be read or written.
+    """
+    found = cache.lookup(source)
+    if found is not None:
+        return found
+    job = _Job(source, cache, progress or SilentProgress(), settings or FetchSettings())
+    cache.prepare()
+    with locked(cache.lock_folder, source.file_name, job.progress):
+        return job.run(_addresses(source, mirror or mirror_from_environment(), offline))
+
+
+def _addresses(source: Source, mirror: str | None, offline: bool) -> list[str]:
+    addresses = [mirror_address(mirror, source.file_name)] if mirror else []
+    addresses += source.urls
+    return [address for address in addresses if not (offline and is_url(address))]
+
+
+class _Job:
+    """One file to bring into the cache; the caller holds its lock."""
+
+    def __init__(self, source: Source, cache: Cache, progress: ProgressSink, settings: FetchSettings) -> None:
+        self._source = source
+        self._cache = cache
+        self.progress = progress
+        self._settings = settings
+        self._conditions = Conditions(settings.patience, settings.largest_file, progress, settings.cancelled)
+
+    def run(self, addresses: list[str]) -> CachedFile:
+        found = self._cache.examine(self._source)  # another process may have finished while we waited
+        if isinstance(found, CachedFile):
+            return found
+        if isinstance(found, DamagedFile):
+            aside = self._cache.set_aside(found.path, self._source.file_name)
+            self._tell(f"the cached file is damaged ({found.objection.reason}); it now lies at {aside}")
+        if not addresses:
+            raise _offline_error(self._source, self._cache)
+        try:
+            return self._try_all(self._settings.hosts.in_order(addresses))
+        finally:
+            self.progress.finished(self._source.file_name)
+
+    def _try_all(self, addresses: list[str]) -> CachedFile:
+        wanted = self._cache.expectation(self._source)
+        errors: list[FetchError] = []
+        with PartialFile(self._cache.partial_folder, self._source.file_name) as partial:
+            for address in addresses:
+                try:
+                    return self._from_address(address, partial, wanted)
+                except MirrorFaultError as fault:
+                    errors.append(fault.error)
+                    if fault.host_down:
+                        self._settings.hosts.mark_down(address)
+                    if self._settings.cancelled.is_set():
+                        break
+                    if address != addresses[-1]:
+                        self._tell(f"{fault.error.what} ({fault.error.got}): trying the next address")
+        raise _failure(self._source, errors)
+
+    def _from_address(self, address: str, partial: PartialFile, wanted: Expectation) -> CachedFile:
+        self._fill(address, partial, wanted)
+        objection = wanted.objection(partial.sha256, partial.size)
+        if objection is not None and not partial.one_piece:
+            # The pieces may be of two files, or the first may not have survived a power cut.
+            self._tell(f"starting over: the parts do not add up to the file ({objection.reason})")
+            partial.discard()
+            self._fill(address, partial, wanted)
+            objection = wanted.objection(partial.sha256, partial.size)
+        if objection is not None:
+            raise self._wrong_file(address, partial, objection)
+        return self._publish(address, partial, wanted)
+
+    def _fill(self, address: str, partial: PartialFile, wanted: Expectation) -> None:
+        if is_url(address):
+            Transfer(address, partial, wanted, self._conditions).run()
+        else:
+            copy_into(partial, Path(address), wanted, self._conditions)
+
+    def _wrong_file(self, address: str, partial: PartialFile, objection: Objection) -> MirrorFaultError:
+        aside = self._cache.bad_folder / self._source.file_name
+        partial.move_aside(aside)
+        return MirrorFaultError(
+            WrongFileError(
+                f"this is not {self._source.file_name}: {objection.reason}",
+                where=address,
+                expected=objection.expected,
+                got=f"{objection.got} (kept for inspection: {aside})",
+                next_step="try another publisher with --from; a file you trust can be brought in with --import",
+            )
+        )
+
+    def _publish(self, address: str, partial: PartialFile, wanted: Expectation) -> CachedFile:
+        target = self._cache.path_of(self._source)
+        origin = partial.origin.url if partial.origin is not None else address
+        partial.sync()
+        # The record comes first: a file under its final name that nobody vouches for must never be seen.
+        self._cache.pins.record(
+            self._source.file_name, Pin(partial.sha256, partial.size, partial.modified_ns(), origin, today())
+        )
+        partial.publish(target)
+        return CachedFile(target, partial.size, partial.sha256, wanted.trust, origin)
+
+    def _tell(self, text: str) -> None:
+        self.progress.message(f"{self._source.file_name}: {text}")
+
+
+def _offline_error(source: Source, cache: Cache) -> OfflineError:
+    return OfflineError(
+        f"{source.file_name} is not in the cache, and the network may not be used",
+        where=str(cache.folder),
+        next_step="fetch it without --offline, bring it with `r2convert fetch --import FILE`, "
+        "or set R2CONVERT_MIRROR to a folder that holds it",
+    )
+
+
+def _failure(source: Source, errors: list[FetchError]) -> FetchError:
+    """Return the one error there is, or one that lists them all."""
+    if len(errors) == 1:
+        return errors[0]
+    lines = [f"{error.where}: {error.what}" + (f" ({error.got})" if error.got else "") for error in errors]
+    return MirrorsFailedError(
+        f"no address gave {source.file_name}",
+        where="\n            ".join(lines),
+        next_step="try again later (a download continues where it stopped), set R2CONVERT_MIRROR, "
+        "or bring the file by hand with `r2convert fetch --import FILE`",
+    )

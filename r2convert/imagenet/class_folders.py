@@ -7,77 +7,73 @@ shift the others.
 from __future__ import annotations
 
 import re
-from pathlib import Path
 
 from r2convert.errors import DatasetError
 from r2convert.imagenet.labels import class_index_by_synset
+from r2convert.imagenet.listing import Listing
 from r2convert.imagenet.naming import is_image_name, name_some
-from r2convert.imagenet.validation_set import ImageLocation, ValidationImage
+from r2convert.imagenet.validation_set import ValidationImage
 
 LAYOUT = "class folders"
 
 _WORDNET_ID = re.compile(r"n\d{8}", re.ASCII)
 
 
-def has_class_folders(folder: Path) -> bool:
-    """Whether any sub-folder is named by a WordNet id, of ImageNet-1k or not."""
-    return any(_WORDNET_ID.fullmatch(entry.name) for entry in folder.iterdir() if entry.is_dir())
+def has_class_folders(listing: Listing) -> bool:
+    """Whether any folder is named by a WordNet id, of ImageNet-1k or not."""
+    return any(map(_WORDNET_ID.fullmatch, _folder_names(listing)))
 
 
-def read_class_folders(folder: Path) -> tuple[list[ValidationImage], list[str]]:
-    """The images of all class folders, in no particular order, and what is odd about the folder.
+def read_class_folders(listing: Listing) -> tuple[list[ValidationImage], list[str]]:
+    """The images of all class folders, in no particular order, and what is odd about the listing.
 
-    Args:
-        folder: the folder that holds the class folders; any subset of the 1,000 classes will do.
+    Any subset of the 1,000 classes will do.
 
     Raises:
         DatasetError: a folder carries a WordNet id that is no class of ImageNet-1k, or there is no image at all.
     """
     index_by_synset = class_index_by_synset()
-    entries = sorted(folder.iterdir())
-    class_folders = [entry for entry in entries if entry.is_dir() and _WORDNET_ID.fullmatch(entry.name)]
-    _refuse_foreign_classes(folder, [entry.name for entry in class_folders if entry.name not in index_by_synset])
+    class_folders = {name for name in _folder_names(listing) if _WORDNET_ID.fullmatch(name)}
+    _refuse_foreign_classes(listing, sorted(class_folders - index_by_synset.keys()))
     images: list[ValidationImage] = []
-    passed_over = [entry.name for entry in entries if entry not in class_folders]
-    empty: list[str] = []
-    for class_folder in class_folders:
-        found, others = _read_one_class(class_folder, index_by_synset[class_folder.name])
-        images += found
-        passed_over += others
-        if not found:
-            empty.append(class_folder.name)
+    passed_over = list(listing.deeper)
+    if listing.path.is_dir():
+        passed_over += [name for name in listing.folders if name not in class_folders]
+    for entry in listing.entries:
+        if entry.folder in class_folders and is_image_name(entry.file_name):
+            images.append(ValidationImage(entry.name, index_by_synset[entry.folder], entry.location))
+        elif entry.folder in class_folders or "/" not in entry.name:
+            passed_over.append(entry.name)
+    if not images:
+        raise DatasetError(
+            "the class folders hold no images",
+            where=str(listing.path),
+            expected="JPEG files inside folders such as n01440764",
+            got=f"{len(class_folders)} class folders, all without images",
+            next_step="check that the validation images were unpacked and moved into the class folders",
+        )
+    filled = {image.id.rpartition("/")[0].rpartition("/")[2] for image in images}
+    return images, _describe(sorted(class_folders - filled), sorted(passed_over))
+
+
+def _folder_names(listing: Listing) -> set[str]:
+    return {*listing.folders, *(entry.folder for entry in listing.entries)}
+
+
+def _describe(empty: list[str], passed_over: list[str]) -> list[str]:
     warnings = []
     if empty:
         warnings.append(f"{len(empty)} class folders hold no image: {name_some(empty)}")
     if passed_over:
         warnings.append(f"{len(passed_over)} entries are no images of a class, left out: {name_some(passed_over)}")
-    if not images:
-        raise DatasetError(
-            "the class folders hold no images",
-            where=str(folder),
-            expected="JPEG files inside folders such as n01440764",
-            got=f"{len(class_folders)} class folders, all without images",
-            next_step="check that the validation images were unpacked and moved into the class folders",
-        )
-    return images, warnings
+    return warnings
 
 
-def _read_one_class(folder: Path, label: int) -> tuple[list[ValidationImage], list[str]]:
-    images, others = [], []
-    for file in folder.iterdir():
-        name = f"{folder.name}/{file.name}"
-        if is_image_name(file.name) and not file.is_dir():
-            images.append(ValidationImage(name, label, ImageLocation(file)))
-        else:
-            others.append(name)
-    return images, others
-
-
-def _refuse_foreign_classes(folder: Path, names: list[str]) -> None:
+def _refuse_foreign_classes(listing: Listing, names: list[str]) -> None:
     if names:
         raise DatasetError(
             "some class folders are no classes of ImageNet-1k",
-            where=str(folder),
+            where=str(listing.path),
             expected="folders named by the 1,000 WordNet ids of ImageNet-1k",
             got=f"{len(names)} others: {name_some(names)}",
             next_step="point --imagenet at the ImageNet-1k validation images, or move the other folders away",

@@ -1,0 +1,260 @@
+"""Validation sets as people keep them, other than class folders."""
+
+import io
+import random
+import tarfile
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from r2convert.errors import DatasetError
+from r2convert.imagenet.datasets import open_validation_set
+from r2convert.imagenet.labels import synsets, validation_labels, validation_name
+from r2convert.imagenet.list_file import read_list_file
+
+Encode = Callable[..., bytes]
+LABELS = validation_labels()
+
+
+def add(archive: tarfile.TarFile, name: str, data: bytes) -> None:
+    record = tarfile.TarInfo(name)
+    record.size = len(data)
+    archive.addfile(record, io.BytesIO(data))
+
+
+@pytest.fixture(scope="module")
+def pictures(encode_picture: Encode) -> dict[int, bytes]:
+    return {number: encode_picture(60, 50, seed=number) for number in range(1, 13)}
+
+
+@pytest.fixture
+def flat(tmp_path: Path, pictures: dict[int, bytes]) -> Path:
+    folder = tmp_path / "flat"
+    folder.mkdir()
+    for number, data in pictures.items():
+        (folder / validation_name(number)).write_bytes(data)
+    return folder
+
+
+@pytest.fixture
+def tar(tmp_path: Path, pictures: dict[int, bytes]) -> Path:
+    path = tmp_path / "ILSVRC2012_img_val.tar"
+    with tarfile.open(path, "w") as archive:
+        for number in sorted(pictures, reverse=True):
+            add(archive, validation_name(number), pictures[number])
+    return path
+
+
+@pytest.fixture
+def shard_folder(tmp_path: Path, pictures: dict[int, bytes]) -> Path:
+    folder = tmp_path / "shards"
+    folder.mkdir()
+    for shard in range(3):
+        with tarfile.open(folder / f"imagenet1k-validation-{shard:02d}.tar", "w") as archive:
+            for number in range(shard * 4 + 1, shard * 4 + 5):
+                key = validation_name(number).removesuffix(".JPEG")
+                add(archive, f"{key}.cls", str(LABELS[number - 1]).encode())
+                add(archive, f"{key}.jpg", pictures[number])
+                add(archive, f"{key}.json", b"{}")
+    return folder
+
+
+@pytest.fixture
+def openmmlab(tmp_path: Path, flat: Path) -> Path:
+    root = tmp_path / "imagenet"
+    (root / "meta").mkdir(parents=True)
+    flat.rename(root / "val")
+    rows = [f"{validation_name(number)} {LABELS[number - 1]}\n" for number in range(1, 13)]
+    (root / "meta" / "val.txt").write_text("".join(rows))
+    return root
+
+
+LAYOUTS = {
+    "flat": "flat folder",
+    "tar": "tar archive",
+    "shard_folder": "WebDataset shards",
+    "openmmlab": "OpenMMLab list",
+}
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_every_layout_gives_the_same_images(
+    layout: str, request: pytest.FixtureRequest, pictures: dict[int, bytes]
+) -> None:
+    found = open_validation_set(request.getfixturevalue(layout))
+    assert found.layout == LAYOUTS[layout]
+    assert found.warnings == ()
+    assert [image.number for image in found.images] == list(range(1, 13))
+    assert [image.label for image in found.images] == list(LABELS[:12])
+    assert [image.location.read() for image in found.images if image.location] == list(pictures.values())
+
+
+def test_class_folders_in_an_archive(tmp_path: Path, pictures: dict[int, bytes]) -> None:
+    with tarfile.open(tmp_path / "set.tar", "w") as archive:
+        for number in (1, 2):
+            add(archive, f"./val/{synsets()[LABELS[number - 1]]}/{validation_name(number)}", pictures[number])
+    found = open_validation_set(tmp_path / "set.tar")
+    assert [(image.number, image.label) for image in found.images] == [(1, LABELS[0]), (2, LABELS[1])]
+
+
+def test_the_archive_is_found_in_its_folder(tar: Path) -> None:
+    assert open_validation_set(tar.parent).path == tar
+
+
+@pytest.mark.parametrize("place", ["image", "header", "class file"])
+def test_a_truncated_archive_is_refused(place: str, tar: Path, shard_folder: Path) -> None:
+    path = tar if place != "class file" else shard_folder / "imagenet1k-validation-00.tar"
+    data = path.read_bytes()
+    path.write_bytes(data[: {"image": 1000, "header": 300, "class file": 600}[place]])
+    with pytest.raises(DatasetError, match="cannot be read to its end") as caught:
+        open_validation_set(path)
+    assert caught.value.where == str(path)
+
+
+def test_a_compressed_archive_is_refused_with_advice(tmp_path: Path, pictures: dict[int, bytes]) -> None:
+    with tarfile.open(tmp_path / "val.tar.gz", "w:gz") as archive:
+        add(archive, validation_name(1), pictures[1])
+    with pytest.raises(DatasetError, match="compressed archives are not read in place"):
+        open_validation_set(tmp_path / "val.tar.gz")
+    (tmp_path / "val.tar.gz").rename(tmp_path / "val.tar")
+    with pytest.raises(DatasetError, match="cannot be read to its end"):
+        open_validation_set(tmp_path / "val.tar")
+
+
+def test_other_files_in_a_flat_folder_are_named(flat: Path) -> None:
+    for name in ("ILSVRC2012_val_00060000.JPEG", "cat.jpg", "notes.txt"):
+        (flat / name).touch()
+    (warning,) = open_validation_set(flat).warnings
+    assert warning == "3 entries have no official name, left out: ILSVRC2012_val_00060000.JPEG, cat.jpg, notes.txt"
+
+
+@pytest.mark.parametrize("separator", [" ", "\t", ",", "  "])
+@pytest.mark.parametrize("as_synset", [False, True])
+def test_lists_of_any_separator_and_label(flat: Path, separator: str, as_synset: bool) -> None:
+    rows = ["# image and class", ""]
+    for number in range(1, 13):
+        label = LABELS[number - 1]
+        rows.append(f"{validation_name(number)}{separator}{synsets()[label] if as_synset else label}")
+    (flat.parent / "any.txt").write_text("\n".join(rows))
+    with pytest.raises(DatasetError, match="none of the images in the list is there"):
+        open_validation_set(flat.parent / "any.txt")
+    (flat / "any.lst").write_text("\n".join(rows))
+    found = open_validation_set(flat / "any.lst")
+    assert (found.layout, found.missing) == ("list file", ())
+    assert [image.label for image in found.images] == list(LABELS[:12])
+
+
+def test_images_of_a_list_that_are_not_there_count(openmmlab: Path) -> None:
+    (openmmlab / "val" / validation_name(3)).unlink()
+    found = open_validation_set(openmmlab)
+    assert [image.id for image in found.missing] == [validation_name(3)]
+    assert len(found.images) == 12
+    assert found.warnings == ("1 images of the list are missing and count as wrong: ILSVRC2012_val_00000003.JPEG",)
+
+
+@pytest.mark.parametrize(
+    ("line", "what"),
+    [
+        ("ILSVRC2012_val_00000001.JPEG", "does not name an image and its class"),
+        ("ILSVRC2012_val_00000001.JPEG 1001", "does not name an image and its class"),
+        ("ILSVRC2012_val_00000001.JPEG -1", "does not name an image and its class"),
+        ("ILSVRC2012_val_00000001.JPEG tench", "does not name an image and its class"),
+        ("ILSVRC2012_val_00000001.JPEG 1000", "counts its classes from 1"),
+        ("x" * 5000 + " 5", "none of the images in the list is there"),
+        ("", "names no images"),
+    ],
+)
+def test_lines_that_cannot_be_meant_are_refused(flat: Path, line: str, what: str) -> None:
+    (flat / "list.txt").write_text(f"{line}\n")
+    with pytest.raises(DatasetError, match=what) as caught:
+        open_validation_set(flat / "list.txt")
+    assert str(flat / "list.txt") in str(caught.value.where)
+    assert caught.value.next_step
+
+
+def test_a_binary_file_is_no_list(tmp_path: Path) -> None:
+    (tmp_path / "weights.pth").write_bytes(bytes(range(256)))
+    with pytest.raises(DatasetError, match="neither a list of images nor an archive"):
+        open_validation_set(tmp_path / "weights.pth")
+
+
+@given(text=st.text(max_size=300))
+def test_any_text_is_read_or_refused(text: str, tmp_path_factory: pytest.TempPathFactory) -> None:
+    folder = tmp_path_factory.getbasetemp() / "any_text"
+    folder.mkdir(exist_ok=True)
+    (folder / "list.txt").write_text(text, "utf-8", "surrogatepass")
+    with pytest.raises(DatasetError):
+        read_list_file(folder / "list.txt")
+
+
+def write_official_list(path: Path, class_of: Callable[[int], int], count: int = 400) -> Path:
+    images = path.parent / "val"
+    images.mkdir()
+    for number in range(1, count + 1):
+        (images / validation_name(number)).touch()
+    rows = [f"{validation_name(number)} {class_of(LABELS[number - 1])}\n" for number in range(1, count + 1)]
+    path.write_text("".join(rows))
+    return path
+
+
+def test_labels_in_another_class_order_are_refused(tmp_path: Path) -> None:
+    order = list(range(1000))
+    random.Random(0).shuffle(order)
+    with pytest.raises(DatasetError, match="count the classes in another order") as caught:
+        open_validation_set(write_official_list(tmp_path / "val.txt", order.__getitem__))
+    assert "development kit" in str(caught.value.got)
+
+
+def test_a_few_wrong_labels_are_named_and_scored(tmp_path: Path) -> None:
+    wrong = LABELS[6]
+    found = open_validation_set(write_official_list(tmp_path / "val.txt", lambda label: 3 if label == wrong else label))
+    (warning,) = found.warnings
+    assert "not in the class that ILSVRC 2012 gives to their name: ILSVRC2012_val_00000007.JPEG" in warning
+
+
+def test_an_image_that_is_there_twice_is_named(openmmlab: Path) -> None:
+    with (openmmlab / "meta" / "val.txt").open("a") as file:
+        file.write(f"{validation_name(5)} {LABELS[4]}\n")
+    assert open_validation_set(openmmlab).warnings == (
+        "1 images are there more than once: ILSVRC2012_val_00000005.JPEG",
+    )
+
+
+def test_uneven_classes_of_a_whole_set_are_named(tmp_path: Path) -> None:
+    rows = [f"{i}.JPEG {min(i // 50, 998)}\n" for i in range(50_000)]
+    (tmp_path / "list.txt").write_text("".join(rows))
+    (tmp_path / "0.JPEG").touch()
+    found = open_validation_set(tmp_path / "list.txt")
+    assert found.warnings[1] == "2 classes do not have 50 images: n13133613 (100), n15075141 (0)"
+
+
+@pytest.mark.parametrize("label", [b"1000", b"-1", b"tench", b"", b"\xff", b"1" * 200])
+def test_a_shard_with_an_impossible_class_is_refused(tmp_path: Path, label: bytes) -> None:
+    with tarfile.open(tmp_path / "a.tar", "w") as archive:
+        add(archive, "x.cls", label)
+        add(archive, "x.jpg", b"")
+    with pytest.raises(DatasetError, match="no usable class") as caught:
+        open_validation_set(tmp_path)
+    assert str(caught.value.where).endswith("a.tar: x")
+
+
+def test_a_sample_without_its_class_is_refused_and_one_without_image_named(shard_folder: Path) -> None:
+    with tarfile.open(shard_folder / "imagenet1k-validation-03.tar", "w") as archive:
+        add(archive, "lonely.cls", b"5")
+        add(archive, "good.cls", b"5")
+        add(archive, "good.jpg", b"")
+    assert open_validation_set(shard_folder).warnings == ("1 samples have no image, left out: lonely",)
+    with tarfile.open(shard_folder / "imagenet1k-validation-04.tar", "w") as archive:
+        add(archive, "unlabelled.jpg", b"")
+    with pytest.raises(DatasetError, match="no usable class"):
+        open_validation_set(shard_folder)
+
+
+def test_an_archive_that_is_no_shard_is_refused(shard_folder: Path) -> None:
+    with tarfile.open(shard_folder / "train.tar", "w") as archive:
+        add(archive, "readme.md", b"")
+    with pytest.raises(DatasetError, match="a shard holds no images"):
+        open_validation_set(shard_folder)

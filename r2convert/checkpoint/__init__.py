@@ -1,0 +1,1 @@
+"""Files <-> named tensors, without torch: every container, read safely and written streaming."""

@@ -1,0 +1,78 @@
+"""Every cap of the checkpoint reader, in one place.
+
+A checkpoint is untrusted input. Each number below is far above what any published Res2Net file needs and low
+enough that a hostile file can neither fill the memory nor keep the reader busy for longer than about a second.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+KIBIBYTE: Final = 1024
+MEBIBYTE: Final = 1024 * KIBIBYTE
+
+#: Size of one piece of tensor data in flight. Small enough to stay in a core's second-level cache while the
+#: same bytes are read, checked, hashed and written.
+CHUNK_BYTES: Final = 256 * KIBIBYTE
+
+#: A strided tensor whose bytes span at most this much is read whole and rearranged in memory.
+GATHER_BYTES: Final = 16 * MEBIBYTE
+
+#: Opcodes of one pickle. A state dict needs about 25 a tensor.
+MAX_PICKLE_OPCODES: Final = 1_000_000
+
+#: Objects on the stack of one pickle, and marks within it.
+MAX_PICKLE_STACK: Final = 200_000
+MAX_PICKLE_MARKS: Final = 1_000
+
+#: Containers within containers in one pickle, and braces within braces in one JSON header.
+MAX_NESTING: Final = 64
+
+#: Text kept in memory: one string, and all strings of one pickle together. Longer text is only described.
+MAX_TEXT_BYTES: Final = 4 * KIBIBYTE
+MAX_TOTAL_TEXT_BYTES: Final = 16 * MEBIBYTE
+
+#: Bytes of one pickled integer. Nine hold every 64-bit number; torch's magic number takes ten.
+MAX_INTEGER_BYTES: Final = 16
+
+#: Tensors, and storages, of one checkpoint.
+MAX_TENSORS: Final = 50_000
+
+#: Dimensions of one tensor, and elements along them.
+MAX_DIMENSIONS: Final = 16
+MAX_ELEMENTS: Final = 1 << 40
+
+#: Letters of one tensor name.
+MAX_NAME_LENGTH: Final = 1_024
+
+#: Tensors may overlap in their storage (tied weights, expanded biases), so that together they may hold more
+#: bytes than the file: this many times its size, and a little more for small files.
+MAX_EXPANSION: Final = 4
+EXPANSION_ALLOWANCE_BYTES: Final = 64 * MEBIBYTE
+
+#: Members of an archive (zip, tar) or files of a folder, and the bytes of a zip's directory.
+MAX_MEMBERS: Final = 50_000
+MAX_DIRECTORY_BYTES: Final = 16 * MEBIBYTE
+
+#: Bytes of a pickle that lies in an archive member of its own (torch's data.pkl).
+MAX_PICKLE_RECORD_BYTES: Final = 64 * MEBIBYTE
+
+#: Bytes of a safetensors header (the library itself allows 100 MB).
+MAX_HEADER_BYTES: Final = 16 * MEBIBYTE
+
+#: Bytes of a LoDTensor's level-of-detail tables and of its description.
+MAX_LOD_LEVELS: Final = 8
+MAX_LOD_BYTES: Final = 64 * KIBIBYTE
+MAX_DESCRIPTION_BYTES: Final = 4 * KIBIBYTE
+
+#: Bytes of a tar member's extended header.
+MAX_EXTENDED_HEADER_BYTES: Final = 64 * KIBIBYTE
+
+#: What is shown of the values around a state dict: values in all, entries of a mapping, letters of a text, levels.
+METADATA_VALUES: Final = 1_000
+METADATA_ENTRIES: Final = 64
+METADATA_TEXT: Final = 256
+METADATA_LEVELS: Final = 4
+
+#: Wrappers within wrappers around a state dict.
+MAX_WRAPPERS: Final = 3

@@ -1,0 +1,170 @@
+"""Opens a checkpoint of any container and gives out its named tensors."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from types import MappingProxyType, TracebackType
+from typing import TYPE_CHECKING, Any
+
+from r2convert.checkpoint.contents import Contents
+from r2convert.checkpoint.gathering import tensor_chunks
+from r2convert.checkpoint.geometry import require_plausible_total
+from r2convert.checkpoint.safetensors_reading import read_safetensors
+from r2convert.checkpoint.sniffing import sniff
+from r2convert.checkpoint.source_file import SourceFile
+from r2convert.checkpoint.storage_reading import StorageReader
+from r2convert.checkpoint.tensor import TensorInfo
+from r2convert.checkpoint.torch_legacy import read_torch_legacy
+from r2convert.checkpoint.torch_zip import is_torch_zip, read_torch_zip
+from r2convert.checkpoint.unwrapping import StateDict, unwrap
+from r2convert.checkpoint.zip_directory import read_zip_directory
+from r2convert.errors import CheckpointError, UnsupportedCheckpointError
+
+if TYPE_CHECKING:
+    import numpy as np
+
+
+class Checkpoint:
+    """An open checkpoint: named tensors, described; their bytes are read when asked for.
+
+    Use it as a context manager. Made by :func:`open_checkpoint`.
+
+    Attributes:
+        path: the file or folder.
+        container: ``torch-zip``, ``torch-legacy``, ``torch-tar``, ``torch-hub-zip``, ``safetensors``,
+            ``pdparams`` or ``paddle-static``.
+        size: its size in bytes.
+        tensors: the tensors by name, in file order, without wrappers and ``module.``.
+        metadata: plain values found around the tensors, small enough to show and fit for JSON.
+        wrapper: the key or dotted keys the state dict lay under; ``None`` for a bare one.
+        prefix_removed: ``"module."`` if every name had it, else empty.
+        warnings: what is odd about the file but harmless, one sentence each.
+    """
+
+    def __init__(self, path: Path, sources: Sequence[SourceFile], contents: Contents, state_dict: StateDict) -> None:
+        self.path = path
+        self.container = contents.container
+        self.size = sum(source.size for source in sources)
+        self.tensors: Mapping[str, TensorInfo] = MappingProxyType(state_dict.tensors)
+        self.metadata: Mapping[str, object] = MappingProxyType({**contents.metadata, **state_dict.metadata})
+        self.wrapper = state_dict.wrapper
+        self.prefix_removed = state_dict.prefix_removed
+        self.warnings = contents.warnings + state_dict.warnings
+        self._sources = tuple(sources)
+        self._storages = contents.storages
+        self._reader = StorageReader(self._sources, self._storages)
+
+    def __enter__(self) -> Checkpoint:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the file; closing twice is fine."""
+        for source in self._sources:
+            source.close()
+
+    def sha256(self) -> str:
+        """Return the SHA-256 of the whole file, through the descriptor that was parsed; computed once.
+
+        Raises:
+            CorruptCheckpointError: the file was changed since it was opened.
+            AccessError: the disk fails.
+        """
+        return self._sources[0].sha256()
+
+    def chunks(self, tensor: TensorInfo) -> Iterator[memoryview]:
+        """Yield a tensor's elements in C order, little-endian.
+
+        Args:
+            tensor: one of :attr:`tensors`, or made from one by ``renamed``, ``transposed`` or ``reshaped``.
+
+        Yields:
+            Pieces of at most ``limits.CHUNK_BYTES`` bytes, each valid only until the next is asked for.
+
+        Raises:
+            CorruptCheckpointError: the bytes do not match the file's checksum for them (raised at the latest
+                after the last piece), or the file was changed.
+            AccessError: the disk fails.
+        """
+        yield from tensor_chunks(self._reader, tensor, self._storages[tensor.source].nbytes)
+        self.require_unchanged()
+
+    def array(self, tensor: TensorInfo) -> np.ndarray[Any, Any]:
+        """Return a tensor's elements as a C-ordered NumPy array of its own (bfloat16: ``uint16`` patterns).
+
+        Raises:
+            CorruptCheckpointError: as :meth:`chunks`.
+        """
+        import numpy as np
+
+        result = np.empty(tensor.shape, tensor.dtype.numpy)
+        target = result.reshape(-1).view(np.uint8).data
+        position = 0
+        for piece in self.chunks(tensor):
+            target[position : position + len(piece)] = piece
+            position += len(piece)
+        return result
+
+    def verify_records(self) -> None:
+        """Read all bytes and check every checksum the file has.
+
+        Raises:
+            CorruptCheckpointError: one is wrong.
+        """
+        for index in range(len(self._storages)):
+            self._reader.require_checked(index)
+        self.require_unchanged()
+
+    def require_unchanged(self) -> None:
+        """Raise :class:`CorruptCheckpointError` if the file was written to since it was opened."""
+        for source in self._sources:
+            source.require_unchanged()
+
+
+def open_checkpoint(path: Path, *, key: str | None = None) -> Checkpoint:
+    """Open a checkpoint of any container r2convert reads and describe its tensors.
+
+    Nothing in the file is executed or trusted, and no tensor data is read.
+
+    Args:
+        path: a checkpoint file, or a folder of Paddle 1.x variables.
+        key: which of several state dicts to take: its key (dotted if it lies deeper), or ``ema`` for the
+            moving average under any of its usual keys. ``None`` takes the only one.
+
+    Raises:
+        CheckpointError: the file is damaged, unsafe, too large, or of a kind that is not read.
+        UsageError: there is nothing under ``key``.
+        AccessError: there is no such file or it cannot be read.
+    """
+    source = SourceFile(path)
+    try:
+        contents = _read_contents(source)
+        state_dict = unwrap(contents.root, key, str(path))
+        require_plausible_total(state_dict.tensors.values(), source.size, str(path))
+        source.require_unchanged()
+        return Checkpoint(path, [source], contents, state_dict)
+    except CheckpointError as error:
+        source.close()
+        error.where = error.where or str(path)
+        raise
+    except BaseException:
+        source.close()
+        raise
+
+
+def _read_contents(source: SourceFile) -> Contents:
+    kind = sniff(source)
+    if kind == "torch-legacy":
+        return read_torch_legacy(source)
+    if kind == "safetensors":
+        return read_safetensors(source)
+    if kind == "zip":
+        records = read_zip_directory(source)
+        if is_torch_zip(records):
+            return read_torch_zip(source, records)
+    raise UnsupportedCheckpointError("This container is not read", where=str(source.path), got=kind)

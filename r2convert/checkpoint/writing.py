@@ -1,0 +1,164 @@
+"""Writes checkpoints: streamed, checked by reading back, and put in their place only when all is well."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import zlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from r2convert.checkpoint.digests import DigestedTensor, OutputTensor, tensor_digest
+from r2convert.checkpoint.output_layout import OutputLayout
+from r2convert.checkpoint.placing import file_beside
+from r2convert.checkpoint.reading import open_checkpoint
+from r2convert.checkpoint.safetensors_output import safetensors_segments
+from r2convert.checkpoint.torch_zip_output import torch_zip_segments
+from r2convert.errors import CorruptCheckpointError, UsageError
+
+_LAYOUTS: Final[Mapping[str, OutputLayout]] = {
+    ".pth": torch_zip_segments,
+    ".pt": torch_zip_segments,
+    ".safetensors": safetensors_segments,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class WrittenFile:
+    """A checkpoint that has been written.
+
+    Attributes:
+        path: where it is.
+        size: its size in bytes.
+        sha256: the SHA-256 of the whole file, in hexadecimal.
+        tensors: every tensor with the digest of its bytes, in the order given; make the content hash of it
+            with :func:`r2convert.checkpoint.digests.network_hash` without reading anything again.
+    """
+
+    path: Path
+    size: int
+    sha256: str
+    tensors: tuple[DigestedTensor, ...]
+
+
+def write_checkpoint(
+    path: Path,
+    tensors: Sequence[OutputTensor],
+    *,
+    metadata: Mapping[str, str] | None = None,
+    overwrite: bool = False,
+    check: bool = True,
+) -> WrittenFile:
+    """Write a checkpoint; its container follows from the suffix: `.pth`, `.pt`, `.safetensors` or `.pdparams`.
+
+    The same tensors and metadata give the same bytes, whatever the file is called and wherever this runs.
+
+    Args:
+        path: where to write. Until the file is complete, nothing is visible there.
+        tensors: what to write, in order. Their chunks are streamed.
+        metadata: texts to keep in the file; only safetensors has a place for them.
+        overwrite: whether a file at ``path`` may be replaced.
+        check: whether to read the file back and compare every tensor by digest before it is put in place.
+
+    Raises:
+        UsageError: the suffix stands for no container that is written, or names collide.
+        OutputExistsError: the file exists.
+        AccessError: the file cannot be written.
+        CorruptCheckpointError: what was read back is not what was written, or a source is damaged.
+    """
+    layout = _layout(path)
+    _require_writable(tensors)
+    with file_beside(path, overwrite=overwrite) as (temporary, descriptor):
+        writer = _Writer(descriptor, tensors)
+        writer.write(layout, metadata or {})
+        if check:
+            _check(temporary, writer.digested)
+    return WrittenFile(path, writer.size, writer.file_digest.hexdigest(), tuple(writer.digested))
+
+
+def _layout(path: Path) -> OutputLayout:
+    try:
+        return _LAYOUTS[path.suffix]
+    except KeyError:
+        raise UsageError(
+            "The output's suffix stands for no container",
+            where=str(path),
+            expected=", ".join(_LAYOUTS),
+            got=path.suffix or "none",
+        ) from None
+
+
+def _require_writable(tensors: Sequence[OutputTensor]) -> None:
+    names = [tensor.name for tensor in tensors]
+    repeated = sorted({name for name in names if names.count(name) > 1}) if len(set(names)) < len(names) else []
+    if repeated or "__metadata__" in names:
+        raise UsageError("Two tensors would have the same name", got=", ".join(repeated) or "__metadata__")
+
+
+class _Writer:
+    """Streams one file, digesting each tensor and the file in the same pass."""
+
+    def __init__(self, descriptor: int, tensors: Sequence[OutputTensor]) -> None:
+        self._descriptor = descriptor
+        self._tensors = tensors
+        self._checksums: dict[int, int] = {}
+        self._digests: dict[int, bytes] = {}
+        self.file_digest = hashlib.sha256()
+        self.size = 0
+
+    @property
+    def digested(self) -> list[DigestedTensor]:
+        """The tensors written, with their digests, in the order given."""
+        return [
+            DigestedTensor(tensor.name, tensor.dtype, tensor.shape, self._digests[index])
+            for index, tensor in enumerate(self._tensors)
+        ]
+
+    def write(self, layout: OutputLayout, metadata: Mapping[str, str]) -> None:
+        for segment in layout(self._tensors, metadata, self._checksums):
+            if isinstance(segment, int):
+                self._write_tensor(segment)
+            else:
+                self._write_bytes(segment)
+
+    def _write_tensor(self, index: int) -> None:
+        tensor = self._tensors[index]
+        digest, checksum, start = hashlib.sha256(), 0, self.size
+        for chunk in tensor.chunks():
+            digest.update(chunk)
+            checksum = zlib.crc32(chunk, checksum)
+            self._write_bytes(chunk)
+        if self.size - start != tensor.nbytes:
+            raise CorruptCheckpointError(
+                f"{tensor.name} came with the wrong number of bytes",
+                expected=f"{tensor.nbytes} bytes",
+                got=f"{self.size - start} bytes",
+            )
+        self._digests[index], self._checksums[index] = digest.digest(), checksum
+
+    def _write_bytes(self, data: memoryview | bytes) -> None:
+        self.file_digest.update(data)
+        view = memoryview(data)
+        while len(view):
+            view = view[os.write(self._descriptor, view) :]
+        self.size += len(data)
+
+
+def _check(path: Path, written: Sequence[DigestedTensor]) -> None:
+    """Read a file back and compare every tensor with what was meant to be written."""
+    with open_checkpoint(path) as checkpoint:
+        found = {
+            tensor.name: (tensor.dtype, tensor.shape, tensor_digest(checkpoint.chunks(tensor)))
+            for tensor in checkpoint.tensors.values()
+        }
+    wanted = {tensor.name: (tensor.dtype, tensor.shape, tensor.digest) for tensor in written}
+    if found != wanted:
+        names = sorted(name for name in found.keys() | wanted.keys() if found.get(name) != wanted.get(name))
+        raise CorruptCheckpointError(
+            "The file read back is not what was written",
+            where=str(path),
+            got=f"{len(names)} tensors differ: {', '.join(names[:3])}",
+            next_step="The disk or the memory may be failing; try another disk.",
+        )

@@ -1,0 +1,288 @@
+"""A strict reader of zip archives: the records must tile the file, and nothing may be said twice.
+
+Zip files describe each record in two places, allow gaps and let anything stand before and after; programs
+differ in which description they trust. Here both must agree, every byte must be accounted for, and only
+stored (not compressed, not encrypted) records are taken. Layout: PKWARE APPNOTE 6.3.10.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Final
+
+from r2convert.checkpoint import limits
+from r2convert.checkpoint.source_file import SourceFile
+from r2convert.errors import (
+    CheckpointError,
+    CorruptCheckpointError,
+    LimitExceededError,
+    UnsupportedCheckpointError,
+)
+
+_LOCAL: Final = struct.Struct("<4s5H3I2H")
+_CENTRAL: Final = struct.Struct("<4s6H3I5H2I")
+_END: Final = struct.Struct("<4s4H2IH")
+_END64: Final = struct.Struct("<4sQ2H2I4Q")
+_LOCATOR: Final = struct.Struct("<4sIQI")
+_DESCRIPTOR_FLAG: Final = 0x0008
+_UTF8_FLAG: Final = 0x0800
+_ENCRYPTED_FLAG: Final = 0x0001
+_FULL16: Final = 0xFFFF
+_FULL32: Final = 0xFFFFFFFF
+_ZIP64_EXTRA: Final = 1
+
+
+@dataclass(frozen=True, slots=True)
+class ZipRecord:
+    """One stored record.
+
+    Attributes:
+        name: its name in the archive.
+        header_offset: where its local header starts in the file, in bytes.
+        offset: where its payload starts.
+        size: how many bytes the payload has.
+        crc32: its checksum; 0 also where the writer left it out.
+    """
+
+    name: str
+    header_offset: int
+    offset: int
+    size: int
+    crc32: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Entry:
+    """A record as the central directory describes it."""
+
+    name: bytes
+    flags: int
+    crc32: int
+    size: int
+    header_offset: int
+
+
+def read_zip_directory(source: SourceFile) -> dict[str, ZipRecord]:
+    """Read and cross-check an archive's whole directory.
+
+    Returns:
+        The records by name, in file order. No payload has been read.
+
+    Raises:
+        TruncatedCheckpointError: the archive's end is missing.
+        CorruptCheckpointError: two descriptions contradict each other, or bytes are not accounted for.
+        UnsupportedCheckpointError: a record is compressed or encrypted.
+        LimitExceededError: too many records.
+    """
+    start, end, count = _locate_directory(source)
+    entries = sorted(_central_entries(source, start, end, count), key=lambda entry: entry.header_offset)
+    records: dict[str, ZipRecord] = {}
+    position = 0
+    for entry in entries:
+        record, position = _read_local(source, entry, position, start)
+        if record.name in records:
+            raise _corrupt(source, f"The archive has two records named {record.name!r}", entry.header_offset)
+        records[record.name] = record
+    if position != start:
+        raise _corrupt(source, "The archive has bytes that belong to no record", position, f"{start - position} bytes")
+    return records
+
+
+def _corrupt(
+    source: SourceFile, what: str, offset: int, got: str | None = None, expected: str | None = None
+) -> CheckpointError:
+    return CorruptCheckpointError(
+        what,
+        where=f"{source.path}, byte {offset}",
+        expected=expected,
+        got=got,
+        next_step="Download it again; compare its SHA-256 with the publisher's.",
+    )
+
+
+def _locate_directory(source: SourceFile) -> tuple[int, int, int]:
+    """Return where the central directory starts and ends, and how many entries it has."""
+    end_at = source.size - _END.size
+    if end_at < 0:
+        raise _without_end(source)
+    signature, disk, start_disk, here, count, size, start, comment = _END.unpack(
+        source.read(end_at, _END.size, "the end of the zip directory")
+    )
+    if signature != b"PK\x05\x06" or comment:
+        raise _without_end(source)
+    directory_end = end_at
+    if _has_locator(source, end_at):
+        directory_end, here, count, size, start = _read_end64(source, end_at)
+        disk = start_disk = 0
+    if disk or start_disk or here != count:
+        raise _corrupt(source, "The archive is split over several files", end_at)
+    if start + size != directory_end:
+        raise _corrupt(
+            source,
+            "The zip directory is not where the archive says",
+            start,
+            f"{start} + {size} bytes",
+            f"an end at byte {directory_end}",
+        )
+    if count > limits.MAX_MEMBERS or size > limits.MAX_DIRECTORY_BYTES:
+        raise LimitExceededError(
+            "The archive has too many records", where=str(source.path), expected=f"at most {limits.MAX_MEMBERS}"
+        )
+    return start, start + size, count
+
+
+def _without_end(source: SourceFile) -> CheckpointError:
+    """Tell an archive that was cut off from one with something behind it."""
+    length = min(source.size, 2 * _FULL16)
+    found = source.read(source.size - length, length, "the end of the file").rfind(b"PK\x05\x06")
+    if found >= 0 and length - found > _END.size:
+        behind = source.size - length + found + _END.size
+        return _corrupt(source, "The archive has bytes behind its end", behind, f"{source.size - behind} bytes")
+    return source.truncated(source.size, "the end of a zip directory", "the end of the file")
+
+
+def _has_locator(source: SourceFile, end_at: int) -> bool:
+    at = end_at - _LOCATOR.size
+    return at >= 0 and source.read(at, 4, "a zip64 locator") == b"PK\x06\x07"
+
+
+def _read_end64(source: SourceFile, end_at: int) -> tuple[int, int, int, int, int]:
+    locator_at = end_at - _LOCATOR.size
+    at = locator_at - _END64.size
+    _, disk, stated, disks = _LOCATOR.unpack(source.read(locator_at, _LOCATOR.size, "a zip64 locator"))
+    if at < 0 or stated != at or disk or disks != 1:
+        raise _corrupt(source, "The zip64 locator points elsewhere", locator_at, f"byte {stated}", f"byte {at}")
+    signature, length, _, _, disk, start_disk, here, count, size, start = _END64.unpack(
+        source.read(at, _END64.size, "the end of the zip64 directory")
+    )
+    if signature != b"PK\x06\x06" or length != _END64.size - 12 or disk or start_disk:
+        raise _corrupt(source, "The end of the zip64 directory is damaged", at)
+    plain = _END.unpack(source.read(end_at, _END.size, "the end of the zip directory"))
+    for narrow, wide, full in zip(plain[3:7], (here, count, size, start), (_FULL16,) * 2 + (_FULL32,) * 2, strict=True):
+        if narrow not in (full, wide):
+            raise _corrupt(source, "The two ends of the zip directory contradict each other", end_at)
+    return at, here, count, size, start
+
+
+def _central_entries(source: SourceFile, start: int, end: int, count: int) -> Iterator[_Entry]:
+    directory = source.read(start, end - start, "the zip directory")
+    position = 0
+    for _ in range(count):
+        if position + _CENTRAL.size > len(directory):
+            raise _corrupt(source, "The zip directory ends in the middle of an entry", start + position)
+        entry, length = _central_entry(source, directory, position, start + position)
+        yield entry
+        position += length
+    if position != len(directory):
+        raise _corrupt(source, "The zip directory has more entries than it says", start + position)
+
+
+def _central_entry(source: SourceFile, directory: bytes, position: int, at: int) -> tuple[_Entry, int]:
+    fields = _CENTRAL.unpack_from(directory, position)
+    signature, flags, method, crc32, packed, size = fields[0], *fields[3:5], *fields[7:10]
+    name_length, extra_length, comment_length, disk, header_offset = *fields[10:14], fields[16]
+    if signature != b"PK\x01\x02" or comment_length or disk:
+        raise _corrupt(source, "An entry of the zip directory is damaged", at)
+    name_at = position + _CENTRAL.size
+    extra_at = name_at + name_length
+    name, extra = directory[name_at:extra_at], directory[extra_at : extra_at + extra_length]
+    if len(name) != name_length or len(extra) != extra_length:
+        raise _corrupt(source, "The zip directory ends in the middle of an entry", at)
+    wide = _zip64_values(source, extra, [value == _FULL32 for value in (size, packed, header_offset)], at)
+    size, packed, header_offset = (
+        value if new is None else new for value, new in zip((size, packed, header_offset), wide, strict=True)
+    )
+    _require_stored(source, name, flags, method, at)
+    if packed != size:
+        raise _corrupt(source, "A stored record states two sizes", at, f"{packed} and {size} bytes")
+    return _Entry(name, flags, crc32, size, header_offset), extra_at + extra_length - position
+
+
+def _require_stored(source: SourceFile, name: bytes, flags: int, method: int, at: int) -> None:
+    what = None
+    if flags & _ENCRYPTED_FLAG:
+        what = "is encrypted"
+    elif method:
+        what = "is compressed" if method == 8 else f"uses compression method {method}"
+    elif flags & ~(_DESCRIPTOR_FLAG | _UTF8_FLAG):
+        what = f"has unknown flags {flags:#06x}"
+    if what:
+        raise UnsupportedCheckpointError(
+            f"The record {_printable(name)} {what}",
+            where=f"{source.path}, byte {at}",
+            expected="a stored record, as torch writes them",
+            next_step="If you zipped a checkpoint yourself, unzip it first and use the file inside.",
+        )
+
+
+def _zip64_values(source: SourceFile, extra: bytes, wanted: list[bool], at: int) -> list[int | None]:
+    """Return the 64-bit values for the 32-bit fields that are full, from the zip64 extra field."""
+    if not any(wanted):
+        return [None] * len(wanted)
+    position = 0
+    while position + 4 <= len(extra):
+        kind, length = struct.unpack_from("<HH", extra, position)
+        position += 4
+        if kind == _ZIP64_EXTRA:
+            if length != 8 * sum(wanted) or position + length > len(extra):
+                break
+            values = iter(struct.unpack_from(f"<{sum(wanted)}Q", extra, position))
+            return [next(values) if is_full else None for is_full in wanted]
+        position += length
+    raise _corrupt(source, "An entry of the zip directory lacks its 64-bit sizes", at)
+
+
+def _read_local(source: SourceFile, entry: _Entry, position: int, directory_start: int) -> tuple[ZipRecord, int]:
+    """Check a record's own header against the directory; return it and where the next record must start."""
+    at = entry.header_offset
+    if at != position:
+        what = "Two records overlap" if at < position else "The archive has bytes that belong to no record"
+        raise _corrupt(source, what, min(at, position), f"a record at byte {at}", f"one at byte {position}")
+    header = source.read(at, _LOCAL.size + len(entry.name), "a zip record's header")
+    signature, _, flags, method, _, _, crc32, packed, size, name_length, extra_length = _LOCAL.unpack_from(header)
+    if signature != b"PK\x03\x04" or name_length != len(entry.name) or header[_LOCAL.size :] != entry.name:
+        raise _corrupt(source, "A record's own header names it differently from the directory", at)
+    extra = source.read(at + len(header), extra_length, "a zip record's extra field")
+    wide = _zip64_values(source, extra, [size == _FULL32, packed == _FULL32], at)
+    size, packed = (value if new is None else new for value, new in zip((size, packed), wide, strict=True))
+    stated = (crc32, packed, size)
+    deferred = flags & _DESCRIPTOR_FLAG and stated in ((0, 0, 0), (0, entry.size, entry.size))
+    if flags != entry.flags or method or (not deferred and stated != (entry.crc32, entry.size, entry.size)):
+        raise _corrupt(source, "A record's own header contradicts the directory", at)
+    offset = at + len(header) + extra_length
+    end = offset + entry.size
+    if end > directory_start:
+        raise _corrupt(source, "A record reaches into the zip directory", at, f"an end at byte {end}")
+    if flags & _DESCRIPTOR_FLAG:
+        end = _end_of_descriptor(source, entry, end)
+    return ZipRecord(_name(source, entry, at), at, offset, entry.size, entry.crc32), end
+
+
+def _end_of_descriptor(source: SourceFile, entry: _Entry, at: int) -> int:
+    """Check the sizes repeated behind a record's payload; 32 or 64 bits wide, with or without a signature."""
+    available = source.read(at, min(24, source.size - at), "a zip data descriptor")
+    for layout in ("<4sIQQ", "<4sIII", "<IQQ", "<III"):
+        values = struct.unpack_from(layout, available.ljust(24, b"\0"))
+        if "s" in layout:
+            if values[0] != b"PK\x07\x08":
+                continue
+            values = values[1:]
+        if values == (entry.crc32, entry.size, entry.size) and struct.calcsize(layout) <= len(available):
+            return at + struct.calcsize(layout)
+    raise _corrupt(source, "The sizes behind a record contradict the directory", at)
+
+
+def _name(source: SourceFile, entry: _Entry, at: int) -> str:
+    try:
+        name = entry.name.decode("utf-8")
+    except UnicodeDecodeError:
+        name = ""
+    if not name.isprintable() or not name:
+        raise _corrupt(source, "A record's name is not readable text", at, _printable(entry.name))
+    return name
+
+
+def _printable(name: bytes) -> str:
+    return ascii(name[:80].decode("utf-8", "replace"))

@@ -182,7 +182,7 @@ def _staged(section: Section, family: str) -> StagedArchitecture:
         "scales": section.number("scales"),
         "cardinality": section.number("cardinality"),
         "stem": section.choice("stem", ("conv7x7", "deep")),
-        "shortcut": section.choice("shortcut", ("strided-conv", "pooled")),
+        "shortcut": section.choice("shortcut", ("strided-conv", "pooled", "pooled-if-strided")),
         "first_block": section.choice("first_block", ("stage", "normal")),
         "pool_counts_padding": section.flag("pool_counts_padding"),
     }

@@ -29,7 +29,8 @@ class StagedArchitecture:
         cardinality: groups of every 3x3 convolution ("8c").
         stem: ``conv7x7`` or ``deep`` (three 3x3 convolutions: 32, 32, 64 channels).
         shortcut: ``strided-conv`` (1x1 convolution with the stride), ``pooled`` (average pool with the
-            stride, identity for stride 1, then a 1x1 convolution).
+            stride, then a 1x1 convolution) or ``pooled-if-strided`` (the same without the pool in the first
+            stage, whose stride is 1: equal numbers, one operation less to count).
         first_block: kind of ``layer1.0``: ``stage`` (no hierarchical adds, last split pooled) or ``normal``.
         pool_counts_padding: whether the 3x3 average pools of stage blocks count the zero padding.
     """
@@ -41,7 +42,7 @@ class StagedArchitecture:
     scales: int
     cardinality: int
     stem: Literal["conv7x7", "deep"]
-    shortcut: Literal["strided-conv", "pooled"]
+    shortcut: Literal["strided-conv", "pooled", "pooled-if-strided"]
     first_block: Literal["stage", "normal"]
     pool_counts_padding: bool
 

@@ -36,6 +36,11 @@ class Slot:
         return self.names.get(CANONICAL)
 
     @property
+    def key(self) -> str:
+        """A name that no other tensor of the network has."""
+        return self.canonical or next(iter(self.names.values()))
+
+    @property
     def is_counter(self) -> bool:
         """Whether this is a BatchNorm's count of training batches, which evaluation does not read."""
         return self.role == "bn.num_batches_tracked"

@@ -67,7 +67,8 @@ def _shortcut(architecture: StagedArchitecture, spec: BlockSpec) -> nn.Sequentia
     bn = nn.BatchNorm2d(spec.out_channels)
     if architecture.shortcut == "strided-conv":
         return nn.Sequential(nn.Conv2d(spec.in_channels, spec.out_channels, 1, spec.stride, bias=False), bn)
-    pool: nn.Module = nn.Identity()
-    if spec.stride > 1:
-        pool = nn.AvgPool2d(spec.stride, spec.stride, ceil_mode=True, count_include_pad=False)
+    # In v1b the pool is there for stride 1 too, where it changes nothing: operation counts include it.
+    pool: nn.Module = nn.AvgPool2d(spec.stride, spec.stride, ceil_mode=True, count_include_pad=False)
+    if architecture.shortcut == "pooled-if-strided" and spec.stride == 1:
+        pool = nn.Identity()
     return nn.Sequential(pool, nn.Conv2d(spec.in_channels, spec.out_channels, 1, bias=False), bn)

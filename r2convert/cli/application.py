@@ -1,0 +1,67 @@
+"""The command group: every command is imported when it is run, so that `--help` and `list` start fast."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from importlib import import_module
+from types import MappingProxyType
+
+import click
+
+from r2convert.version import __version__
+
+COMMANDS: Mapping[str, str] = MappingProxyType(
+    {
+        "list": "All variants, what is published about them, and what is in the cache.",
+        "fetch": "Download weights, verify them and keep them in the cache.",
+        "inspect": "What a file really is: container, layout, variant, tensors.",
+        "map": "Convert a checkpoint into another layout.",
+        "verify": "Check checkpoints against the published numbers.",
+        "cache": "The cache folder and its files.",
+        "selftest": "Run the reader over a catalogue of bad files.",
+        "demo": "The whole job, offline, on a stand-in, in about a minute.",
+    }
+)
+"""Command name -> its short help; the command itself is ``r2convert.cli.<name>``'s object of that name."""
+
+_MODULES: Mapping[str, str] = MappingProxyType({"list": "list_variants", "map": "map_checkpoint"})
+"""Modules that cannot be called as their command: the names are Python's own."""
+
+
+class LazyGroup(click.Group):
+    """A group that knows its commands' names and short helps without importing them."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Every command, in the order in which they are used."""
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Import one command."""
+        if cmd_name not in COMMANDS:
+            return None
+        module_name = _MODULES.get(cmd_name, cmd_name)
+        command = getattr(import_module(f"r2convert.cli.{module_name}"), module_name)
+        assert isinstance(command, click.Command)  # noqa: S101 - a mistake in this package, not of the user
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the list of commands into the help text."""
+        with formatter.section("Commands"):
+            formatter.write_dl(list(COMMANDS.items()))
+
+
+@click.group(
+    cls=LazyGroup,
+    invoke_without_command=True,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    epilog="Example:\n\n\b\n  r2convert fetch res2net50_w14_s8\n"
+    "  r2convert map --src res2net50_w14_s8 --dst mm.pth\n  r2convert verify mm.pth",
+)
+@click.option("--debug", is_flag=True, help="Show Python's traceback with an error.")
+@click.version_option(__version__, prog_name="r2convert")
+@click.pass_context
+def application(context: click.Context, debug: bool) -> None:
+    """Convert Res2Net checkpoints between layouts and verify them against the published numbers."""
+    context.obj = {"debug": debug}
+    if context.invoked_subcommand is None:
+        click.echo(context.get_help())

@@ -1,0 +1,134 @@
+"""`r2convert list`: the variants, what is published about them, and what is in the cache."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+import click
+
+from r2convert.cli.console import print_json, stdout_console
+
+if TYPE_CHECKING:
+    from r2convert.catalog.variant import Claim, Variant
+    from r2convert.fetch.cache import Cache
+
+WEIGHTS_LICENCE = "CC BY-NC-SA 4.0 (non-commercial)"
+
+
+@click.command("list", short_help="All variants, what is published about them, and what is in the cache.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
+@click.option("--claims", is_flag=True, help="Every published number, with its source and convention.")
+def list_variants(as_json: bool, claims: bool) -> None:
+    """List all variants: parameters, FLOPs and accuracy as published, sources, and what is in the cache.
+
+    \b
+    Example:
+      r2convert list
+    """
+    from r2convert.catalog import load_catalog
+    from r2convert.fetch.cache import Cache
+
+    variants = load_catalog().variants.values()
+    if as_json:
+        cache = Cache.default()
+        print_json({"weights_licence": WEIGHTS_LICENCE, "variants": [_describe(each, cache) for each in variants]})
+    elif claims:
+        _print_claims(variants)
+    else:
+        _print_variants(variants, Cache.default())
+
+
+def _print_variants(variants: Iterable[Variant], cache: Cache) -> None:
+    from rich import box
+    from rich.table import Table
+
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1), collapse_padding=True)
+    table.add_column("variant", no_wrap=True)
+    for heading in ("params", "FLOPs", "top-1", "top-5"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    table.add_column("files (* in the cache)")
+    for variant in variants:
+        table.add_row(variant.id, *_published(variant), _files(variant, cache))
+    console = stdout_console()
+    console.print(table)
+    console.print(
+        "As printed in the official README (FLOPs: multiply-adds; accuracy: 100 - error).\n"
+        f"Weights: {WEIGHTS_LICENCE}. `r2convert list --claims` shows every published number."
+    )
+
+
+def _published(variant: Variant) -> list[str]:
+    official = {claim.metric: claim for claim in variant.claims if claim.source == "official README"}
+    return [
+        as_published(official[metric]) if metric in official else "-"
+        for metric in ("parameters", "flops", "top1", "top5")
+    ]
+
+
+def as_published(claim: Claim) -> str:
+    """A claim as a reader compares it: error rates turned into accuracy, fractions into percent."""
+    from decimal import Decimal
+
+    if claim.unit == "error %":
+        return str(100 - Decimal(claim.printed))
+    if claim.unit == "fraction":
+        return str(Decimal(claim.printed) * 100)
+    return claim.printed if claim.unit == "%" else f"{claim.printed} {claim.unit}"
+
+
+def _files(variant: Variant, cache: Cache) -> str:
+    """The publishers of the variant's files, those in the cache marked."""
+    marked: dict[str, str] = {}
+    for source in variant.sources:
+        label = source.publisher if source.layout != "mmdet" else "mmdet"
+        mark = "*" if cache.lookup(source) else marked.get(label, "")
+        marked[label] = mark
+    return " ".join(label + mark for label, mark in marked.items())
+
+
+def _print_claims(variants: Iterable[Variant]) -> None:
+    from rich import box
+    from rich.table import Table
+
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1), collapse_padding=True)
+    for heading in ("variant", "source", "metric", "printed", "counted as"):
+        table.add_column(heading, no_wrap=True, justify="right" if heading == "printed" else "left")
+    for variant in variants:
+        for claim in variant.claims:
+            table.add_row(
+                variant.id, claim.source, claim.metric, f"{claim.printed} {claim.unit}", claim.convention or ""
+            )
+        table.add_section()
+    stdout_console().print(table)
+
+
+def _describe(variant: Variant, cache: Cache) -> dict[str, object]:
+    from dataclasses import asdict
+
+    sources = []
+    for source in variant.sources:
+        cached = cache.lookup(source)
+        sources.append(
+            {
+                **asdict(source),
+                "cached": None
+                if cached is None
+                else {
+                    "path": str(cached.path),
+                    "size": cached.size,
+                    "sha256": cached.sha256,
+                    "trust": cached.trust,
+                    "origin": cached.origin,
+                },
+            }
+        )
+    return {
+        "id": variant.id,
+        "name": variant.name,
+        "aliases": list(variant.aliases),
+        "note": variant.note,
+        "architecture": asdict(variant.architecture),
+        "sources": sources,
+        "claims": [asdict(claim) for claim in variant.claims],
+    }

@@ -1,0 +1,182 @@
+"""A conversion as a plan: every tensor of the source and of the target accounted for, nothing touched yet.
+
+:func:`make_plan` is pure: it looks at names, shapes and dtypes only, and collects every problem it finds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+from r2convert.checkpoint.dtypes import DType
+from r2convert.checkpoint.tensor import TensorInfo
+from r2convert.errors import MappingError
+from r2convert.mapping.expansion import Expansion, Slot
+from r2convert.mapping.identification import differ
+from r2convert.mapping.table import CANONICAL
+
+_SHOWN = 20
+_UNREACHABLE = "unreachable"
+_COUNTER = "num_batches_tracked"
+
+
+@dataclass(frozen=True, slots=True)
+class PlanRow:
+    """What happens to one tensor.
+
+    Args:
+        action: ``rename`` (source and target are set), ``drop`` (source only) or ``fill`` (target only).
+        slot: the tensor of the network it is about.
+        source: its name in the source file.
+        target: its name in the target file.
+        shape: the shape it has in the target (for ``drop``: in the source).
+        reason: why it is dropped or what it is filled with.
+    """
+
+    action: Literal["rename", "drop", "fill"]
+    slot: Slot
+    source: str | None
+    target: str | None
+    shape: tuple[int, ...]
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """A whole conversion.
+
+    Args:
+        expansion: the variant's tensors.
+        source_layout: whose names the source has.
+        target_layout: whose names the target gets.
+        rows: every tensor, in network order.
+        problems: what stands against the conversion, each in one line; empty for a clean plan.
+        warnings: what the user must be told although the conversion is sound.
+    """
+
+    expansion: Expansion
+    source_layout: str
+    target_layout: str
+    rows: tuple[PlanRow, ...]
+    problems: tuple[str, ...]
+    warnings: tuple[str, ...]
+
+    def rows_of(self, action: str) -> tuple[PlanRow, ...]:
+        """The rows of one action."""
+        return tuple(row for row in self.rows if row.action == action)
+
+    def require_clean(self, source: str) -> None:
+        """Refuse a plan with problems.
+
+        Raises:
+            MappingError: with every problem.
+        """
+        if not self.problems:
+            return
+        shown = list(self.problems[:_SHOWN])
+        if len(self.problems) > _SHOWN:
+            shown.append(f"and {len(self.problems) - _SHOWN} more")
+        raise MappingError(
+            f"{source} cannot be converted as {self.expansion.variant.id} "
+            f"from {self.source_layout} to {self.target_layout}",
+            got="\n            ".join(shown),
+            next_step=f"`r2convert inspect {source}` says what the file is; --variant and --from override that",
+        )
+
+
+def make_plan(expansion: Expansion, source_layout: str, target_layout: str, tensors: Mapping[str, TensorInfo]) -> Plan:
+    """Plan the conversion of a file.
+
+    Args:
+        expansion: the variant's tensors, expanded for the file's number of classes.
+        source_layout: whose names the file has.
+        target_layout: whose names it shall get.
+        tensors: the file's tensors by name.
+
+    Returns:
+        The plan, with all problems found; nothing is raised for them.
+    """
+    rows: list[PlanRow] = []
+    problems: list[str] = []
+    for slot in expansion.slots:
+        row = _row(expansion, slot, source_layout, target_layout, tensors)
+        if isinstance(row, PlanRow):
+            rows.append(row)
+        elif row:
+            problems.append(row)
+    shapes = {name: tensor.shape for name, tensor in tensors.items()}
+    problems = [*differ(expansion, source_layout, shapes).lines(), *problems, *_dtype_problems(rows, tensors)]
+    warning = expansion.table.warnings.get(target_layout)
+    return Plan(expansion, source_layout, target_layout, tuple(rows), tuple(problems), (warning,) if warning else ())
+
+
+def canonical_rows(expansion: Expansion, layout: str, tensors: Mapping[str, TensorInfo]) -> tuple[PlanRow, ...]:
+    """The tensors that make a file's content: what it holds of the reference network, without the counters."""
+    plan = make_plan(expansion, layout, CANONICAL, tensors)
+    return tuple(row for row in plan.rows_of("rename") if not row.slot.is_counter)
+
+
+def target_tensor(plan: Plan, row: PlanRow, source: TensorInfo) -> TensorInfo:
+    """A source tensor as the target stores it: renamed, and seen through the layouts' forms; no byte is touched."""
+    tensor = source
+    if plan.expansion.form_in(plan.source_layout, row.slot) == "transposed":
+        tensor = tensor.transposed()
+    if tensor.shape != row.slot.shape:
+        tensor = tensor.reshaped(row.slot.shape)
+    if plan.expansion.form_in(plan.target_layout, row.slot) == "transposed":
+        tensor = tensor.transposed()
+    if tensor.shape != row.shape:
+        tensor = tensor.reshaped(row.shape)
+    return tensor.renamed(row.target or source.name)
+
+
+def fill_value(slot: Slot) -> float:
+    """What fills a tensor that the source does not have: a layer that changes nothing, a counter at 0."""
+    return 1.0 if slot.role in ("bn.weight", "bn.running_var") else 0.0
+
+
+def fill_dtype(slot: Slot) -> DType:
+    """The dtype of a filled tensor."""
+    return DType.INT64 if slot.is_counter else DType.FLOAT32
+
+
+def _row(
+    expansion: Expansion, slot: Slot, source_layout: str, target_layout: str, tensors: Mapping[str, TensorInfo]
+) -> PlanRow | str | None:
+    """One tensor's row, or a problem, or ``None`` where neither side stores it or the difference tells already."""
+    source = slot.names.get(source_layout)
+    target = slot.names.get(target_layout)
+    if source is not None and source not in tensors and not slot.is_counter:
+        return None
+    if source not in tensors:
+        source = None
+    if source is not None and target is not None:
+        return PlanRow("rename", slot, source, target, expansion.shape_in(target_layout, slot))
+    if source is not None:
+        reason = expansion.table.absent[target_layout]
+        return PlanRow("drop", slot, source, None, expansion.shape_in(source_layout, slot), reason)
+    if target is None:
+        return None
+    reason = _fill_reason(expansion, slot)
+    if reason is None:
+        return f"{target} has no source: {expansion.table.absent.get(source_layout, 'not stored')}"
+    return PlanRow("fill", slot, None, target, expansion.shape_in(target_layout, slot), reason)
+
+
+def _fill_reason(expansion: Expansion, slot: Slot) -> str | None:
+    fills = expansion.table.fills
+    if slot.canonical is None:
+        return fills.get(_UNREACHABLE)
+    return fills.get(_COUNTER) if slot.is_counter else None
+
+
+def _dtype_problems(rows: list[PlanRow], tensors: Mapping[str, TensorInfo]) -> Iterator[str]:
+    for row in rows:
+        if row.source is None:
+            continue
+        dtype = tensors[row.source].dtype
+        if row.slot.is_counter and dtype is not DType.INT64:
+            yield f"{row.source} is {dtype.value}, expected int64"
+        if not row.slot.is_counter and not dtype.is_floating:
+            yield f"{row.source} is {dtype.value}, expected a floating-point dtype"

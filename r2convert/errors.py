@@ -152,3 +152,7 @@ class CacheError(AccessError):
 
 class NoSpaceError(CacheError):
     """The disk has no room for the file."""
+
+
+class UnknownFileError(InputError):
+    """A file brought by hand is none of the published ones."""

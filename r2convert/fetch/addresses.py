@@ -75,10 +75,14 @@ class HostMemory:
             with self._lock:
                 self._down.add(urlsplit(address).netloc)
 
+    def is_down(self, address: str) -> bool:
+        """Tell whether the host of ``address`` failed in this run."""
+        with self._lock:
+            return is_url(address) and urlsplit(address).netloc in self._down
+
     def in_order(self, addresses: list[str]) -> list[str]:
         """Return the addresses with those on failed hosts last; otherwise in the given order."""
-        with self._lock:
-            return sorted(addresses, key=lambda address: is_url(address) and urlsplit(address).netloc in self._down)
+        return sorted(addresses, key=self.is_down)
 
 
 def _refused(url: str, came_from: str | None, reason: str) -> RefusedAddressError:

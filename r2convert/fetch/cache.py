@@ -13,12 +13,17 @@ import os
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Literal
 
 from r2convert.catalog.variant import Source
 from r2convert.errors import CacheError
-from r2convert.fetch.atomic import hash_file
+from r2convert.fetch.atomic import TEMPORARY_SUFFIX, hash_file
 from r2convert.fetch.expectation import Expectation, Objection, Trust
 from r2convert.fetch.pins import Pin, PinBook
+
+EntryKind = Literal["file", "partial", "bad", "leftover"]
+
+PINS_NAME = "pins.toml"
 
 FOUND_HERE = "found in the cache"
 """Origin of a file that somebody put into the cache folder by hand."""
@@ -52,6 +57,24 @@ class DamagedFile:
     objection: Objection
 
 
+@dataclass(frozen=True, slots=True)
+class CacheEntry:
+    """One file in the cache folder, as it lies there, unchecked.
+
+    Args:
+        path: where it lies.
+        kind: ``file``: under a final name; ``partial``: a download that can be continued; ``bad``: a wrong file
+            kept for inspection; ``leftover``: of a process that was killed while it wrote a record.
+        size: bytes.
+        pin: what is recorded of it, for files.
+    """
+
+    path: Path
+    kind: EntryKind
+    size: int
+    pin: Pin | None = None
+
+
 class Cache:
     """A cache folder. Making the object touches nothing on disk.
 
@@ -64,7 +87,7 @@ class Cache:
         self.partial_folder = folder / "partial"
         self.bad_folder = folder / "bad"
         self.lock_folder = folder / "locks"
-        self.pins = PinBook(folder / "pins.toml", self.lock_folder / "pins.lock")
+        self.pins = PinBook(folder / PINS_NAME, self.lock_folder / "pins.lock")
 
     @classmethod
     def default(cls) -> Cache:
@@ -136,6 +159,47 @@ class Cache:
             self._remember(source, Pin(sha256, size, state.st_mtime_ns, origin, today()))
         return CachedFile(path, size, sha256, wanted.trust, origin)
 
+    def entries(self) -> tuple[CacheEntry, ...]:
+        """Return what lies in the cache folder: files, partial downloads and bad files, by name.
+
+        Raises:
+            CacheError: the folder or the record cannot be read.
+        """
+        pins = self.pins.all()
+        return tuple(
+            CacheEntry(path, kind, _size(path), pins.get(path.name) if kind == "file" else None)
+            for folder, usual in self._folders()
+            for path, kind in self._kinds(folder, usual)
+        )
+
+    def _folders(self) -> tuple[tuple[Path, EntryKind], ...]:
+        return (self.folder, "file"), (self.partial_folder, "partial"), (self.bad_folder, "bad")
+
+    def _kinds(self, folder: Path, usual: EntryKind) -> list[tuple[Path, EntryKind]]:
+        """Return what lies in one folder, without the notes that belong to it and are no files of their own."""
+        paths = self._paths(folder)
+        names = {path.name for path in paths}
+        found: list[tuple[Path, EntryKind]] = []
+        for path in paths:
+            if path.name.endswith(TEMPORARY_SUFFIX):
+                found.append((path, "leftover"))
+            elif usual == "partial" and path.name.endswith(".json"):
+                if path.name.removesuffix(".json") + ".part" not in names:
+                    found.append((path, "leftover"))
+            elif path != self.folder / PINS_NAME:
+                found.append((path, usual))
+        return found
+
+    @staticmethod
+    def _paths(folder: Path) -> list[Path]:
+        """Return the files of a folder (links included, folders not), by name; none if it does not exist."""
+        try:
+            return sorted(path for path in folder.iterdir() if path.is_symlink() or not path.is_dir())
+        except FileNotFoundError:
+            return []
+        except OSError as problem:
+            raise _unusable(folder, problem) from problem
+
     def _remember(self, source: Source, pin: Pin) -> None:
         try:
             self.pins.record(source.file_name, pin)
@@ -168,6 +232,14 @@ class Cache:
         except OSError as problem:
             raise _unusable(path, problem) from problem
         return target
+
+
+def _size(path: Path) -> int:
+    """Return a file's size; 0 if it vanished since the folder was read, as another process may make it."""
+    try:
+        return path.lstat().st_size
+    except OSError:
+        return 0
 
 
 def today() -> str:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import threading
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from r2convert.catalog.variant import Publisher, Source, Variant
 from r2convert.errors import FetchError, MirrorsFailedError, OfflineError, UsageError, WrongFileError
 from r2convert.fetch.addresses import HostMemory, is_url, mirror_address, mirror_from_environment
 from r2convert.fetch.cache import Cache, CachedFile, DamagedFile, today
+from r2convert.fetch.content import kind_of, objection_to_kind
 from r2convert.fetch.expectation import Expectation, Objection
 from r2convert.fetch.folder_mirror import copy_into
 from r2convert.fetch.locking import locked
@@ -110,9 +111,27 @@ def fetch_source(
     if found is not None:
         return found
     job = _Job(source, cache, progress or SilentProgress(), settings or FetchSettings())
-    cache.prepare()
-    with locked(cache.lock_folder, source.file_name, job.progress):
-        return job.run(_addresses(source, mirror or mirror_from_environment(), offline))
+    return job.run(_addresses(source, mirror or mirror_from_environment(), offline))
+
+
+def bring_in(
+    source: Source, path: Path, sha256: str, cache: Cache, *, progress: ProgressSink | None = None
+) -> CachedFile:
+    """Copy a file brought by hand into the cache, under the name of ``source``.
+
+    Args:
+        source: what it was recognised as.
+        path: where it lies.
+        sha256: what it was when it was recognised; a file that has changed since is refused.
+        cache: where to.
+        progress: told about the copy.
+
+    Raises:
+        FetchError: it cannot be read, or is not what the catalogue or the record says.
+        CacheError: the cache cannot be read or written.
+    """
+    job = _Job(source, cache, progress or SilentProgress(), FetchSettings())
+    return job.run([str(path.absolute())], sha256)
 
 
 def _addresses(source: Source, mirror: str | None, offline: bool) -> list[str]:
@@ -122,31 +141,36 @@ def _addresses(source: Source, mirror: str | None, offline: bool) -> list[str]:
 
 
 class _Job:
-    """One file to bring into the cache; the caller holds its lock."""
+    """One file to bring into the cache."""
 
     def __init__(self, source: Source, cache: Cache, progress: ProgressSink, settings: FetchSettings) -> None:
         self._source = source
         self._cache = cache
-        self.progress = progress
+        self._progress = progress
         self._settings = settings
         self._conditions = Conditions(settings.patience, settings.largest_file, progress, settings.cancelled)
 
-    def run(self, addresses: list[str]) -> CachedFile:
-        found = self._cache.examine(self._source)  # another process may have finished while we waited
-        if isinstance(found, CachedFile):
-            return found
-        if isinstance(found, DamagedFile):
-            aside = self._cache.set_aside(found.path, self._source.file_name)
-            self._tell(f"the cached file is damaged ({found.objection.reason}); it now lies at {aside}")
-        if not addresses:
-            raise _offline_error(self._source, self._cache)
-        try:
-            return self._try_all(self._settings.hosts.in_order(addresses))
-        finally:
-            self.progress.finished(self._source.file_name)
+    def run(self, addresses: list[str], sha256: str | None = None) -> CachedFile:
+        """Bring the file in from the first address that gives it; ``sha256``: what it has to be besides."""
+        self._cache.prepare()
+        with locked(self._cache.lock_folder, self._source.file_name, self._progress):
+            found = self._cache.examine(self._source)  # another process may have finished while we waited
+            if isinstance(found, CachedFile):
+                return found
+            if isinstance(found, DamagedFile):
+                aside = self._cache.set_aside(found.path, self._source.file_name)
+                self._tell(f"the cached file is damaged ({found.objection.reason}); it now lies at {aside}")
+            if not addresses:
+                raise _offline_error(self._source, self._cache)
+            wanted = self._cache.expectation(self._source)
+            if sha256 is not None and wanted.sha256 is None:
+                wanted = replace(wanted, seen_sha256=sha256)
+            try:
+                return self._try_all(self._settings.hosts.in_order(addresses), wanted)
+            finally:
+                self._progress.finished(self._source.file_name)
 
-    def _try_all(self, addresses: list[str]) -> CachedFile:
-        wanted = self._cache.expectation(self._source)
+    def _try_all(self, addresses: list[str], wanted: Expectation) -> CachedFile:
         errors: list[FetchError] = []
         with PartialFile(self._cache.partial_folder, self._source.file_name) as partial:
             for address in addresses:
@@ -164,32 +188,43 @@ class _Job:
 
     def _from_address(self, address: str, partial: PartialFile, wanted: Expectation) -> CachedFile:
         self._fill(address, partial, wanted)
-        objection = wanted.objection(partial.sha256, partial.size)
+        objection = self._objection(partial, wanted)
         if objection is not None and not partial.one_piece:
             # The pieces may be of two files, or the first may not have survived a power cut.
             self._tell(f"starting over: the parts do not add up to the file ({objection.reason})")
             partial.discard()
             self._fill(address, partial, wanted)
-            objection = wanted.objection(partial.sha256, partial.size)
+            objection = self._objection(partial, wanted)
         if objection is not None:
             raise self._wrong_file(address, partial, objection)
         return self._publish(address, partial, wanted)
 
+    def _objection(self, partial: PartialFile, wanted: Expectation) -> Objection | None:
+        if not wanted.hash_decides:
+            objection = objection_to_kind(partial.path, self._source.format)
+            if objection is not None:
+                return objection
+        return wanted.objection(partial.sha256, partial.size)
+
     def _fill(self, address: str, partial: PartialFile, wanted: Expectation) -> None:
         if is_url(address):
-            Transfer(address, partial, wanted, self._conditions).run()
+            conditions = self._conditions
+            if self._settings.hosts.is_down(address):  # asked again because nothing else is left: once is enough
+                conditions = replace(conditions, patience=replace(conditions.patience, attempts=1))
+            Transfer(address, partial, wanted, conditions).run()
         else:
             copy_into(partial, Path(address), wanted, self._conditions)
 
     def _wrong_file(self, address: str, partial: PartialFile, objection: Objection) -> MirrorFaultError:
         aside = self._cache.bad_folder / self._source.file_name
+        kind, description = kind_of(partial.path)
         partial.move_aside(aside)
         return MirrorFaultError(
             WrongFileError(
                 f"this is not {self._source.file_name}: {objection.reason}",
                 where=address,
                 expected=objection.expected,
-                got=f"{objection.got} (kept for inspection: {aside})",
+                got=f"{objection.got}{'' if kind else f', {description}'} (kept for inspection: {aside})",
                 next_step="try another publisher with --from; a file you trust can be brought in with --import",
             )
         )
@@ -206,7 +241,7 @@ class _Job:
         return CachedFile(target, partial.size, partial.sha256, wanted.trust, origin)
 
     def _tell(self, text: str) -> None:
-        self.progress.message(f"{self._source.file_name}: {text}")
+        self._progress.message(f"{self._source.file_name}: {text}")
 
 
 def _offline_error(source: Source, cache: Cache) -> OfflineError:

@@ -49,6 +49,11 @@ class Expectation:
         return self.sha256 is not None or len(self.sha256_prefix or "") >= _DECIDING_PREFIX
 
     @property
+    def hash_is_known(self) -> bool:
+        """Whether anything at all is known about the file's hash."""
+        return self.sha256 is not None or self.sha256_prefix is not None
+
+    @property
     def trust(self) -> Trust:
         """What a file that fits may be called: see :class:`r2convert.fetch.cache.CachedFile`."""
         if self.pinned_sha256 is not None:

@@ -2,11 +2,18 @@
 
 Short side to 256 with Pillow's antialiased bilinear filter, then the central 224x224: what torchvision's
 ``Resize(256)``, ``CenterCrop(224)`` on Pillow images compute, rounding included. EXIF rotation is not applied.
+
+The width is resized first and the height of that result then, each pass rounded to uint8. Every Pillow up to 12 does
+so; from 13 on it takes the height first where that shrinks more than twice as much, which is off by one in many
+pixels of a tall picture. The two passes are asked for one by one here, so that all versions give the published crops.
+
+:func:`crop_image` does that in so many words; :func:`fast_crop_function` gives the same bytes sooner.
 """
 
 from __future__ import annotations
 
 import io
+from collections.abc import Callable
 
 import numpy as np
 import numpy.typing as npt
@@ -20,9 +27,12 @@ CROP_SIDE = 224
 
 Crop = npt.NDArray[np.uint8]
 
+# Pillow's own limit against decompression bombs, applied to the resized image too: a hair of 1x6000 becomes a giant.
+_MOST_PIXELS = 178_956_970
+
 
 def crop_image(data: bytes) -> Crop:
-    """Decodes an image, resizes it and cuts out its centre.
+    """Decodes an image, resizes it and cuts out its centre, all with Pillow: the reference.
 
     Args:
         data: an encoded image: JPEG of any colour space, or anything else Pillow reads.
@@ -31,25 +41,84 @@ def crop_image(data: bytes) -> Crop:
         uint8, shape (224, 224, 3), red green blue.
 
     Raises:
-        UnreadableImageError: the bytes are no image, or stop in the middle of one.
+        UnreadableImageError: the bytes are no image, stop in the middle of one, or describe an absurd one.
     """
     image = _decode(data)
-    width, height = image.size
-    resized = image.resize(resized_size(width, height), Image.Resampling.BILINEAR)
-    left, top = crop_corner(*resized.size)
+    new_width, new_height = resized_size(*image.size)
+    resized = _resize(_resize(image, new_width, image.height), new_width, new_height)
+    left, top = crop_corner(new_width, new_height)
     return np.asarray(resized.crop((left, top, left + CROP_SIDE, top + CROP_SIDE)))
 
 
+def fast_crop_function() -> Callable[[bytes], Crop]:
+    """A function that gives the bytes of :func:`crop_image`, for any data, in less time on this machine."""
+    from r2convert.imagenet.jpeg import agrees_with_pillow, decode_jpeg
+
+    if not agrees_with_pillow():
+        return crop_image
+
+    def crop(data: bytes) -> Crop:
+        pixels = decode_jpeg(data)
+        return crop_image(data) if pixels is None else crop_pixels(pixels)
+
+    return crop
+
+
+def crop_pixels(pixels: npt.NDArray[np.uint8]) -> Crop:
+    """Resizes and crops decoded pixels, leaving out what the crop does not show.
+
+    The first pass, over the width, needs only the source rows under the crop; the second only the columns of the
+    crop. (``Image.resize(box=...)`` would save more and is not exact: its box is rounded to float32.)
+
+    Args:
+        pixels: uint8, shape (height, width, 3).
+
+    Returns:
+        uint8, shape (224, 224, 3), equal to what :func:`crop_image` cuts from the same pixels.
+
+    Raises:
+        UnreadableImageError: the image is absurdly long and thin.
+    """
+    height, width = pixels.shape[:2]
+    new_width, new_height = resized_size(width, height)
+    left, top = crop_corner(new_width, new_height)
+    first, last = _source_rows(height, new_height, top)
+    narrow = _resize(Image.fromarray(pixels[first:last]), new_width, last - first)
+    # Back to full height, so that the second pass weighs the rows as it would those of the whole image.
+    columns = narrow.crop((left, -first, left + CROP_SIDE, height - first))
+    resized = _resize(columns, CROP_SIDE, new_height)
+    return np.asarray(resized.crop((0, top, CROP_SIDE, top + CROP_SIDE)))
+
+
 def resized_size(width: int, height: int) -> tuple[int, int]:
-    """Width and height after bringing the short side to 256; the long side is cut to an integer, not rounded."""
+    """Width and height after bringing the short side to 256; the long side is cut to an integer, not rounded.
+
+    Raises:
+        UnreadableImageError: the result would be larger than any image Pillow agrees to open.
+    """
     if width <= height:
-        return RESIZED_SHORT_SIDE, int(RESIZED_SHORT_SIDE * height / width)
-    return int(RESIZED_SHORT_SIDE * width / height), RESIZED_SHORT_SIDE
+        resized = RESIZED_SHORT_SIDE, int(RESIZED_SHORT_SIDE * height / width)
+    else:
+        resized = int(RESIZED_SHORT_SIDE * width / height), RESIZED_SHORT_SIDE
+    if resized[0] * resized[1] > _MOST_PIXELS:
+        raise UnreadableImageError("the image is too long and thin", got=f"{width}x{height} pixels: too long and thin")
+    return resized
 
 
 def crop_corner(width: int, height: int) -> tuple[int, int]:
     """Left and top of the central crop; halves go to the even neighbour, as Python's ``round`` takes them."""
     return round((width - CROP_SIDE) / 2), round((height - CROP_SIDE) / 2)
+
+
+def _source_rows(height: int, new_height: int, top: int) -> tuple[int, int]:
+    """First and last (excluded) source row under rows ``top`` to ``top + 223`` of the result, or a few more."""
+    scale = height / new_height
+    reach = max(scale, 1.0) + 1
+    return max(0, int(top * scale - reach)), min(height, int((top + CROP_SIDE) * scale + reach) + 1)
+
+
+def _resize(image: Image.Image, width: int, height: int) -> Image.Image:
+    return image.resize((width, height), Image.Resampling.BILINEAR)
 
 
 def _decode(data: bytes) -> Image.Image:

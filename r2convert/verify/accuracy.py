@@ -16,7 +16,7 @@ import torch
 from r2convert.errors import CheckpointError
 from r2convert.imagenet.labels import CLASS_COUNT
 from r2convert.imagenet.loading import CropBatch, LoadedImage, load_batches
-from r2convert.imagenet.pipeline import CROP_SIDE, PIPELINE, Crop, crop_image
+from r2convert.imagenet.pipeline import CROP_SIDE, PIPELINE, Crop, fast_crop_function
 from r2convert.imagenet.validation_set import ValidationImage, ValidationSet
 from r2convert.verify.precision import strict_float32
 from r2convert.verify.predictions import Predictions, no_predictions
@@ -115,7 +115,7 @@ def measure_accuracy(
     with warnings.catch_warnings(), strict_float32(), torch.inference_mode():
         # Pillow warns of odd metadata in pictures it reads well; here, not in the threads, since filters are global.
         warnings.filterwarnings("ignore", module="PIL")
-        reading = load_batches(images.images, crop_image, buffers, workers=workers or _core_count())
+        reading = load_batches(images.images, fast_crop_function(), buffers, workers=workers or _core_count())
         with closing(reading) as batches:
             for batch in batches:
                 _answer(networks, batch, answers, device)

@@ -10,7 +10,7 @@ import click
 from r2convert.cli.console import print_json, stdout_console
 
 if TYPE_CHECKING:
-    from r2convert.catalog.variant import Claim, Variant
+    from r2convert.catalog.variant import Variant
     from r2convert.fetch.cache import Cache
 
 WEIGHTS_LICENCE = "CC BY-NC-SA 4.0 (non-commercial)"
@@ -20,7 +20,7 @@ WEIGHTS_LICENCE = "CC BY-NC-SA 4.0 (non-commercial)"
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
 @click.option("--claims", is_flag=True, help="Every published number, with its source and convention.")
 def list_variants(as_json: bool, claims: bool) -> None:
-    """List all variants: parameters, FLOPs and accuracy as published, sources, and what is in the cache.
+    r"""List all variants: parameters, FLOPs and accuracy as published, sources, and what is in the cache.
 
     \b
     Example:
@@ -47,7 +47,7 @@ def _print_variants(variants: Iterable[Variant], cache: Cache) -> None:
     table.add_column("variant", no_wrap=True)
     for heading in ("params", "FLOPs", "top-1", "top-5"):
         table.add_column(heading, justify="right", no_wrap=True)
-    table.add_column("files (* in the cache)")
+    table.add_column("files, * = cached")
     for variant in variants:
         table.add_row(variant.id, *_published(variant), _files(variant, cache))
     console = stdout_console()
@@ -59,22 +59,13 @@ def _print_variants(variants: Iterable[Variant], cache: Cache) -> None:
 
 
 def _published(variant: Variant) -> list[str]:
+    from r2convert.catalog.printed import readable
+
     official = {claim.metric: claim for claim in variant.claims if claim.source == "official README"}
     return [
-        as_published(official[metric]) if metric in official else "-"
+        readable(official[metric].printed, official[metric].unit).removesuffix(" %") if metric in official else "-"
         for metric in ("parameters", "flops", "top1", "top5")
     ]
-
-
-def as_published(claim: Claim) -> str:
-    """A claim as a reader compares it: error rates turned into accuracy, fractions into percent."""
-    from decimal import Decimal
-
-    if claim.unit == "error %":
-        return str(100 - Decimal(claim.printed))
-    if claim.unit == "fraction":
-        return str(Decimal(claim.printed) * 100)
-    return claim.printed if claim.unit == "%" else f"{claim.printed} {claim.unit}"
 
 
 def _files(variant: Variant, cache: Cache) -> str:

@@ -85,7 +85,14 @@ class Plan:
         )
 
 
-def make_plan(expansion: Expansion, source_layout: str, target_layout: str, tensors: Mapping[str, TensorInfo]) -> Plan:
+def make_plan(
+    expansion: Expansion,
+    source_layout: str,
+    target_layout: str,
+    tensors: Mapping[str, TensorInfo],
+    *,
+    backbone_only: bool = False,
+) -> Plan:
     """Plan the conversion of a file.
 
     Args:
@@ -93,22 +100,32 @@ def make_plan(expansion: Expansion, source_layout: str, target_layout: str, tens
         source_layout: whose names the file has.
         target_layout: whose names it shall get.
         tensors: the file's tensors by name.
+        backbone_only: leave the classifier out, whether the file has one or not.
 
     Returns:
         The plan, with all problems found; nothing is raised for them.
     """
+    route = _Route(expansion, source_layout, target_layout, backbone_only)
     rows: list[PlanRow] = []
     problems: list[str] = []
     for slot in expansion.slots:
-        row = _row(expansion, slot, source_layout, target_layout, tensors)
+        row = route.row(slot, tensors)
         if isinstance(row, PlanRow):
             rows.append(row)
-        elif row:
+        elif row is not None:
             problems.append(row)
     shapes = {name: tensor.shape for name, tensor in tensors.items()}
-    problems = [*differ(expansion, source_layout, shapes).lines(), *problems, *_dtype_problems(rows, tensors)]
+    has_classifier = not backbone_only or any(row.source and _is_classifier(row.slot) for row in rows)
+    difference = differ(expansion, source_layout, shapes, classifier=has_classifier)
     warning = expansion.table.warnings.get(target_layout)
-    return Plan(expansion, source_layout, target_layout, tuple(rows), tuple(problems), (warning,) if warning else ())
+    return Plan(
+        expansion,
+        source_layout,
+        target_layout,
+        rows=tuple(rows),
+        problems=(*difference.lines(), *problems, *_dtype_problems(rows, tensors)),
+        warnings=(warning,) if warning else (),
+    )
 
 
 def canonical_rows(expansion: Expansion, layout: str, tensors: Mapping[str, TensorInfo]) -> tuple[PlanRow, ...]:
@@ -141,27 +158,41 @@ def fill_dtype(slot: Slot) -> DType:
     return DType.INT64 if slot.is_counter else DType.FLOAT32
 
 
-def _row(
-    expansion: Expansion, slot: Slot, source_layout: str, target_layout: str, tensors: Mapping[str, TensorInfo]
-) -> PlanRow | str | None:
-    """One tensor's row, or a problem, or ``None`` where neither side stores it or the difference tells already."""
-    source = slot.names.get(source_layout)
-    target = slot.names.get(target_layout)
-    if source is not None and source not in tensors and not slot.is_counter:
-        return None
-    if source not in tensors:
-        source = None
-    if source is not None and target is not None:
-        return PlanRow("rename", slot, source, target, expansion.shape_in(target_layout, slot))
-    if source is not None:
-        reason = expansion.table.absent[target_layout]
-        return PlanRow("drop", slot, source, None, expansion.shape_in(source_layout, slot), reason)
-    if target is None:
-        return None
-    reason = _fill_reason(expansion, slot)
-    if reason is None:
-        return f"{target} has no source: {expansion.table.absent.get(source_layout, 'not stored')}"
-    return PlanRow("fill", slot, None, target, expansion.shape_in(target_layout, slot), reason)
+@dataclass(frozen=True, slots=True)
+class _Route:
+    """From one layout of a variant to another."""
+
+    expansion: Expansion
+    source_layout: str
+    target_layout: str
+    backbone_only: bool
+
+    def row(self, slot: Slot, tensors: Mapping[str, TensorInfo]) -> PlanRow | str | None:
+        """One tensor's row; a problem; or ``None`` where neither side stores it or it is reported as missing."""
+        source = slot.names.get(self.source_layout)
+        target = slot.names.get(self.target_layout)
+        left_out = self.backbone_only and _is_classifier(slot)
+        if source is not None and source not in tensors:
+            if not slot.is_counter:
+                return None
+            source = None
+        if source is None:
+            return None if target is None or left_out else self._fill(slot, target)
+        if target is None or left_out:
+            reason = "only the backbone was asked for" if left_out else self.expansion.table.absent[self.target_layout]
+            return PlanRow("drop", slot, source, None, self.expansion.shape_in(self.source_layout, slot), reason)
+        return PlanRow("rename", slot, source, target, self.expansion.shape_in(self.target_layout, slot))
+
+    def _fill(self, slot: Slot, target: str) -> PlanRow | str:
+        reason = _fill_reason(self.expansion, slot)
+        if reason is None:
+            why = self.expansion.table.absent.get(self.source_layout, "not stored")
+            return f"{target} has no source: {why}"
+        return PlanRow("fill", slot, None, target, self.expansion.shape_in(self.target_layout, slot), reason)
+
+
+def _is_classifier(slot: Slot) -> bool:
+    return slot.role.startswith("linear.")
 
 
 def _fill_reason(expansion: Expansion, slot: Slot) -> str | None:

@@ -4,14 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-import numpy as np
-
-from r2convert.checkpoint.dtypes import DType
 from r2convert.checkpoint.reading import Checkpoint
-from r2convert.checkpoint.tensor import TensorInfo
-from r2convert.mapping.expansion import Expansion, Slot
+from r2convert.mapping.expansion import Expansion
 from r2convert.mapping.identification import differ
 from r2convert.mapping.resolution import Resolution, shapes_of
+from r2convert.mapping.values import value_problems
 from r2convert.verify.checks import Check
 from r2convert.verify.published import PublishedNumbers
 
@@ -33,7 +30,7 @@ def file_checks(checkpoint: Checkpoint, resolution: Resolution) -> list[Check]:
     stored = {slot.key: checkpoint.tensors[name].elements for name, slot in slots.items() if name in checkpoint.tensors}
     return [
         *_structure_checks(checkpoint, resolution),
-        _value_check(checkpoint, slots),
+        _value_check(checkpoint, resolution),
         *PublishedNumbers(resolution.expansion, stored).checks(),
     ]
 
@@ -67,33 +64,12 @@ def _structure_checks(checkpoint: Checkpoint, resolution: Resolution) -> Iterato
     )
 
 
-def _value_check(checkpoint: Checkpoint, slots: dict[str, Slot]) -> Check:
-    problems = []
-    checked = 0
-    for name, tensor in checkpoint.tensors.items():
-        if name in slots and tensor.dtype.is_floating:
-            checked += 1
-            problem = _value_problem(slots[name], _values(checkpoint, tensor))
-            if problem:
-                problems.append(f"{name} {problem}")
+def _value_check(checkpoint: Checkpoint, resolution: Resolution) -> Check:
+    problems = value_problems(checkpoint, resolution)
     more = f" and {len(problems) - _SHOWN} more" if len(problems) > _SHOWN else ""
-    return Check("values", "fail" if problems else "pass", measured=checked, note="; ".join(problems[:_SHOWN]) + more)
-
-
-def _values(checkpoint: Checkpoint, tensor: TensorInfo) -> np.ndarray[tuple[int, ...], np.dtype[np.floating]]:
-    array = checkpoint.array(tensor)
-    if tensor.dtype is DType.BFLOAT16:
-        return (array.astype(np.uint32) << 16).view(np.float32)
-    return array
-
-
-def _value_problem(slot: Slot, values: np.ndarray[tuple[int, ...], np.dtype[np.floating]]) -> str | None:
-    """What no trained tensor has: values that are not finite, variances below 0, a convolution of zeros."""
-    if not np.isfinite(values).all():
-        return f"has {int((~np.isfinite(values)).sum()):,} values that are NaN or infinite"
-    if slot.role == "bn.running_var" and (values < 0).any():
-        return f"has {int((values < 0).sum()):,} negative variances"
-    # A layer that nothing reads is filled with zeros by declaration.
-    if slot.role == "conv.weight" and slot.canonical is not None and not values.any():
-        return "is all zeros"
-    return None
+    return Check(
+        "values",
+        "fail" if problems else "pass",
+        measured=sum(tensor.dtype.is_floating for tensor in checkpoint.tensors.values()),
+        note="; ".join(problems[:_SHOWN]) + more,
+    )

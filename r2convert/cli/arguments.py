@@ -1,0 +1,47 @@
+"""What people write on the command line, turned into values: a path, or a variant's name for its cached file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from r2convert.errors import AccessError
+
+if TYPE_CHECKING:
+    from r2convert.catalog.loading import Catalog
+    from r2convert.catalog.variant import Variant
+
+LAYOUTS = ("mm", "mmdet", "official", "timm", "paddle")
+SOURCE_LAYOUTS = (*LAYOUTS, "paddle-static")
+
+
+def checkpoint_path(catalog: Catalog, value: str) -> tuple[Path, Variant | None]:
+    """A checkpoint given as a path, or as the name of a variant whose file is in the cache.
+
+    Returns:
+        The path, and the variant if it was given by name.
+
+    Raises:
+        AccessError: there is no such file, or the variant's file is not in the cache.
+        UnknownVariantError: it looks like a name, and no variant has it.
+    """
+    path = Path(value).expanduser()
+    if path.exists() or path.suffix or "/" in value:
+        return path, None
+    variant = catalog.find(value)
+    cached = cached_path(variant)
+    if cached is None:
+        raise AccessError(f"{variant.id} is not in the cache", next_step=f"`r2convert fetch {variant.id}` downloads it")
+    return cached, variant
+
+
+def cached_path(variant: Variant) -> Path | None:
+    """The variant's file in the cache, the first of its sources that is there."""
+    from r2convert.fetch.cache import Cache
+
+    cache = Cache.default()
+    for source in variant.sources:
+        cached = cache.lookup(source)
+        if cached is not None:
+            return cached.path
+    return None

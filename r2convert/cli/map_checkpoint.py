@@ -1,0 +1,157 @@
+"""`r2convert map`: convert a checkpoint into another layout."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from r2convert.cli.arguments import LAYOUTS, SOURCE_LAYOUTS, checkpoint_path
+from r2convert.cli.console import print_json, print_warning, stdout_console
+from r2convert.errors import UsageError
+
+if TYPE_CHECKING:
+    from r2convert.mapping.conversion import Conversion
+    from r2convert.mapping.plan import Plan, PlanRow
+    from r2convert.mapping.tables import Tables
+
+
+@click.command("map", short_help="Convert a checkpoint into another layout.")
+@click.option("--src", "source", help="The checkpoint, or the name of a variant in the cache.")
+@click.option("--dst", "destination", type=click.Path(path_type=Path), help="Where to write: .pth, .pt, .safetensors.")
+@click.option("--to", "target", type=click.Choice(LAYOUTS), default="mm", show_default=True, help="Target layout.")
+@click.option("--from", "layout", type=click.Choice(SOURCE_LAYOUTS), help="Source layout, instead of detecting it.")
+@click.option("--variant", help="The variant, instead of detecting it.")
+@click.option("--key", help="Which of several state dicts in the file, e.g. state_dict or ema.")
+@click.option("--backbone-only", is_flag=True, help="Leave the classifier out.")
+@click.option("--dry-run", is_flag=True, help="Show what would be done; write nothing.")
+@click.option("--table", metavar="VARIANT", help="Print a variant's tensor names in both layouts, with shapes.")
+@click.option("--overwrite", is_flag=True, help="Replace the output if it exists.")
+@click.option("--no-receipt", is_flag=True, help="Write no receipt beside the output.")
+@click.option("--no-check", is_flag=True, help="Do not read the output back before it is put in place.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
+def map_checkpoint(
+    source: str | None,
+    destination: Path | None,
+    target: str,
+    layout: str | None,
+    variant: str | None,
+    key: str | None,
+    backbone_only: bool,
+    dry_run: bool,
+    table: str | None,
+    overwrite: bool,
+    no_receipt: bool,
+    no_check: bool,
+    as_json: bool,
+) -> None:
+    r"""Convert a checkpoint into another layout, every tensor accounted for.
+
+    Variant and layout of the source are told from its names and shapes. Nothing is written unless every tensor
+    is accounted for, and the output is read back and compared before it is put in place.
+
+    \b
+    Examples:
+      r2convert map --src res2net50_14w_8s-6527dddc.pth --dst mm.pth
+      r2convert map --src mm.pth --dst timm.safetensors --to timm
+      r2convert map --table res2net50_w14_s8 --from official --to mm
+    """
+    from r2convert.catalog import load_catalog
+    from r2convert.checkpoint.reading import open_checkpoint
+    from r2convert.mapping.conversion import convert
+    from r2convert.mapping.plan import make_plan
+    from r2convert.mapping.resolution import resolve
+    from r2convert.mapping.tables import Tables
+
+    tables = Tables(load_catalog())
+    if table is not None:
+        _print_table(tables, table, layout or "official", target)
+        return
+    if source is None or (destination is None and not dry_run):
+        raise UsageError("map needs a source and a destination", expected="--src FILE --dst FILE, or --dry-run")
+    path, named = checkpoint_path(tables.catalog, source)
+    wanted = tables.catalog.find(variant) if variant else named
+    with open_checkpoint(path, key=key) as checkpoint:
+        resolution = resolve(tables, checkpoint, wanted, layout)
+        identity = resolution.identity
+        tables.require_layout(identity.variant, target)
+        plan = make_plan(resolution.expansion, identity.layout, target, checkpoint.tensors, backbone_only=backbone_only)
+        conversion = None
+        plan.require_clean(str(path))
+        if not dry_run and destination is not None:
+            conversion = convert(
+                checkpoint, plan, destination, overwrite=overwrite, receipt=not no_receipt, check=not no_check
+            )
+        for warning in (*checkpoint.warnings, *plan.warnings):
+            print_warning(warning)
+        if as_json:
+            print_json(_as_json(path, plan, conversion))
+        else:
+            _print_summary(plan, conversion)
+
+
+def _as_json(path: Path, plan: Plan, conversion: Conversion | None) -> dict[str, object]:
+    return {
+        "src": str(path),
+        "dst": str(conversion.written.path) if conversion else None,
+        "variant": plan.expansion.variant.id,
+        "from": plan.source_layout,
+        "to": plan.target_layout,
+        "renamed": len(plan.rows_of("rename")),
+        "dropped": [{"name": row.source, "reason": row.reason} for row in plan.rows_of("drop")],
+        "filled": [{"name": row.target, "reason": row.reason} for row in plan.rows_of("fill")],
+        "warnings": list(plan.warnings),
+        "src_sha256": conversion.source_sha256 if conversion else None,
+        "dst_sha256": conversion.written.sha256 if conversion else None,
+        "content_hash": conversion.content_hash if conversion else None,
+        "receipt": str(conversion.receipt) if conversion and conversion.receipt else None,
+    }
+
+
+def _print_summary(plan: Plan, conversion: Conversion | None) -> None:
+    from rich.markup import escape
+
+    console = stdout_console()
+    console.print(f"{plan.expansion.variant.id}: {plan.source_layout} -> {plan.target_layout}", soft_wrap=True)
+    console.print(f"  renamed  {len(plan.rows_of('rename'))}")
+    for action in ("drop", "fill"):
+        rows = plan.rows_of(action)
+        console.print(f"  {action + ('ped' if action == 'drop' else 'ed'):<8} {len(rows)}")
+        for reason, names in _by_reason(rows).items():
+            console.print(f"    {len(names)} x {escape(reason)}", soft_wrap=True)
+            console.print(f"      {escape(names[0])}{' ...' if len(names) > 1 else ''}", soft_wrap=True)
+    if conversion is None:
+        console.print("  nothing written: a dry run")
+        return
+    written = conversion.written
+    console.print(f"  wrote    {escape(str(written.path))} ({written.size / 1e6:.1f} MB)", soft_wrap=True)
+    console.print(f"  sha256   {written.sha256}", soft_wrap=True)
+    console.print(f"  content  {conversion.content_hash}", soft_wrap=True)
+    if conversion.receipt:
+        console.print(f"  receipt  {escape(str(conversion.receipt))}", soft_wrap=True)
+
+
+def _by_reason(rows: tuple[PlanRow, ...]) -> dict[str, list[str]]:
+    grouped: dict[str, list[str]] = {}
+    for row in rows:
+        grouped.setdefault(row.reason, []).append(row.source or row.target or "")
+    return grouped
+
+
+def _print_table(tables: Tables, name: str, source: str, target: str) -> None:
+    variant = tables.catalog.find(name)
+    if source == "official" and source not in tables.of(variant).table.layouts:
+        source = variant.sources[0].layout
+    for layout in (source, target):
+        tables.require_layout(variant, layout)
+    expansion = tables.of(variant)
+    lines = [(source, target, "shape")]
+    for slot in expansion.slots:
+        names = [slot.names.get(layout, "-") for layout in (source, target)]
+        if names != ["-", "-"]:
+            shape = "x".join(map(str, expansion.shape_in(source, slot))) or "scalar"
+            lines.append((names[0], names[1], shape))
+    widths = [max(len(line[column]) for line in lines) for column in (0, 1)]
+    for line in lines:
+        click.echo(f"{line[0]:<{widths[0]}}  {line[1]:<{widths[1]}}  {line[2]}")

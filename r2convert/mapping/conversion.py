@@ -1,0 +1,183 @@
+"""Carrying out a clean plan: bytes are streamed from the source into a new file beside its place."""
+
+from __future__ import annotations
+
+import json
+import struct
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+from r2convert.checkpoint.digests import DigestedTensor, OutputTensor, network_hash, tensor_digest
+from r2convert.checkpoint.reading import Checkpoint
+from r2convert.checkpoint.writing import WrittenFile, write_checkpoint
+from r2convert.errors import UsageError
+from r2convert.mapping.plan import Plan, PlanRow, canonical_rows, fill_dtype, fill_value, make_plan, target_tensor
+from r2convert.mapping.receipt import receipt_path, write_receipt
+from r2convert.mapping.resolution import Resolution
+from r2convert.mapping.table import CANONICAL
+from r2convert.version import __version__
+
+_FILL_CHUNK = 1 << 16
+
+
+@dataclass(frozen=True, slots=True)
+class Conversion:
+    """What a conversion did.
+
+    Args:
+        plan: what was planned and done.
+        written: the new file.
+        source_sha256: digest of the source file.
+        content_hash: digest of the network that both files hold.
+        receipt: where the receipt is, if one was written.
+    """
+
+    plan: Plan
+    written: WrittenFile
+    source_sha256: str
+    content_hash: str
+    receipt: Path | None
+
+
+def convert(
+    checkpoint: Checkpoint,
+    plan: Plan,
+    destination: Path,
+    *,
+    overwrite: bool = False,
+    receipt: bool = True,
+    check: bool = True,
+) -> Conversion:
+    """Write a checkpoint in another layout; nothing is visible at the destination until it is whole.
+
+    Args:
+        checkpoint: the open source.
+        plan: a clean plan for it.
+        destination: where to write; the suffix says as what.
+        overwrite: whether a file there may be replaced, its receipt with it.
+        receipt: whether to write a receipt beside the output.
+        check: whether to read the output back and compare it before it is put in place.
+
+    Raises:
+        MappingError: the plan has problems.
+        UsageError: the suffix does not suit the target layout.
+        CheckpointError: the source's bytes are damaged.
+        AccessError: the destination exists or cannot be written.
+    """
+    plan.require_clean(str(checkpoint.path))
+    _require_fitting_suffix(plan, destination)
+    source_sha256 = checkpoint.sha256()
+    outputs = [_output(checkpoint, plan, row) for row in plan.rows if row.target is not None]
+    written = write_checkpoint(
+        destination, outputs, metadata=_provenance(plan, source_sha256), overwrite=overwrite, check=check
+    )
+    content = _content_of(checkpoint, plan, written)
+    receipt_path(destination).unlink(missing_ok=True)
+    path = None
+    if receipt:
+        path = write_receipt(
+            destination,
+            plan,
+            output_sha256=written.sha256,
+            source=checkpoint.path,
+            source_sha256=source_sha256,
+            content_hash=content,
+        )
+    return Conversion(plan, written, source_sha256, content, path)
+
+
+def content_hash_of(checkpoint: Checkpoint, resolution: Resolution) -> str:
+    """Read a known variant's tensors and digest the network they are, whatever its container and layout.
+
+    Counters of training batches and tensors that the network cannot reach do not enter.
+
+    Raises:
+        CheckpointError: the file's bytes are damaged.
+    """
+    expansion, layout = resolution.expansion, resolution.identity.layout
+    plan = make_plan(expansion, layout, CANONICAL, checkpoint.tensors)
+    return network_hash(_digest(checkpoint, plan, row) for row in canonical_rows(expansion, layout, checkpoint.tensors))
+
+
+def content_hash_of_unknown(checkpoint: Checkpoint) -> str:
+    """Digest the tensors of a file that is no known variant, under their own names.
+
+    Raises:
+        CheckpointError: the file's bytes are damaged.
+    """
+    return network_hash(
+        DigestedTensor(name, tensor.dtype, tensor.shape, tensor_digest(checkpoint.chunks(tensor)))
+        for name, tensor in checkpoint.tensors.items()
+    )
+
+
+def _content_of(checkpoint: Checkpoint, plan: Plan, written: WrittenFile) -> str:
+    """The content hash from the digests taken while writing; only what is stored transposed is read again."""
+    digests = {tensor.name: tensor for tensor in written.tensors}
+    canonical = make_plan(
+        plan.expansion, plan.source_layout, CANONICAL, checkpoint.tensors, backbone_only=_left_classifier_out(plan)
+    )
+    leaves = []
+    for row in canonical.rows_of("rename"):
+        target = row.slot.names.get(plan.target_layout)
+        if row.slot.is_counter:
+            continue
+        if target in digests and plan.expansion.form_in(plan.target_layout, row.slot) != "transposed":
+            leaves.append(digests[target].renamed(row.target or "", row.shape))
+        else:
+            leaves.append(_digest(checkpoint, canonical, row))
+    return network_hash(leaves)
+
+
+def _left_classifier_out(plan: Plan) -> bool:
+    return not any(row.target and row.slot.role.startswith("linear.") for row in plan.rows)
+
+
+def _digest(checkpoint: Checkpoint, plan: Plan, row: PlanRow) -> DigestedTensor:
+    assert row.source is not None  # noqa: S101 - rows that are renamed have a source
+    tensor = target_tensor(plan, row, checkpoint.tensors[row.source])
+    return DigestedTensor(tensor.name, tensor.dtype, tensor.shape, tensor_digest(checkpoint.chunks(tensor)))
+
+
+def _output(checkpoint: Checkpoint, plan: Plan, row: PlanRow) -> OutputTensor:
+    if row.source is None:
+        return OutputTensor(row.target or "", fill_dtype(row.slot), row.shape, partial(_fill_chunks, row))
+    tensor = target_tensor(plan, row, checkpoint.tensors[row.source])
+    return OutputTensor(tensor.name, tensor.dtype, tensor.shape, partial(checkpoint.chunks, tensor))
+
+
+def _fill_chunks(row: PlanRow) -> Iterator[bytes]:
+    """The elements of a filled tensor, in pieces of bounded size."""
+    value = fill_value(row.slot)
+    element = struct.pack("<q", int(value)) if row.slot.is_counter else struct.pack("<f", value)
+    left = 1
+    for length in row.shape:
+        left *= length
+    while left > 0:
+        count = min(left, _FILL_CHUNK)
+        yield element * count
+        left -= count
+
+
+def _provenance(plan: Plan, source_sha256: str) -> dict[str, str]:
+    """One key of canonical JSON: several keys would be stored in an order that differs from run to run."""
+    facts = {
+        "from": plan.source_layout,
+        "source_sha256": source_sha256,
+        "to": plan.target_layout,
+        "tool": f"r2convert {__version__}",
+        "variant": plan.expansion.variant.id,
+    }
+    return {"r2convert": json.dumps(facts, sort_keys=True, separators=(",", ":"))}
+
+
+def _require_fitting_suffix(plan: Plan, destination: Path) -> None:
+    to_paddle = plan.target_layout == "paddle"
+    if to_paddle != (destination.suffix == ".pdparams"):
+        raise UsageError(
+            f"the layout {plan.target_layout!r} does not go into a {destination.suffix or 'suffix-less'} file",
+            where=str(destination),
+            expected=".pdparams" if to_paddle else ".pth, .pt or .safetensors",
+        )

@@ -1,0 +1,36 @@
+"""The result of a verification, one value a checkpoint."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from r2convert.verify.accuracy import Accuracy
+from r2convert.verify.checks import Check, Verdict, overall
+
+
+@dataclass(frozen=True, slots=True)
+class CheckpointResult:
+    """Everything found about one checkpoint.
+
+    Args:
+        variant: id of the network.
+        checkpoint: path of the file, or ``None`` when the reference network alone was checked.
+        sha256: digest of the file.
+        content_hash: digest of the network it holds.
+        layout: whose names it has.
+        checks: what was checked, in order.
+        accuracy: what was measured on images, if anything was.
+    """
+
+    variant: str
+    checkpoint: str | None
+    sha256: str | None
+    content_hash: str | None
+    layout: str | None
+    checks: tuple[Check, ...]
+    accuracy: Accuracy | None = None
+
+    @property
+    def verdict(self) -> Verdict:
+        """The verdict over all checks."""
+        return overall(check.verdict for check in self.checks)

@@ -1,0 +1,146 @@
+"""A verification from end to end: files in, one result a file out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+
+from r2convert.catalog.variant import Variant
+from r2convert.checkpoint.reading import open_checkpoint
+from r2convert.errors import MappingError
+from r2convert.imagenet.validation_set import ValidationSet
+from r2convert.mapping.conversion import content_hash_of
+from r2convert.mapping.expansion import IMAGENET_CLASSES
+from r2convert.mapping.receipt import Receipt, read_receipt
+from r2convert.mapping.resolution import Resolution, resolve
+from r2convert.mapping.tables import Tables
+from r2convert.models.blocks import Classifier
+from r2convert.verify.accuracy import AccuracyProgress, measure_accuracy
+from r2convert.verify.accuracy_claims import Origin, accuracy_checks, origin_of
+from r2convert.verify.network import load_network
+from r2convert.verify.receipts import receipt_check
+from r2convert.verify.results import CheckpointResult
+from r2convert.verify.static import file_checks, reference_checks
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """A checkpoint to verify.
+
+    Args:
+        path: the file.
+        variant: what it is said to hold, if anything.
+        layout: whose names it is said to have, if anything.
+        key: which of several state dicts in it.
+    """
+
+    path: Path
+    variant: Variant | None = None
+    layout: str | None = None
+    key: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ImageRun:
+    """Images to show every network, and how.
+
+    Args:
+        images: the validation set.
+        device: where the networks run.
+        batch_size: images a batch, or ``None`` for the device's default.
+        progress: told after every batch.
+    """
+
+    images: ValidationSet
+    device: torch.device
+    batch_size: int | None = None
+    progress: Callable[[AccuracyProgress], None] | None = None
+
+
+def verify_references(tables: Tables) -> list[CheckpointResult]:
+    """Check every variant's reference network, without any file, against what was published about its size."""
+    return [
+        CheckpointResult(variant.id, None, None, None, None, tuple(reference_checks(tables.of(variant))))
+        for variant in tables.catalog.variants.values()
+    ]
+
+
+def verify_checkpoints(
+    tables: Tables, requests: Sequence[Request], image_run: ImageRun | None = None
+) -> list[CheckpointResult]:
+    """Verify files; with images, all networks see them in one pass.
+
+    Raises:
+        InputError: a file cannot be read, or is none of the known networks.
+        AccessError: a file is not there.
+    """
+    examined = [_examine(tables, request, load=image_run is not None) for request in requests]
+    if image_run is None:
+        return [each.result for each in examined]
+    # A number in front keeps two files of one name apart.
+    networks = {f"{index} {each.result.variant}": each.require_network() for index, each in enumerate(examined)}
+    measured = measure_accuracy(
+        networks,
+        image_run.images,
+        device=image_run.device,
+        batch_size=image_run.batch_size,
+        progress=image_run.progress,
+    )
+    results = []
+    for each, accuracy in zip(examined, measured.values(), strict=True):
+        checks = accuracy_checks(each.variant, accuracy, each.origin, whole_set=image_run.images.is_full)
+        results.append(replace(each.result, checks=(*each.result.checks, *checks), accuracy=accuracy))
+    return results
+
+
+@dataclass(frozen=True, slots=True)
+class _Examined:
+    variant: Variant
+    result: CheckpointResult
+    origin: Origin
+    network: Classifier | None
+
+    def require_network(self) -> Classifier:
+        assert self.network is not None  # noqa: S101 - loaded whenever there are images
+        return self.network
+
+
+def _examine(tables: Tables, request: Request, *, load: bool) -> _Examined:
+    with open_checkpoint(request.path, key=request.key) as checkpoint:
+        resolution = resolve(tables, checkpoint, request.variant, request.layout)
+        identity = resolution.identity
+        if load:
+            _require_imagenet_classifier(request.path, resolution)
+        sha256 = checkpoint.sha256()
+        content = content_hash_of(checkpoint, resolution)
+        receipt = read_receipt(request.path)
+        checks = file_checks(checkpoint, resolution)
+        if receipt is not None:
+            checks.insert(0, receipt_check(receipt, resolution, sha256=sha256, content_hash=content))
+        network = load_network(checkpoint, resolution) if load else None
+    result = CheckpointResult(identity.variant.id, str(request.path), sha256, content, identity.layout, tuple(checks))
+    return _Examined(
+        identity.variant, result, origin_of(identity.variant, identity.layout, _digests(sha256, receipt)), network
+    )
+
+
+def _digests(sha256: str, receipt: Receipt | None) -> tuple[str, ...]:
+    # A receipt speaks for a file only if it is about these very bytes.
+    if receipt is None or receipt.output_sha256 != sha256:
+        return (sha256,)
+    return sha256, receipt.source_sha256
+
+
+def _require_imagenet_classifier(path: Path, resolution: Resolution) -> None:
+    identity = resolution.identity
+    if not identity.has_classifier or identity.classes != IMAGENET_CLASSES:
+        raise MappingError(
+            "this file cannot be measured on ImageNet",
+            where=str(path),
+            expected=f"a classifier of {IMAGENET_CLASSES} classes",
+            got=f"{identity.classes} classes" if identity.has_classifier else "a backbone without classifier",
+            next_step="leave out --imagenet to check the rest",
+        )

@@ -132,15 +132,11 @@ class Transport:
         limits = (self._patience.connect, self._patience.stall)
         try:
             return self._session.get(url, headers=headers, stream=True, allow_redirects=False, timeout=limits)
-        except (
-            requests.exceptions.InvalidURL,
-            requests.exceptions.InvalidSchema,
-            requests.exceptions.InvalidHeader,
-            UnicodeError,
-        ) as problem:
-            raise MirrorFaultError(
-                UnreachableError("the address or a proxy setting is malformed", where=url, got=str(problem))
-            ) from problem
+        except ValueError as problem:  # the base of InvalidURL, InvalidSchema, InvalidHeader and UnicodeError too
+            error = UnreachableError(
+                "an address, a redirect or a proxy setting is malformed", where=url, got=str(problem)
+            )
+            raise MirrorFaultError(error) from problem
         except requests.exceptions.SSLError as problem:
             raise MirrorFaultError(_tls_error(url, problem), host_down=True) from problem
         except (

@@ -23,8 +23,3 @@ def decode_latin1(pieces: Iterable[memoryview], label: str) -> Iterator[memoryvi
         raise CorruptCheckpointError(
             "Bytes pickled as text are no such text", where=label, expected="Latin-1 letters in UTF-8"
         ) from error
-
-
-def latin1_length(pieces: Iterable[memoryview], label: str) -> int:
-    """Return how many bytes the text stands for; raises as :func:`decode_latin1` does."""
-    return sum(len(piece) for piece in decode_latin1(pieces, label))

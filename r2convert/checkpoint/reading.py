@@ -2,24 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+import hashlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType, TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from r2convert.checkpoint.contents import Contents
 from r2convert.checkpoint.gathering import tensor_chunks
 from r2convert.checkpoint.geometry import require_plausible_total
+from r2convert.checkpoint.paddle_static import open_folder, read_lod_tensor_file, read_paddle_folder, read_paddle_tar
+from r2convert.checkpoint.pdparams import read_pdparams
 from r2convert.checkpoint.safetensors_reading import read_safetensors
-from r2convert.checkpoint.sniffing import sniff
+from r2convert.checkpoint.sniffing import Kind, sniff
 from r2convert.checkpoint.source_file import SourceFile
 from r2convert.checkpoint.storage_reading import StorageReader
+from r2convert.checkpoint.tar_directory import read_tar_directory
 from r2convert.checkpoint.tensor import TensorInfo
+from r2convert.checkpoint.torch_hub_zip import read_torch_hub_zip
 from r2convert.checkpoint.torch_legacy import read_torch_legacy
+from r2convert.checkpoint.torch_tar import MEMBERS as TORCH_TAR_MEMBERS
+from r2convert.checkpoint.torch_tar import read_torch_tar
 from r2convert.checkpoint.torch_zip import is_torch_zip, read_torch_zip
 from r2convert.checkpoint.unwrapping import StateDict, unwrap
 from r2convert.checkpoint.zip_directory import read_zip_directory
-from r2convert.errors import CheckpointError, UnsupportedCheckpointError
+from r2convert.errors import CheckpointError
 
 if TYPE_CHECKING:
     import numpy as np
@@ -71,11 +78,16 @@ class Checkpoint:
     def sha256(self) -> str:
         """Return the SHA-256 of the whole file, through the descriptor that was parsed; computed once.
 
+        Of a folder, it is the SHA-256 of what `sha256sum *` prints in it.
+
         Raises:
             CorruptCheckpointError: the file was changed since it was opened.
             AccessError: the disk fails.
         """
-        return self._sources[0].sha256()
+        if len(self._sources) == 1:
+            return self._sources[0].sha256()
+        lines = (f"{source.sha256()}  {source.path.name}\n" for source in self._sources)
+        return hashlib.sha256("".join(lines).encode()).hexdigest()
 
     def chunks(self, tensor: TensorInfo) -> Iterator[memoryview]:
         """Yield a tensor's elements in C order, little-endian.
@@ -141,30 +153,43 @@ def open_checkpoint(path: Path, *, key: str | None = None) -> Checkpoint:
         UsageError: there is nothing under ``key``.
         AccessError: there is no such file or it cannot be read.
     """
-    source = SourceFile(path)
+    is_folder = path.is_dir()
+    sources = open_folder(path) if is_folder else [SourceFile(path)]
     try:
-        contents = _read_contents(source)
+        contents = read_paddle_folder(sources) if is_folder else _read_file(sources[0])
         state_dict = unwrap(contents.root, key, str(path))
-        require_plausible_total(state_dict.tensors.values(), source.size, str(path))
-        source.require_unchanged()
-        return Checkpoint(path, [source], contents, state_dict)
-    except CheckpointError as error:
-        source.close()
-        error.where = error.where or str(path)
+        checkpoint = Checkpoint(path, sources, contents, state_dict)
+        require_plausible_total(checkpoint.tensors.values(), checkpoint.size, str(path))
+        checkpoint.require_unchanged()
+    except BaseException as error:
+        for source in sources:
+            source.close()
+        if isinstance(error, CheckpointError):
+            error.where = error.where or str(path)
         raise
-    except BaseException:
-        source.close()
-        raise
+    return checkpoint
 
 
-def _read_contents(source: SourceFile) -> Contents:
-    kind = sniff(source)
-    if kind == "torch-legacy":
-        return read_torch_legacy(source)
-    if kind == "safetensors":
-        return read_safetensors(source)
-    if kind == "zip":
-        records = read_zip_directory(source)
-        if is_torch_zip(records):
-            return read_torch_zip(source, records)
-    raise UnsupportedCheckpointError("This container is not read", where=str(source.path), got=kind)
+def _read_file(source: SourceFile) -> Contents:
+    return _READERS[sniff(source)](source)
+
+
+def _read_zip(source: SourceFile) -> Contents:
+    records = read_zip_directory(source)
+    return read_torch_zip(source, records) if is_torch_zip(records) else read_torch_hub_zip(source, records)
+
+
+def _read_tar(source: SourceFile) -> Contents:
+    members = read_tar_directory(source)
+    is_torch = not members.keys().isdisjoint(TORCH_TAR_MEMBERS)
+    return read_torch_tar(source, members) if is_torch else read_paddle_tar(source, members)
+
+
+_READERS: Final[Mapping[Kind, Callable[[SourceFile], Contents]]] = {
+    Kind.ZIP: _read_zip,
+    Kind.TORCH_LEGACY: read_torch_legacy,
+    Kind.SAFETENSORS: read_safetensors,
+    Kind.PICKLE: read_pdparams,
+    Kind.TAR: _read_tar,
+    Kind.LOD_TENSOR: read_lod_tensor_file,
+}

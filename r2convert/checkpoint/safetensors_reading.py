@@ -51,7 +51,7 @@ def read_safetensors(source: SourceFile) -> Contents:
     for name, (reference, start, end) in entries.items():
         root[name] = TensorReference(reference.dtype, reference.shape, reference.strides, 0, len(storages))
         extent = Extent(0, buffer_start + start, end - start)
-        storages.append(Storage(f"tensor {ascii(name[:80])}", (extent,), end - start))
+        storages.append(Storage(f"tensor {name[:80]!a}", (extent,), end - start))
     return Contents("safetensors", root, tuple(storages), summarise(metadata))
 
 
@@ -98,7 +98,7 @@ def _metadata(source: SourceFile, value: object) -> Mapping[object, object]:
 
 def _entry(source: SourceFile, name: str, entry: object) -> tuple[TensorReference, int, int]:
     """Check one tensor's entry; return its description and its range in the buffer."""
-    shown = f"Tensor {ascii(name[:80])}"
+    shown = f"Tensor {name[:80]!a}"
     if not isinstance(entry, dict) or entry.keys() != _FIELDS:
         raise _corrupt(source, f"{shown} is described in an unknown way", expected=", ".join(sorted(_FIELDS)))
     dtype = SAFETENSORS_TYPES.get(entry["dtype"]) if isinstance(entry["dtype"], str) else None
@@ -137,7 +137,7 @@ def _require_tiled(
     for name, (_, start, end) in sorted(entries.items(), key=lambda item: item[1][1:]):
         if start != position:
             what = "overlaps the one before" if start < position else "leaves a hole before it"
-            raise _corrupt(source, f"Tensor {ascii(name[:80])} {what}", f"byte {start}", f"byte {position}")
+            raise _corrupt(source, f"Tensor {name[:80]!a} {what}", f"byte {start}", f"byte {position}")
         position = end
     available = source.size - buffer_start
     if position > available:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from enum import Enum
 from typing import Final
 
 from r2convert.checkpoint.source_file import SourceFile
@@ -36,11 +37,19 @@ _OTHER_FILES: Final = (
 _WEB_PAGE_MARKS: Final = (b"<!doctype html", b"<html", b"<head", b"<?xml", b"<error")
 
 
-def sniff(source: SourceFile) -> str:
-    """Return the kind of container a file's first bytes announce.
+class Kind(Enum):
+    """What the first bytes of a file announce."""
 
-    Returns:
-        ``zip``, ``torch-legacy``, ``pickle``, ``tar``, ``safetensors`` or ``lod-tensor``.
+    ZIP = "zip"
+    TORCH_LEGACY = "torch-legacy"
+    PICKLE = "pickle"
+    TAR = "tar"
+    SAFETENSORS = "safetensors"
+    LOD_TENSOR = "lod-tensor"
+
+
+def sniff(source: SourceFile) -> Kind:
+    """Return the kind of container a file's first bytes announce.
 
     Raises:
         TruncatedCheckpointError: the file is empty, or ends within what announces its kind.
@@ -56,19 +65,19 @@ def sniff(source: SourceFile) -> str:
     return kind
 
 
-def _known_kind(head: bytes, size: int) -> str | None:
+def _known_kind(head: bytes, size: int) -> Kind | None:
     if head.startswith((b"PK\x03\x04", b"PK\x05\x06")):
-        return "zip"
+        return Kind.ZIP
     if head.startswith(MAGIC) or (size < len(MAGIC) and MAGIC.startswith(head)):
-        return "torch-legacy"
+        return Kind.TORCH_LEGACY
     if head[257:262] == b"ustar":
-        return "tar"
+        return Kind.TAR
     if len(head) > 8 and head[8:9] == b"{" and head[4:8] == b"\0\0\0\0":
-        return "safetensors"
+        return Kind.SAFETENSORS
     if head[0] == 0x80 and len(head) > 1 and 2 <= head[1] <= 5:
-        return "pickle"
+        return Kind.PICKLE
     if len(head) >= 12 and head[:12] == b"\0" * 12 and size > 16:
-        return "lod-tensor"
+        return Kind.LOD_TENSOR
     return None
 
 

@@ -136,6 +136,30 @@ class SourceFile:
         return self._sha256
 
 
+class ReopenedFile(SourceFile):
+    """One of a folder's many files: opened anew for every read, as there are not descriptors enough for all.
+
+    Each time the opened file must be the one that was parsed: same place on the disk, size and times.
+    """
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path)
+        self.close()
+
+    def read_into(self, offset: int, target: memoryview, what: str) -> None:
+        """Fill ``target`` as :meth:`SourceFile.read_into` does."""
+        self._descriptor = _open(self.path)
+        try:
+            super().require_unchanged()
+            super().read_into(offset, target, what)
+        finally:
+            self.close()
+
+    def require_unchanged(self) -> None:
+        """Raise as :meth:`SourceFile.require_unchanged` does."""
+        self.read_into(0, memoryview(b""), "the file")
+
+
 def _open(path: Path) -> int:
     try:
         return os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)

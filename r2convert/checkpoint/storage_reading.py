@@ -10,6 +10,7 @@ from r2convert.checkpoint.limits import CHUNK_BYTES
 from r2convert.checkpoint.source_file import SourceFile
 from r2convert.checkpoint.storage import Encoding, Extent, Storage
 from r2convert.checkpoint.torch_zip import require_crc
+from r2convert.errors import CorruptCheckpointError
 
 
 class StorageReader:
@@ -32,13 +33,18 @@ class StorageReader:
             CorruptCheckpointError: the checksum is wrong; raised after the last piece.
         """
         storage = self._storages[index]
-        checksum = 0
+        checksum = total = 0
         must_check = index not in self._checked
         for extent in storage.extents:
             for piece in self._pieces(extent, storage.label):
                 if must_check:
                     checksum = zlib.crc32(piece, checksum)
+                total += len(piece)
+                if total > storage.nbytes:
+                    break
                 yield piece
+        if total != storage.nbytes:
+            raise self._short(storage)
         if must_check:
             extent = storage.extents[0]
             require_crc(self._sources[extent.file], storage.label, extent.offset, storage.crc32, checksum)
@@ -73,6 +79,14 @@ class StorageReader:
                     position += len(piece)
             if filled == len(target):
                 return
+        raise self._short(storage)
+
+    def _short(self, storage: Storage) -> CorruptCheckpointError:
+        return CorruptCheckpointError(
+            f"{storage.label} does not hold the bytes its shape needs",
+            where=str(self._sources[0].path),
+            expected=f"{storage.nbytes} bytes",
+        )
 
     def _pieces(self, extent: Extent, label: str) -> Iterator[memoryview]:
         raw = self._raw_pieces(extent, label)

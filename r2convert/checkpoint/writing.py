@@ -12,6 +12,7 @@ from typing import Final
 
 from r2convert.checkpoint.digests import DigestedTensor, OutputTensor, tensor_digest
 from r2convert.checkpoint.output_layout import OutputLayout
+from r2convert.checkpoint.pdparams_output import pdparams_segments
 from r2convert.checkpoint.placing import file_beside
 from r2convert.checkpoint.reading import open_checkpoint
 from r2convert.checkpoint.safetensors_output import safetensors_segments
@@ -22,6 +23,7 @@ _LAYOUTS: Final[Mapping[str, OutputLayout]] = {
     ".pth": torch_zip_segments,
     ".pt": torch_zip_segments,
     ".safetensors": safetensors_segments,
+    ".pdparams": pdparams_segments,
 }
 
 

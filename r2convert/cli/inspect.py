@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
+from r2convert.cli.arguments import checkpoint_path
 from r2convert.cli.console import print_json, stdout_console
 
 if TYPE_CHECKING:
@@ -16,13 +16,13 @@ if TYPE_CHECKING:
 
 
 @click.command(short_help="What a file really is: container, layout, variant, tensors.")
-@click.argument("file", type=click.Path(path_type=Path))
+@click.argument("file")
 @click.option("--tensors", is_flag=True, help="List every tensor: name, dtype, shape.")
 @click.option("--key", help="Which of several state dicts in the file, e.g. state_dict or ema.")
 @click.option("--no-digest", is_flag=True, help="Read names and shapes only: no SHA-256, no content hash.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
-def inspect(file: Path, tensors: bool, key: str | None, no_digest: bool, as_json: bool) -> None:
-    r"""Say what FILE really is: container, layout, variant, tensors, dtypes, parameters and digests.
+def inspect(file: str, tensors: bool, key: str | None, no_digest: bool, as_json: bool) -> None:
+    r"""Say what FILE (or a variant in the cache) really is: container, layout, variant, tensors, dtypes, parameters and digests.
 
     Nothing in the file is executed.
 
@@ -35,7 +35,8 @@ def inspect(file: Path, tensors: bool, key: str | None, no_digest: bool, as_json
     from r2convert.mapping.tables import Tables
 
     tables = Tables(load_catalog())
-    with open_checkpoint(file, key=key) as checkpoint:
+    path, _ = checkpoint_path(tables.catalog, file)
+    with open_checkpoint(path, key=key) as checkpoint:
         facts = _facts(tables, checkpoint, digest=not no_digest)
         if tensors:
             facts["tensor_list"] = [

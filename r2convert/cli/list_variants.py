@@ -82,16 +82,15 @@ def _print_claims(variants: Iterable[Variant]) -> None:
     from rich import box
     from rich.table import Table
 
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1), collapse_padding=True)
-    for heading in ("variant", "source", "metric", "printed", "counted as"):
-        table.add_column(heading, no_wrap=True, justify="right" if heading == "printed" else "left")
+    console = stdout_console()
     for variant in variants:
+        table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1), collapse_padding=True)
+        for heading in ("printed by", "metric", "printed", "counted as", "of the file of"):
+            table.add_column(heading, no_wrap=True, justify="right" if heading == "printed" else "left")
         for claim in variant.claims:
-            table.add_row(
-                variant.id, claim.source, claim.metric, f"{claim.printed} {claim.unit}", claim.convention or ""
-            )
-        table.add_section()
-    stdout_console().print(table)
+            printed = f"{claim.printed} {claim.unit}"
+            table.add_row(claim.source, claim.metric, printed, claim.convention or "", claim.publisher)
+        console.print(f"[bold]{variant.id}[/]", table)
 
 
 def _describe(variant: Variant, cache: Cache) -> dict[str, object]:

@@ -72,6 +72,12 @@ def verify(
         raise UsageError("--references checks networks without files or images")
     images = _open_images(imagenet) if imagenet and requests else None
     chosen = _choose_device(device) if images else None
+    if not requests and not references:
+        stderr_console().print(
+            "No file was given and none is in the cache: checking the reference networks themselves.\n"
+            "`r2convert fetch VARIANT` downloads a file to check.",
+            soft_wrap=True,
+        )
     results = _run(tables, requests, images, chosen, batch_size)
     _report(results, chosen, json_file, details=details)
     if any(result.verdict == "fail" for result in results):
@@ -124,10 +130,6 @@ def _run(
     from r2convert.verify.run import ImageRun, verify_checkpoints, verify_references
 
     if not requests:
-        stderr_console().print(
-            "No file was given and none is in the cache: checking the reference networks themselves.\n"
-            "`r2convert fetch VARIANT` downloads a file to check."
-        )
         return verify_references(tables)
     if images is None or device is None:
         return verify_checkpoints(tables, requests)

@@ -19,7 +19,7 @@ CHUNK_BYTES: Final = 256 * KIBIBYTE
 GATHER_BYTES: Final = 16 * MEBIBYTE
 
 #: Opcodes of one pickle. A state dict needs about 25 a tensor.
-MAX_PICKLE_OPCODES: Final = 1_000_000
+MAX_PICKLE_OPCODES: Final = 500_000
 
 #: Objects on the stack of one pickle, and marks within it.
 MAX_PICKLE_STACK: Final = 200_000

@@ -17,7 +17,7 @@ from collections.abc import Callable
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 from r2convert.errors import UnreadableImageError
 
@@ -127,6 +127,9 @@ def _decode(data: bytes) -> Image.Image:
             return image.convert("RGB")
     except MemoryError:
         raise
+    except UnidentifiedImageError as error:
+        # Pillow's own message names an address in memory.
+        raise UnreadableImageError("the image cannot be decoded", got="no image of a known format") from error
     except Exception as error:
         # Whatever a decoder stumbles over in damaged bytes, this one image is unreadable and the next one is not.
         raise UnreadableImageError("the image cannot be decoded", got=str(error) or type(error).__name__) from error

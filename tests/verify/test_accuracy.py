@@ -2,6 +2,7 @@
 
 import io
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,11 +11,11 @@ import pytest
 import torch
 from PIL import Image
 
-from r2convert.errors import CheckpointError, UsageError
+from r2convert.errors import AccessError, CheckpointError, UsageError
 from r2convert.imagenet.datasets import open_validation_set
-from r2convert.imagenet.labels import synsets
+from r2convert.imagenet.labels import real_labels, synsets, validation_name
 from r2convert.imagenet.pipeline import Crop
-from r2convert.imagenet.standin import StandInSet, write_standin_set
+from r2convert.imagenet.standin import StandInSet, draw_picture, write_standin_set
 from r2convert.verify.accuracy import AccuracyProgress, measure_accuracy
 
 Logits = npt.NDArray[np.float32]
@@ -138,6 +139,78 @@ def test_progress_counts_up_to_the_whole_set(network: torch.nn.Module, standin: 
     measure_accuracy({"it": network}, open_validation_set(standin.folder), batch_size=10, progress=seen.append)
     assert [(step.done, step.total) for step in seen] == [(10, 34), (20, 34), (30, 34), (34, 34)]
     assert seen[-1].top1_correct == {"it": 20}
+
+
+def test_a_measurement_can_be_ended_early(network: torch.nn.Module, standin: StandInSet) -> None:
+    images = open_validation_set(standin.folder)
+    result = measure_accuracy({"it": network}, images, batch_size=10, stop_when=lambda step: step.done >= 20)["it"]
+    whole = measure_accuracy({"it": network}, replace(images, images=images.images[:20]))["it"]
+    assert result == whole
+    assert result.images == 20
+
+
+def test_scores_by_class_add_up(network: torch.nn.Module, standin: StandInSet) -> None:
+    result = measure_accuracy({"it": network}, open_validation_set(standin.folder))["it"]
+    folders = {folder.name: len(list(folder.iterdir())) for folder in standin.folder.iterdir()}
+    assert {synset: images for synset, (images, _) in result.per_class.items()} == folders
+    assert sum(right for _, right in result.per_class.values()) == 20
+    assert (result.real_images, result.real_top1_correct) == (0, 0)
+
+
+def test_real_labels_are_scored_where_files_have_official_names(network: torch.nn.Module, tmp_path: Path) -> None:
+    labels = real_labels()
+    answers: dict[int, int] = {}
+    for number in range(1, 30):
+        file = tmp_path / validation_name(number)
+        file.write_bytes(draw_picture(number))
+        answer = answer_by_hand(network, file)[0]
+        if answer in answers.values():
+            file.unlink()  # two pictures with one answer could not be told apart below
+        else:
+            answers[number] = answer
+    with_labels = [number for number in answers if labels[number - 1]]
+    assert 2 < len(with_labels) < len(answers)
+
+    class Oracle(torch.nn.Module):
+        """Answers the first two images that have ReaL labels right, everything else wrong."""
+
+        def forward(self, images: torch.Tensor) -> torch.Tensor:
+            found = network(images)
+            logits = torch.zeros_like(found)
+            for row, answer in enumerate(found.argmax(1).tolist()):
+                right = next((n for n in with_labels[:2] if answers[n] == answer), None)
+                wrong = next(i for i in range(1000) if all(i not in labels[n - 1] for n in with_labels))
+                logits[row, wrong if right is None else min(labels[right - 1])] = 1
+            return logits
+
+    result = measure_accuracy({"it": Oracle()}, open_validation_set(tmp_path))["it"]
+    assert (result.images, result.real_images, result.real_top1_correct) == (len(answers), len(with_labels), 2)
+
+
+def test_memory_that_runs_out_halves_what_runs_at_once(network: torch.nn.Module, standin: StandInSet) -> None:
+    sizes: list[int] = []
+
+    class Hungry(torch.nn.Module):
+        def forward(self, images: torch.Tensor) -> torch.Tensor:
+            sizes.append(len(images))
+            if len(images) > 3:
+                raise torch.OutOfMemoryError("no memory")
+            answer: torch.Tensor = network(images)
+            return answer
+
+    result = measure_accuracy({"it": Hungry()}, open_validation_set(standin.folder), batch_size=10)["it"]
+    assert (result.images, result.top1_correct, result.top5_correct) == (34, 20, 27)
+    assert sizes[:3] == [10, 5, 3]
+    assert set(sizes[3:]) == {3}
+
+
+def test_a_device_too_small_for_one_image_is_named(standin: StandInSet) -> None:
+    class Hungry(torch.nn.Module):
+        def forward(self, images: torch.Tensor) -> torch.Tensor:
+            raise torch.OutOfMemoryError("no memory\nand details")
+
+    with pytest.raises(AccessError, match="no memory for a single image"):
+        measure_accuracy({"it": Hungry()}, open_validation_set(standin.folder))
 
 
 def test_settings_of_torch_are_left_as_they_were(network: torch.nn.Module, standin: StandInSet) -> None:

@@ -17,6 +17,7 @@ from r2convert.imagenet.labels import synsets
 from r2convert.imagenet.standin import draw_picture
 from r2convert.imagenet.validation_set import ValidationSet
 from r2convert.verify.accuracy import Accuracy, AccuracyProgress, measure_accuracy
+from r2convert.verify.prediction_comparison import compare_predictions
 from r2convert.verify.prediction_file import PredictionFile, read_question
 
 COUNT = 11
@@ -204,3 +205,36 @@ def test_answers_of_nan_survive_the_file(images: ValidationSet, tmp_path: Path) 
     first = measure_accuracy({"it": Broken()}, images, predictions=file)
     assert first["it"].not_a_number == COUNT - 1
     assert measure_accuracy({"it": Broken()}, images, predictions=file) == first
+
+
+def test_two_files_are_compared_image_by_image(images: ValidationSet, tmp_path: Path) -> None:
+    measure(images, PredictionFile(tmp_path / "a"))
+    measure(images, PredictionFile(tmp_path / "b"), seed=7)
+    same = compare_predictions(tmp_path / "a", tmp_path / "b", network_a="second", network_b="second")
+    assert (same.images, same.same_crops, same.changed_top1, same.changed_top5) == (COUNT, True, 0, 0)
+    assert same.mcnemar_probability == 1
+    other = compare_predictions(tmp_path / "a", tmp_path / "b", network_a="first", network_b="first")
+    top = [
+        [(row["image"], row["label"], row["answers"]["first"]["top5"]) for row in rows if row["crop"]]
+        for rows in ([json.loads(line) for line in (tmp_path / name).read_text().splitlines()[1:]] for name in "ab")
+    ]
+    changed = [a[0] for a, b in zip(*top, strict=True) if a[2][0] != b[2][0]]
+    assert list(other.changed) == changed
+    assert other.changed_top1 == len(changed) > 5
+    assert other.changed_top5 >= sum(set(a[2]) != set(b[2]) for a, b in zip(*top, strict=True))
+
+
+def test_files_that_do_not_belong_together_are_refused(images: ValidationSet, tmp_path: Path) -> None:
+    measure(images, PredictionFile(tmp_path / "a"))
+    measure(ValidationSet(images.path, images.layout, images.images[:6]), PredictionFile(tmp_path / "b"))
+    with pytest.raises(UsageError, match="about different images"):
+        compare_predictions(tmp_path / "a", tmp_path / "b")
+    with pytest.raises(UsageError, match="which network"):
+        compare_predictions(tmp_path / "a", tmp_path / "a")
+    data = (tmp_path / "a").read_bytes()
+    (tmp_path / "short").write_bytes(b"".join(data.splitlines(keepends=True)[:-1]))
+    with pytest.raises(InputError, match="incomplete"):
+        compare_predictions(tmp_path / "short", tmp_path / "short", network_a="first", network_b="first")
+    (tmp_path / "cut").write_bytes(data[:-5])
+    with pytest.raises(InputError, match="damaged"):
+        compare_predictions(tmp_path / "cut", tmp_path / "cut", network_a="first", network_b="first")

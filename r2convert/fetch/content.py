@@ -1,4 +1,4 @@
-"""A look into a file whose hash nobody publishes, so that at least its kind is right."""
+"""A look into a file whose hash nobody publishes, so that at least it is a whole checkpoint of the right kind."""
 
 from __future__ import annotations
 
@@ -7,36 +7,34 @@ from pathlib import Path
 from types import MappingProxyType
 
 from r2convert.catalog.variant import FileFormat
-from r2convert.errors import AccessError, CheckpointError
+from r2convert.errors import R2ConvertError
 from r2convert.fetch.expectation import Objection
 
-_KINDS: Mapping[FileFormat, tuple[str, ...]] = MappingProxyType(
+_CONTAINERS: Mapping[FileFormat, tuple[str, ...]] = MappingProxyType(
     {
-        "pth": ("zip", "torch-legacy", "pickle", "tar"),
+        "pth": ("torch-zip", "torch-legacy", "torch-tar", "torch-hub-zip"),
         "safetensors": ("safetensors",),
-        "pdparams": ("pickle",),
-        "tar": ("tar",),
+        "pdparams": ("pdparams",),
+        "tar": ("paddle-static",),
     }
 )
-"""What :func:`r2convert.checkpoint.sniffing.sniff` calls the containers of a format."""
+"""The containers that each published format may turn out to be."""
 
 
-def kind_of(path: Path) -> tuple[str | None, str]:
-    """Return the kind of container a file announces (``None``: none) and a description for people."""
-    from r2convert.checkpoint.sniffing import sniff
-    from r2convert.checkpoint.source_file import SourceFile
+def container_of(path: Path) -> tuple[str | None, str]:
+    """Return a checkpoint's container (``None``: it cannot be read as one) and a description for people."""
+    from r2convert.checkpoint.reading import open_checkpoint  # here: most fetches are settled by their hash
 
     try:
-        with SourceFile(path) as source:
-            kind = sniff(source)
-    except (CheckpointError, AccessError) as problem:
+        with open_checkpoint(path) as checkpoint:
+            return checkpoint.container, f"a {checkpoint.container} file"
+    except R2ConvertError as problem:
         return None, problem.got or problem.what
-    return kind, f"a {kind} file"
 
 
-def objection_to_kind(path: Path, file_format: FileFormat) -> Objection | None:
-    """Say why a file cannot be a checkpoint of this format; ``None`` if its beginning looks like one."""
-    kind, description = kind_of(path)
-    if kind in _KINDS[file_format]:
+def objection_to_content(path: Path, file_format: FileFormat) -> Objection | None:
+    """Say why a file cannot be a checkpoint of this format; ``None`` if it reads as a whole one."""
+    container, description = container_of(path)
+    if container in _CONTAINERS[file_format]:
         return None
-    return Objection("it is no file of this format", f"a {file_format} file", description)
+    return Objection("it is no sound file of this format", f"a {file_format} file", description)

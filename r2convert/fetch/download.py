@@ -10,7 +10,7 @@ from r2convert.catalog.variant import Publisher, Source, Variant
 from r2convert.errors import FetchError, MirrorsFailedError, OfflineError, UsageError, WrongFileError
 from r2convert.fetch.addresses import HostMemory, is_url, mirror_address, mirror_from_environment
 from r2convert.fetch.cache import Cache, CachedFile, DamagedFile, today
-from r2convert.fetch.content import kind_of, objection_to_kind
+from r2convert.fetch.content import container_of, objection_to_content
 from r2convert.fetch.expectation import Expectation, Objection
 from r2convert.fetch.folder_mirror import copy_into
 from r2convert.fetch.locking import locked
@@ -201,7 +201,7 @@ class _Job:
 
     def _objection(self, partial: PartialFile, wanted: Expectation) -> Objection | None:
         if not wanted.hash_decides:
-            objection = objection_to_kind(partial.path, self._source.format)
+            objection = objection_to_content(partial.path, self._source.format)
             if objection is not None:
                 return objection
         return wanted.objection(partial.sha256, partial.size)
@@ -217,14 +217,14 @@ class _Job:
 
     def _wrong_file(self, address: str, partial: PartialFile, objection: Objection) -> MirrorFaultError:
         aside = self._cache.bad_folder / self._source.file_name
-        kind, description = kind_of(partial.path)
+        container, description = container_of(partial.path)
         partial.move_aside(aside)
         return MirrorFaultError(
             WrongFileError(
                 f"this is not {self._source.file_name}: {objection.reason}",
                 where=address,
                 expected=objection.expected,
-                got=f"{objection.got}{'' if kind else f', {description}'} (kept for inspection: {aside})",
+                got=f"{objection.got}{'' if container else f', {description}'} (kept for inspection: {aside})",
                 next_step="try another publisher with --from; a file you trust can be brought in with --import",
             )
         )

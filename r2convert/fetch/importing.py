@@ -10,7 +10,7 @@ from r2convert.catalog.variant import Publisher, Source, Variant
 from r2convert.errors import AccessError, UnknownFileError, UsageError, WrongFileError
 from r2convert.fetch.atomic import hash_file
 from r2convert.fetch.cache import Cache, CachedFile
-from r2convert.fetch.content import objection_to_kind
+from r2convert.fetch.content import objection_to_content
 from r2convert.fetch.download import bring_in
 from r2convert.fetch.progress import ProgressSink
 
@@ -117,7 +117,7 @@ def _by_content(
         (variant, source)
         for variant, source in candidates
         if not cache.expectation(source).hash_is_known
-        and objection_to_kind(path, source.format) is None
+        and objection_to_content(path, source.format) is None
         and fits(path, variant, source)
     ]
     if not matching:

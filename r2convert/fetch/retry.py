@@ -9,6 +9,9 @@ from email.utils import parsedate_to_datetime
 
 from r2convert.errors import FetchError
 
+_MOST_DOUBLINGS = 30
+"""Beyond any cap in seconds, and far from what a float can hold."""
+
 
 @dataclass(frozen=True, slots=True)
 class Patience:
@@ -34,7 +37,7 @@ class Patience:
 
     def backoff(self, failures: int) -> float:
         """Return the wait after that many failures in a row: exponential, with jitter so that peers spread out."""
-        ceiling = min(self.first_wait * 2.0 ** (failures - 1), self.longest_backoff)
+        ceiling = min(self.first_wait * 2.0 ** min(failures - 1, _MOST_DOUBLINGS), self.longest_backoff)
         return ceiling * random.uniform(0.5, 1.0)  # noqa: S311  # jitter needs no cryptography
 
 

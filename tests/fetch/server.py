@@ -34,6 +34,7 @@ class Shelf:
     ranges: bool = True
     bytes_per_second: float | None = None
     faults: deque[Fault] = field(default_factory=deque)
+    sent: int = 0
 
 
 @dataclass
@@ -141,6 +142,7 @@ class Exchange:
         view = memoryview(data)
         for start in range(0, len(view), _BLOCK):
             self.handler.wfile.write(view[start : start + _BLOCK])
+            self.shelf.sent += len(view[start : start + _BLOCK])
             if self.shelf.bytes_per_second is not None:
                 self.pause(min(_BLOCK, len(view) - start) / self.shelf.bytes_per_second)
 

@@ -6,6 +6,9 @@ import hashlib
 import random
 from dataclasses import replace
 
+import numpy as np
+import safetensors.numpy
+
 from r2convert.catalog.variant import Source
 from r2convert.fetch.cache import Cache, CachedFile
 from r2convert.fetch.download import FetchSettings, fetch_source
@@ -14,8 +17,6 @@ from r2convert.fetch.retry import Patience
 
 QUICK = Patience(attempts=3, first_wait=0.01, longest_backoff=0.05, longest_wait=2.0, connect=2.0, stall=0.5)
 """The same rules in a fraction of the time."""
-
-ZIP_MAGIC = b"PK\x03\x04"
 
 
 class Messages:
@@ -45,8 +46,9 @@ class Messages:
 
 
 def sample(size: int = 200_000, seed: int = 0) -> bytes:
-    """Bytes that do not compress and begin as a torch file does."""
-    return ZIP_MAGIC + random.Random(seed).randbytes(size - len(ZIP_MAGIC))
+    """A real checkpoint with one tensor of ``size`` random bytes, which do not compress."""
+    tensor = np.frombuffer(random.Random(seed).randbytes(size), np.uint8)
+    return safetensors.numpy.save({"weight": tensor})
 
 
 def sha256(data: bytes) -> str:
@@ -56,7 +58,7 @@ def sha256(data: bytes) -> str:
 def prefixed(data: bytes, *urls: str, digits: int = 8) -> Source:
     """A source as most are: the first eight digits of its hash are published."""
     prefix = sha256(data)[:digits]
-    return Source("official", "official", "pth", f"net-{prefix}.pth", urls, sha256_prefix=prefix)
+    return Source("official", "official", "safetensors", f"net-{prefix}.safetensors", urls, sha256_prefix=prefix)
 
 
 def pinned(data: bytes, *urls: str) -> Source:
@@ -66,7 +68,7 @@ def pinned(data: bytes, *urls: str) -> Source:
 
 def unhashed(*urls: str) -> Source:
     """A source of whose hash nothing is published."""
-    return Source("timm", "timm", "pth", "net.pth", urls)
+    return Source("timm", "timm", "safetensors", "net.safetensors", urls)
 
 
 def fetch(

@@ -42,7 +42,7 @@ def bad_paddle_files() -> tuple[BadFile, ...]:
         _variable("a huge level-of-detail table", LimitExceededError, lambda: lod_tensor(levels=1)),
         _variable("a number without an end", corrupt, lambda: lod_tensor(description=b"\x08" + b"\xff" * 11)),
         _variable(
-            "a number that is cut off", corrupt, lambda: lod_tensor(description=b"\x08\x05\x10\xff", payload=b"")
+            "a number that is cut off", truncated, lambda: lod_tensor(description=b"\x08\x05\x10\xff", payload=b"")
         ),
         _variable("dimensions that overflow", LimitExceededError, lambda: lod_tensor([1 << 62, 1 << 62])),
         _variable("a negative dimension", corrupt, lambda: lod_tensor([(1 << 64) - 1])),

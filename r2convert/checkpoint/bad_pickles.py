@@ -61,7 +61,7 @@ def bad_pickles() -> tuple[BadFile, ...]:
         _bad("200,000 nested tuples", limit, lambda: _around(b")" + b"\x85" * 200_000)),
         _bad("300,000 values on the stack", limit, lambda: _around(b"(" + b"N" * 300_000 + b"t")),
         _bad("2,000 open groups", limit, lambda: _around(b"(" * 2_000)),
-        _bad("2 million opcodes", limit, lambda: _around(b"N" + b"q\x00" * 2_000_000)),
+        _bad("1 million opcodes", limit, lambda: _around(b"N" + b"q\x00" * 1_000_000)),
         _bad("a number of 4 billion bytes", limit, lambda: _around(b"\x8b" + struct.pack("<I", 0xFFFFFFFF))),
         _bad("a dictionary that contains itself", corrupt, lambda: _around(b"}q\x09" + text("a") + b"h\x09s")),
         _bad("a list that contains itself", corrupt, lambda: _around(b"]q\x09h\x09a")),

@@ -56,7 +56,7 @@ def bad_zip_files() -> tuple[BadFile, ...]:
         _bad("stride 0 and 10^12 elements", LimitExceededError, lambda: _one_tensor(12, (10**12,), (0,))),
         _bad("an extent beyond the storage", corrupt, lambda: _one_tensor(12, (3, 4), (5, 1))),
         _bad("an offset beyond the storage", corrupt, lambda: _one_tensor(12, offset=integer(1))),
-        _bad("a negative stride", corrupt, lambda: _one_tensor(12, (2,), (1,), offset=b"J" + struct.pack("<i", -1))),
+        _bad("a negative offset", corrupt, lambda: _one_tensor(12, (2,), (1,), offset=b"J" + struct.pack("<i", -1))),
         _bad("one storage declared with two lengths", corrupt, _contradicting_storages),
         _bad("bytes behind the archive", corrupt, lambda: torch_zip() + b"x"),
         _bad("bytes before the archive", corrupt, lambda: b"x" + torch_zip()),

@@ -49,9 +49,20 @@ class CropBatch:
     crops: Crop
 
 
+def reader(crop_image: Callable[[bytes], Crop]) -> Callable[[ValidationImage], Crop]:
+    """Reads an image's bytes and crops them."""
+
+    def read(image: ValidationImage) -> Crop:
+        if image.location is None:
+            raise UnreadableImageError("the image is missing", where=image.id)
+        return crop_image(image.location.read())
+
+    return read
+
+
 def load_batches(
     images: Sequence[ValidationImage],
-    crop_image: Callable[[bytes], Crop],
+    read_crop: Callable[[ValidationImage], Crop],
     buffers: Sequence[Crop],
     *,
     workers: int,
@@ -60,7 +71,7 @@ def load_batches(
 
     Args:
         images: what to read.
-        crop_image: encoded bytes to crop; raises ``UnreadableImageError``.
+        read_crop: an image that is there to its crop; raises ``UnreadableImageError`` or ``OSError``.
         buffers: at least two arrays of shape (batch size, 224, 224, 3) to be filled in turn; how many there are
             decides how far the threads run ahead.
         workers: number of threads.
@@ -80,7 +91,7 @@ def load_batches(
                 buffer = free.popleft()
                 buffer[len(images) - start :] = 0
                 wanted = images[start : start + batch_size]
-                futures = [pool.submit(_load, image, crop_image, buffer[row]) for row, image in enumerate(wanted)]
+                futures = [pool.submit(_load, image, read_crop, buffer[row]) for row, image in enumerate(wanted)]
                 pending.append((start, buffer, futures))
             if not pending:
                 return
@@ -91,12 +102,12 @@ def load_batches(
         pool.shutdown(cancel_futures=True)
 
 
-def _load(image: ValidationImage, crop_image: Callable[[bytes], Crop], target: Crop) -> LoadedImage:
+def _load(image: ValidationImage, read_crop: Callable[[ValidationImage], Crop], target: Crop) -> LoadedImage:
     if image.location is None:
         target[...] = 0
         return LoadedImage(image, NO_CROP, "missing")
     try:
-        crop = crop_image(image.location.read())
+        crop = read_crop(image)
     except (UnreadableImageError, OSError) as error:
         target[...] = 0
         reason = error.got if isinstance(error, UnreadableImageError) else str(error)

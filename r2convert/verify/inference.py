@@ -39,6 +39,11 @@ class Inference:
             for name, network in networks.items()
         }
 
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The networks' names."""
+        return tuple(self._networks)
+
     def rank(self, crops: Crop, rows: Sequence[int], labels: Sequence[int]) -> dict[str, Ranking]:
         """What every network answers to some of the crops.
 
@@ -93,7 +98,7 @@ class Inference:
                 got=f"an output of shape {tuple(logits.shape)} for {len(part)} images",
                 next_step="accuracy is measured for classifiers of the 1,000 ImageNet classes only",
             )
-        answer: torch.Tensor = logits[:count]
+        answer: torch.Tensor = logits[:count].float()
         return answer
 
 

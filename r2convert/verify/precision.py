@@ -1,31 +1,68 @@
-"""What "strict float32" means to torch, as a context."""
+"""What the precision profiles mean to torch.
+
+``strict``
+    float32 products and sums as IEEE has them, deterministic: the reference.
+``fast``
+    a first pass in bfloat16, then ``strict`` for every image that this could have decided otherwise: strict's counts.
+``tf32``, ``bf16``, ``fp16``
+    all images in that precision, with what it changes found out on a sample.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import Any
+from contextlib import ExitStack, contextmanager
+from typing import Any, Literal, get_args
 
 import torch
 
+from r2convert.errors import UsageError
+
+Precision = Literal["strict", "fast", "tf32", "bf16", "fp16"]
+ComputePrecision = Literal["strict", "tf32", "bf16", "fp16"]
+
+PRECISIONS: tuple[Precision, ...] = get_args(Precision)
+
+_AUTOCAST = {"bf16": torch.bfloat16, "fp16": torch.float16}
+
 
 @contextmanager
-def strict_float32() -> Iterator[None]:
-    """Float32 products and sums as IEEE has them (no TF32, no bfloat16 inside), deterministic convolutions.
+def computing_in(precision: ComputePrecision, device: torch.device) -> Iterator[None]:
+    """Runs networks in a precision; the settings that were found are put back at the end.
 
     TF32 alone moves logits by 1e-2, a thousand times the rounding of float32: enough to make a sound conversion
-    look wrong. The settings that were found are put back at the end.
+    look wrong. So it is off unless it is asked for.
+
+    Raises:
+        UsageError: the device does not have this precision.
     """
+    if precision == "tf32" and device.type != "cuda":
+        raise UsageError(
+            "TF32 exists on CUDA devices only",
+            expected="--precision strict, fast, bf16 or fp16",
+            got=f"tf32 on {device}",
+        )
+    with ExitStack() as settings:
+        settings.enter_context(_float32_products("tf32" if precision == "tf32" else "ieee"))
+        if precision in _AUTOCAST:
+            settings.enter_context(torch.autocast(device.type, dtype=_AUTOCAST[precision]))
+        yield
+
+
+@contextmanager
+def _float32_products(kind: Literal["ieee", "tf32"]) -> Iterator[None]:
     backends: Any = torch.backends  # torch adds the settings below at run time; its type hints know some of them
-    precisions = (backends.cuda.matmul, backends.cudnn.conv, backends.mkldnn.matmul, backends.mkldnn.conv)
-    found = [setting.fp32_precision for setting in precisions]
+    on_cuda, on_cpu = (backends.cuda.matmul, backends.cudnn.conv), (backends.mkldnn.matmul, backends.mkldnn.conv)
+    found = [(setting, setting.fp32_precision) for setting in on_cuda + on_cpu]
     deterministic, benchmark = torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark
     try:
-        for setting in precisions:
+        for setting in on_cuda:
+            setting.fp32_precision = kind
+        for setting in on_cpu:
             setting.fp32_precision = "ieee"
         torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark = True, False
         yield
     finally:
-        for setting, value in zip(precisions, found, strict=True):
+        for setting, value in found:
             setting.fp32_precision = value
         torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark = deterministic, benchmark

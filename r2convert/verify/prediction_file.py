@@ -2,7 +2,7 @@
 
 One JSON document a line. The first says what was asked of whom; each further one is an image, in the order of the
 set: its id, label, SHA-256 of its crop (or why there is none), and for every network its first five classes, the
-rank of the label, and two margins (first logit minus second, fifth minus sixth; null where that is no number).
+rank of the label, and two margins (see :class:`~r2convert.verify.ranking.Ranking`; null where one is no number).
 
 While a measurement runs the file is called ``<name>.partial``. Whole lines of it are good whatever happened to the
 process; the last one may be cut off.
@@ -71,7 +71,9 @@ class PredictionFile:
         return self.path.with_name(self.path.name + ".partial")
 
     @contextmanager
-    def recording(self, question: Question, images: ValidationSet, answered: Predictions) -> Iterator[Callable[[], None]]:
+    def recording(
+        self, question: Question, images: ValidationSet, answered: Predictions
+    ) -> Iterator[Callable[[], None]]:
         """Fills ``answered`` with what is already known; the function it gives writes down what has been added since.
 
         Raises:
@@ -113,9 +115,10 @@ class PredictionFile:
 
     def _open(self, question: Question, images: ValidationSet, answered: Predictions) -> BinaryIO:
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        if self.resume and self.path.exists():
+        kept = next((path for path in (self.path, self.partial) if path.exists()), None) if self.resume else None
+        good = 0 if kept is None else _restore(kept, question, images, answered)
+        if kept == self.path:
             self.path.replace(self.partial)
-        good = _restore(self.partial, question, images, answered) if self.resume and self.partial.exists() else 0
         file: BinaryIO = self.partial.open("r+b" if good else "wb")
         file.truncate(good)
         file.seek(good)

@@ -16,6 +16,29 @@ from r2convert.verify.ranking import TOP, Ranking
 
 
 @dataclass(frozen=True, slots=True)
+class PrecisionAudit:
+    """What a faster precision changed, among the images that were shown in strict float32 as well.
+
+    Args:
+        first_precision: what all images were shown in.
+        images: images shown in both.
+        changed_top1: images whose first class differed.
+        changed_top1_correct: images that were right in one precision and wrong in the other.
+        changed_top5_correct: the same for the first five.
+        largest_drift: by how much a margin between two logits differed at most.
+        bound: for ``fast``: every image with a margin of at most this counts as strict answers it; twice the drift.
+    """
+
+    first_precision: str
+    images: int
+    changed_top1: int
+    changed_top1_correct: int
+    changed_top5_correct: int
+    largest_drift: float
+    bound: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Accuracy:
     """Exact counts of one network on one set; every count is out of ``images``.
 
@@ -27,11 +50,12 @@ class Accuracy:
         unreadable: images that are there and could not be decoded.
         not_a_number: images for which the network answered NaN; they count as wrong.
         pipeline: how crops were made: ``pil`` (see :mod:`r2convert.imagenet.pipeline`).
-        precision: how the network was run: ``strict`` (see :mod:`r2convert.verify.precision`).
+        precision: how the network was run (see :mod:`r2convert.verify.precision`).
         crops_sha256: SHA-256 over the SHA-256 digests of all crops in order (32 zero bytes where there is none):
             two measurements with the same one have shown their networks the same pixels.
         real_images: images that have ReaL labels; 0 unless the files have the official names.
         real_top1_correct: those of them whose first class is one of their ReaL labels.
+        audit: for other precisions than ``strict``: what was found when images were shown again in strict float32.
         per_class: by WordNet id: images of the class, and those whose label is ranked first.
         problems: id and reason of every missing or unreadable image, in order.
     """
@@ -47,6 +71,7 @@ class Accuracy:
     crops_sha256: str
     real_images: int = 0
     real_top1_correct: int = 0
+    audit: PrecisionAudit | None = None
     per_class: dict[str, tuple[int, int]] = field(default_factory=dict)
     problems: tuple[tuple[str, str], ...] = ()
 
@@ -60,7 +85,7 @@ class NetworkAnswers:
     Args:
         top: int16, shape (images, 5): the classes ranked first, best first.
         rank: int16, shape (images,): how many classes were ranked before the labelled one.
-        margins: float32, shape (images, 2): first logit minus second, fifth minus sixth; NaN where there are none.
+        margins: float32, shape (images, 2), as in :class:`~r2convert.verify.ranking.Ranking`; NaN where none.
     """
 
     top: npt.NDArray[np.int16]
@@ -111,7 +136,17 @@ class Predictions:
             answers.margins[at] = ranking.margins.numpy()
         self.loaded += loaded
 
-    def accuracy(self, network: str, *, pipeline: str, precision: str) -> Accuracy:
+    def append(self, more: Predictions) -> None:
+        """Takes in what another pass has found out about the next images."""
+        first, last = self.done, self.done + more.done
+        for name, answers in self.answers.items():
+            found = more.answers[name]
+            answers.top[first:last] = found.top[: more.done]
+            answers.rank[first:last] = found.rank[: more.done]
+            answers.margins[first:last] = found.margins[: more.done]
+        self.loaded += more.loaded
+
+    def accuracy(self, network: str, *, pipeline: str, precision: str, audit: PrecisionAudit | None = None) -> Accuracy:
         """The scores of a network on the images that are finished."""
         answers = self.answers[network]
         missing = sum(loaded.image.location is None for loaded in self.loaded)
@@ -130,6 +165,7 @@ class Predictions:
             crops_sha256=hashlib.sha256(b"".join(loaded.crop_digest for loaded in self.loaded)).hexdigest(),
             real_images=real_images,
             real_top1_correct=real_top1_correct,
+            audit=audit,
             per_class=_count_classes(self.images[: self.done], answers),
             problems=problems,
         )

@@ -19,7 +19,9 @@ class Ranking:
     Args:
         top: int16, shape (images, 5): the five classes ranked first.
         rank: int16, shape (images,): how many classes are ranked before the labelled one.
-        margins: float32, shape (images, 2): first logit minus second, fifth minus sixth.
+        margins: float32, shape (images, 2): first logit minus second; and how far the labelled class is from
+            changing sides at the cut below the fifth: its logit minus the sixth (positive, if it is among the first
+            five) or minus the fifth (negative, if not).
     """
 
     top: torch.Tensor
@@ -42,7 +44,8 @@ def rank_logits(logits: torch.Tensor, labels: torch.Tensor) -> Ranking:
     before = torch.arange(class_count, device=logits.device)[None, :] < labels[:, None]
     rank = ((logits > own) | ((logits == own) & before)).sum(1)
     values, order = torch.sort(logits, dim=1, descending=True, stable=True)
-    margins = torch.stack((values[:, 0] - values[:, 1], values[:, TOP - 1] - values[:, TOP]), 1)
+    at_the_cut = torch.where(rank < TOP, values[:, TOP], values[:, TOP - 1])
+    margins = torch.stack((values[:, 0] - values[:, 1], own[:, 0] - at_the_cut), 1)
     not_a_number = logits.isnan().any(1)
     return Ranking(
         top=order[:, :TOP].masked_fill(not_a_number[:, None], -1).to(torch.int16),

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from r2convert.imagenet.loading import NO_CROP, load_batches
+from r2convert.imagenet.loading import NO_CROP, load_batches, reader
 from r2convert.imagenet.pipeline import Crop, crop_image
 from r2convert.imagenet.validation_set import ImageLocation, ValidationImage
 
@@ -30,7 +30,7 @@ def images(tmp_path: Path, write_picture: WritePicture) -> list[ValidationImage]
 def test_every_image_comes_once_and_in_order(images: list[ValidationImage], batch_size: int, workers: int) -> None:
     seen: list[ValidationImage] = []
     crops: list[Crop] = []
-    for batch in load_batches(images, crop_image, buffers(batch_size), workers=workers):
+    for batch in load_batches(images, reader(crop_image), buffers(batch_size), workers=workers):
         assert batch.start == len(seen)
         seen += [loaded.image for loaded in batch.images]
         crops += [crop.copy() for crop in batch.crops[: len(batch.images)]]
@@ -47,7 +47,7 @@ def test_missing_and_unreadable_images_keep_their_place(images: list[ValidationI
     images[1] = ValidationImage("gone.JPEG", 0, None)
     images[2] = ValidationImage("damaged.JPEG", 0, ImageLocation(damaged))
     images[4] = ValidationImage("deleted.JPEG", 0, ImageLocation(tmp_path / "deleted.JPEG"))
-    (batch,) = load_batches(images, crop_image, buffers(11), workers=2)
+    (batch,) = load_batches(images, reader(crop_image), buffers(11), workers=2)
     problems = {row: loaded.problem for row, loaded in enumerate(batch.images) if loaded.problem}
     assert problems.keys() == {1, 2, 4}
     assert problems[1] == "missing"
@@ -71,7 +71,7 @@ def test_stretches_of_an_archive_are_read(tmp_path: Path, write_picture: WritePi
 
 
 def test_threads_end_when_the_reader_stops_early(images: list[ValidationImage]) -> None:
-    batches = load_batches(images, crop_image, buffers(2), workers=2)
+    batches = load_batches(images, reader(crop_image), buffers(2), workers=2)
     next(batches)
     batches.close()
     assert not [thread for thread in threading.enumerate() if thread.name.startswith("decode")]
@@ -82,4 +82,4 @@ def test_a_programming_error_is_not_mistaken_for_a_bad_image(images: list[Valida
         raise TypeError("wrong arguments")
 
     with pytest.raises(TypeError):
-        list(load_batches(images, broken, buffers(2), workers=2))
+        list(load_batches(images, reader(broken), buffers(2), workers=2))

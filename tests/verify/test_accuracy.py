@@ -141,6 +141,14 @@ def test_progress_counts_up_to_the_whole_set(network: torch.nn.Module, standin: 
     assert seen[-1].top1_correct == {"it": 20}
 
 
+def test_kept_crops_count_like_fresh_ones(network: torch.nn.Module, standin: StandInSet, tmp_path: Path) -> None:
+    images = open_validation_set(standin.folder)
+    fresh = measure_accuracy({"it": network}, images)
+    for _ in range(2):
+        assert measure_accuracy({"it": network}, images, crop_cache=tmp_path) == fresh
+    assert len(list(tmp_path.iterdir())) == 2
+
+
 def test_a_measurement_can_be_ended_early(network: torch.nn.Module, standin: StandInSet) -> None:
     images = open_validation_set(standin.folder)
     result = measure_accuracy({"it": network}, images, batch_size=10, stop_when=lambda step: step.done >= 20)["it"]

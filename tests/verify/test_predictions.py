@@ -141,6 +141,11 @@ def test_answers_to_another_question_are_not_mixed_in(images: ValidationSet, tmp
     with pytest.raises(UsageError, match="belong to another measurement") as caught:
         measure(images, file, seed=5)
     assert caught.value.got == "another networks"
+    assert file.partial.exists()
+    measure(images, file)
+    with pytest.raises(UsageError, match="belong to another measurement"):
+        measure(images, file, seed=5)
+    assert file.path.exists()
     fewer = ValidationSet(images.path, images.layout, images.images[:6])
     with pytest.raises(UsageError) as caught:
         measure(fewer, file)

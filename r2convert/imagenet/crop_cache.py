@@ -1,0 +1,114 @@
+"""Keeps crops on disk, so that later runs over the same images need not decode them again.
+
+Two plain files a set: ``<key>.crops``, uint8 (images, 224, 224, 3), which can be memory-mapped by anything, and
+``<key>.digests``, the SHA-256 of each crop, 32 zero bytes where there is none yet. A crop is used only if its digest
+fits, so a run that was killed, a full disk or two runs at once can cost time but never a wrong pixel.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+from r2convert.errors import AccessError
+from r2convert.imagenet.loading import NO_CROP
+from r2convert.imagenet.pipeline import CROP_SIDE, PIPELINE, Crop
+from r2convert.imagenet.validation_set import ValidationImage, ValidationSet
+
+ReadCrop = Callable[[ValidationImage], Crop]
+
+_CROP_BYTES = CROP_SIDE * CROP_SIDE * 3
+
+
+class CropCache:
+    """The crops of one validation set in a folder.
+
+    The key depends on names, sizes and modification times of the image files, and on the pipeline: changed images
+    get a new cache.
+
+    Args:
+        folder: where to keep crops; made if need be.
+        images: the set.
+
+    Raises:
+        AccessError: the folder cannot be written.
+    """
+
+    def __init__(self, folder: Path, images: ValidationSet) -> None:
+        key = _key(images)
+        self.crops_path, self.digests_path = folder / f"{key}.crops", folder / f"{key}.digests"
+        self._rows = {image.id: row for row, image in enumerate(images.images)}
+        count = len(images.images)
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            _extend(self.crops_path, count * _CROP_BYTES)
+            _extend(self.digests_path, count * len(NO_CROP))
+        except OSError as error:
+            raise _cannot_keep(folder, error) from error
+        shape = (count, CROP_SIDE, CROP_SIDE, 3)
+        self._crops = np.memmap(self.crops_path, np.uint8, "r", shape=shape)
+        self._digests = np.memmap(self.digests_path, np.uint8, "r", shape=(count, len(NO_CROP)))
+
+    def through(self, read_crop: ReadCrop) -> ReadCrop:
+        """A function that gives the same crops, from the cache where it has them, and keeps those it has not."""
+
+        def read(image: ValidationImage) -> Crop:
+            row = self._rows[image.id]
+            digest = self._digests[row].tobytes()
+            if digest != NO_CROP and hashlib.sha256(self._crops[row].data).digest() == digest:
+                kept: Crop = self._crops[row]
+                return kept
+            crop = read_crop(image)
+            self._keep(row, crop)
+            return crop
+
+        return read
+
+    def _keep(self, row: int, crop: Crop) -> None:
+        # Written, not stored through the map: a full disk is an error then, and not the end of the process.
+        pixels = crop.tobytes()
+        try:
+            _write_at(self.crops_path, row * _CROP_BYTES, pixels)
+            _write_at(self.digests_path, row * len(NO_CROP), hashlib.sha256(pixels).digest())
+        except OSError as error:
+            raise _cannot_keep(self.crops_path.parent, error) from error
+
+
+def _key(images: ValidationSet) -> str:
+    digest = hashlib.sha256(f"{PIPELINE}\n".encode())
+    for image in images.images:
+        digest.update(f"{image.id}\t".encode())
+        if image.location is not None:
+            location = image.location
+            state = location.path.stat() if location.path.exists() else None
+            size, changed = (state.st_size, state.st_mtime_ns) if state else (0, 0)
+            digest.update(f"{size}\t{changed}\t{location.offset}\t{location.size}".encode())
+        digest.update(b"\n")
+    return digest.hexdigest()[:32]
+
+
+def _extend(path: Path, size: int) -> None:
+    """Makes a file of at least this size, without taking the space yet."""
+    with path.open("ab") as file:
+        if file.tell() < size:
+            os.truncate(path, size)
+
+
+def _write_at(path: Path, offset: int, data: bytes) -> None:
+    with path.open("r+b", buffering=0) as file:
+        file.seek(offset)
+        if file.write(data) != len(data):
+            raise OSError("the disk took only a part of it")
+
+
+def _cannot_keep(folder: Path, error: OSError) -> AccessError:
+    return AccessError(
+        "crops cannot be kept",
+        where=str(folder),
+        got=str(error),
+        next_step="free space, choose another folder, or leave out --crop-cache",
+    )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
@@ -124,23 +125,33 @@ def _import(
 ) -> tuple[Variant, CachedFile]:
     from r2convert.cli.transfer_display import TransferDisplay
     from r2convert.fetch.importing import import_file
+
+    console = stderr_console()
+    with TransferDisplay(console, 1) as display:
+        taken = import_file(path, variants, cache, fits=_recogniser(catalog), publisher=publisher, progress=display)
+    display.message(f"{path}: {taken.variant.name}, {taken.source.file_name}: {taken.note}")
+    return taken.variant, taken.file
+
+
+def _recogniser(catalog: Catalog) -> Callable[[Path, Variant, Source], bool]:
+    """Return what tells whether a file has the names and shapes of a published one; it reads a file once."""
+    from functools import cache as once
+
+    from r2convert.checkpoint.reading import open_checkpoint
     from r2convert.mapping.identification import match
     from r2convert.mapping.tables import Tables
 
     tables = Tables(catalog)
 
-    def fits(file: Path, variant: Variant, source: Source) -> bool:
-        from r2convert.checkpoint.reading import open_checkpoint
-
+    @once
+    def shapes(file: Path) -> dict[str, tuple[int, ...]]:
         with open_checkpoint(file) as checkpoint:
-            shapes = {name: tensor.shape for name, tensor in checkpoint.tensors.items()}
-        return match(tables.of(variant), source.layout, shapes) is not None
+            return {name: tensor.shape for name, tensor in checkpoint.tensors.items()}
 
-    console = stderr_console()
-    with TransferDisplay(console, 1) as display:
-        taken = import_file(path, variants, cache, fits=fits, publisher=publisher, progress=display)
-    display.message(f"{path}: {taken.variant.name}, {taken.source.file_name}: {taken.note}")
-    return taken.variant, taken.file
+    def fits(file: Path, variant: Variant, source: Source) -> bool:
+        return match(tables.of(variant), source.layout, shapes(file)) is not None
+
+    return fits
 
 
 def _report(files: list[tuple[Variant, CachedFile]], dest: Path | None, as_json: bool) -> None:

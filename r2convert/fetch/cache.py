@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Literal
 
 from r2convert.catalog.variant import Source
-from r2convert.errors import CacheError
+from r2convert.errors import CacheError, CatalogError
 from r2convert.fetch.atomic import TEMPORARY_SUFFIX, hash_file
 from r2convert.fetch.expectation import Expectation, Objection, Trust
 from r2convert.fetch.pins import Pin, PinBook
@@ -24,6 +24,9 @@ from r2convert.fetch.pins import Pin, PinBook
 EntryKind = Literal["file", "partial", "bad", "leftover"]
 
 PINS_NAME = "pins.toml"
+
+PINS_LOCK = ".pins.lock"
+"""No file's lock: names of files do not begin with a dot."""
 
 FOUND_HERE = "found in the cache"
 """Origin of a file that somebody put into the cache folder by hand."""
@@ -87,7 +90,7 @@ class Cache:
         self.partial_folder = folder / "partial"
         self.bad_folder = folder / "bad"
         self.lock_folder = folder / "locks"
-        self.pins = PinBook(folder / PINS_NAME, self.lock_folder / "pins.lock")
+        self.pins = PinBook(folder / PINS_NAME, self.lock_folder / PINS_LOCK)
 
     @classmethod
     def default(cls) -> Cache:
@@ -100,8 +103,16 @@ class Cache:
         return cls(user_cache_path("r2convert", appauthor=False))
 
     def path_of(self, source: Source) -> Path:
-        """Return where the finished file of ``source`` lies, or will lie."""
-        return self.folder / source.file_name
+        """Return where the finished file of ``source`` lies, or will lie.
+
+        Raises:
+            CatalogError: its name is no plain file name, or one the cache needs for itself.
+        """
+        name = source.file_name
+        taken = ("", PINS_NAME, self.partial_folder.name, self.bad_folder.name, self.lock_folder.name)
+        if name in taken or name.startswith(".") or not name.isprintable() or "/" in name or "\\" in name:
+            raise CatalogError(f"a cached file cannot be called {name!r}", expected="a plain file name")
+        return self.folder / name
 
     def expectation(self, source: Source) -> Expectation:
         """Return what the file of ``source`` must be, by catalogue and record.

@@ -196,7 +196,7 @@ class _Job:
             self._fill(address, partial, wanted)
             objection = self._objection(partial, wanted)
         if objection is not None:
-            raise self._wrong_file(address, partial, objection)
+            raise self._wrong_file(address, partial, objection, wanted)
         return self._publish(address, partial, wanted)
 
     def _objection(self, partial: PartialFile, wanted: Expectation) -> Objection | None:
@@ -215,17 +215,22 @@ class _Job:
         else:
             copy_into(partial, Path(address), wanted, self._conditions)
 
-    def _wrong_file(self, address: str, partial: PartialFile, objection: Objection) -> MirrorFaultError:
+    def _wrong_file(
+        self, address: str, partial: PartialFile, objection: Objection, wanted: Expectation
+    ) -> MirrorFaultError:
         aside = self._cache.bad_folder / self._source.file_name
         container, description = container_of(partial.path)
         partial.move_aside(aside)
+        next_step = "try another publisher with --from; a file you trust can be brought in with --import"
+        if objection.expected == wanted.seen_sha256:
+            next_step = f"if the publisher has replaced the file: r2convert cache --forget {self._source.file_name}"
         return MirrorFaultError(
             WrongFileError(
                 f"this is not {self._source.file_name}: {objection.reason}",
                 where=address,
                 expected=objection.expected,
                 got=f"{objection.got}{'' if container else f', {description}'} (kept for inspection: {aside})",
-                next_step="try another publisher with --from; a file you trust can be brought in with --import",
+                next_step=next_step,
             )
         )
 

@@ -11,7 +11,7 @@ from filelock import FileLock, Timeout
 from r2convert.catalog.variant import Source
 from r2convert.errors import CacheError
 from r2convert.fetch.atomic import hash_file
-from r2convert.fetch.cache import Cache, CachedFile, CacheEntry, DamagedFile
+from r2convert.fetch.cache import PINS_LOCK, Cache, CachedFile, CacheEntry, DamagedFile
 from r2convert.fetch.expectation import Expectation, Objection
 
 
@@ -116,5 +116,5 @@ def _lock_name(cache: Cache, entry: CacheEntry) -> str:
     if entry.kind == "leftover" and name.startswith("."):
         name = name[1:].rsplit(".", 2)[0]
     if entry.path.parent == cache.folder:
-        return "pins.lock"
+        return PINS_LOCK
     return f"{name.removesuffix('.part').removesuffix('.json')}.lock"

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from platformdirs import user_cache_path
 
+from r2convert.errors import CatalogError
 from r2convert.fetch.cache import Cache
-from tests.fetch.support import prefixed, sample
+from tests.fetch.server import LoopbackServer
+from tests.fetch.support import fetch, prefixed, sample
 
 LOOKUP = """
 import sys
@@ -43,3 +46,16 @@ def test_asking_touches_nothing(cache: Cache) -> None:
     assert cache.entries() == ()
     assert cache.path_of(source) == cache.folder / source.file_name
     assert not cache.folder.exists()
+
+
+@pytest.mark.parametrize(
+    "name", ["pins.toml", "partial", "bad", "locks", "../x", "a/b", "a\\b", ".hidden", "", "a\nb", "/x"]
+)
+def test_no_file_gets_a_name_that_leads_elsewhere(name: str, cache: Cache) -> None:
+    with pytest.raises(CatalogError):
+        cache.lookup(replace(prefixed(sample()), file_name=name))
+
+
+def test_a_file_called_pins_does_not_block_itself(server: LoopbackServer, cache: Cache) -> None:
+    source = replace(prefixed(sample(), server.put("f", sample())), file_name="pins")
+    assert fetch(source, cache).path.name == "pins"

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator
 from r2convert.errors import CorruptCheckpointError
 
 
-def decode_latin1(pieces: Iterable[memoryview], label: str) -> Iterator[memoryview]:
+def decode_latin1(pieces: Iterable[memoryview], where: str) -> Iterator[memoryview]:
     """Turn pieces of UTF-8 text back into the bytes whose Latin-1 reading the text is.
 
     Raises:
@@ -21,5 +21,5 @@ def decode_latin1(pieces: Iterable[memoryview], label: str) -> Iterator[memoryvi
         decoder.decode(b"", final=True)
     except UnicodeError as error:
         raise CorruptCheckpointError(
-            "Bytes pickled as text are no such text", where=label, expected="Latin-1 letters in UTF-8"
+            "Bytes pickled as text are no such text", where=where, expected="Latin-1 letters in UTF-8"
         ) from error

@@ -90,7 +90,11 @@ class StorageReader:
 
     def _pieces(self, extent: Extent, label: str) -> Iterator[memoryview]:
         raw = self._raw_pieces(extent, label)
-        return raw if extent.encoding is Encoding.RAW else decode_latin1(raw, label)
+        return (
+            raw
+            if extent.encoding is Encoding.RAW
+            else decode_latin1(raw, f"{self._sources[extent.file].path}, {label}")
+        )
 
     def _raw_pieces(self, extent: Extent, label: str) -> Iterator[memoryview]:
         buffer = memoryview(bytearray(min(CHUNK_BYTES, extent.length)))

@@ -192,8 +192,9 @@ def _extended_name(source: SourceFile, payload: int, size: int) -> str | None:
 
 def _require_end(source: SourceFile, position: int) -> None:
     """The end mark is two empty blocks, and nothing but empty blocks follows."""
-    if source.size - position < 2 * _BLOCK:
-        raise source.truncated(position, "two empty blocks", f"{source.size - position} bytes")
+    available = source.size - position
+    if available < 2 * _BLOCK or available % _BLOCK:
+        raise source.truncated(position, "two or more whole empty blocks", f"{available} bytes")
     for start in range(position, source.size, limits.CHUNK_BYTES):
         rest = source.read(start, min(limits.CHUNK_BYTES, source.size - start), "the end of the archive")
         if any(rest):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import warnings
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
 import torch
@@ -16,6 +17,7 @@ from r2convert.imagenet.pipeline import PIPELINE, fast_crop_function
 from r2convert.imagenet.validation_set import ValidationSet
 from r2convert.verify.image_pass import AccuracyProgress, ImagePass
 from r2convert.verify.inference import Inference
+from r2convert.verify.partition import gather, is_first, is_shared, local_device, own_stretch
 from r2convert.verify.precision import Precision
 from r2convert.verify.prediction_file import PredictionFile, Question, network_fingerprint
 from r2convert.verify.predictions import Accuracy, PrecisionAudit, Predictions
@@ -40,7 +42,9 @@ def measure_accuracy(
     """Shows every image of a set to every network and counts right answers.
 
     Each image is decoded once (with another precision than ``strict``, some are decoded once more). Networks are
-    prepared as :class:`~r2convert.verify.inference.Inference` says.
+    prepared as :class:`~r2convert.verify.inference.Inference` says. Inside
+    :func:`~r2convert.verify.partition.joined_processes`, several processes share the images, and all return the
+    counts of all.
 
     Args:
         networks: by name; each takes float32 (batch, 3, 224, 224), normalised, and returns logits (batch, 1000).
@@ -64,35 +68,58 @@ def measure_accuracy(
         AccessError: predictions or crops cannot be written, or the device is too small.
         UsageError: ``predictions`` holds the answers to other questions, or the device lacks the precision.
     """
-    if stop_when is not None and precision != "strict":
-        raise UsageError("only a strict measurement can be ended early", got=f"precision {precision}")
-    device = torch.device(device)
+    _refuse_impossible(precision, stop_when is not None, predictions)
+    device = local_device(torch.device(device))
     inference = Inference(networks, device, batch_size or (8 if device.type == "cpu" else 256))
     read_crop = reader(fast_crop_function())
     if crop_cache is not None:
         read_crop = CropCache(crop_cache, images).through(read_crop)
     image_pass = ImagePass(inference, read_crop, workers or _core_count(), progress, stop_when)
     answered = Predictions(images.images, networks)
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), _recording(predictions, networks, images, answered, precision) as record:
         # Pillow warns of odd metadata in pictures it reads well; here, not in the threads, since filters are global.
         warnings.filterwarnings("ignore", module="PIL")
-        if predictions is None:
-            audits = _answer(image_pass, answered, precision)
+        if is_shared():
+            own = Predictions(images.images[own_stretch(len(images.images))], networks)
+            audits = gather(own, _answer(image_pass, own, precision), answered)
         else:
-            fingerprints = {name: network_fingerprint(network) for name, network in networks.items()}
-            question = Question(images.fingerprint, len(images.images), PIPELINE, precision, fingerprints)
-            with predictions.recording(question, images, answered) as record:
-                audits = _answer(image_pass, answered, precision, record)
+            audits = _answer(image_pass, answered, precision, record)
+        record()
     return {
         name: answered.accuracy(name, pipeline=PIPELINE, precision=precision, audit=audits.get(name))
         for name in networks
     }
 
 
+def _refuse_impossible(precision: Precision, can_end_early: bool, predictions: PredictionFile | None) -> None:
+    if can_end_early and precision != "strict":
+        raise UsageError("only a strict measurement can be ended early", got=f"precision {precision}")
+    if is_shared() and (can_end_early or (predictions is not None and predictions.resume)):
+        raise UsageError(
+            "a measurement that several processes share can neither be ended early nor continued",
+            next_step="run one process, without torchrun",
+        )
+
+
+def _recording(
+    predictions: PredictionFile | None,
+    networks: Mapping[str, torch.nn.Module],
+    images: ValidationSet,
+    answered: Predictions,
+    precision: Precision,
+) -> AbstractContextManager[Callable[[], None]]:
+    """Where answers are kept, if anywhere; of several processes the first one keeps them all."""
+    if predictions is None or not is_first():
+        return nullcontext(lambda: None)
+    fingerprints = {name: network_fingerprint(network) for name, network in networks.items()}
+    question = Question(images.fingerprint, len(images.images), PIPELINE, precision, fingerprints)
+    return predictions.recording(question, images, answered)
+
+
 def _answer(
     image_pass: ImagePass, answered: Predictions, precision: Precision, record: Callable[[], None] = lambda: None
 ) -> dict[str, PrecisionAudit]:
-    """Fills ``answered`` from where it ends."""
+    """Fills ``answered`` from where it ends; calls ``record`` whenever there is more that is final."""
     if precision == "strict":
         image_pass.finish(answered, precision, record)
         return {}
@@ -102,9 +129,10 @@ def _answer(
     else:
         found, audits = answer_and_audit(image_pass.answer, rest, precision)
     answered.append(found)
-    record()
     return audits
 
 
 def _core_count() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    """Cores for this process: those it may run on, or its part of them if several processes share the machine."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, cores // int(os.environ.get("LOCAL_WORLD_SIZE", "1")))

@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
@@ -16,6 +16,7 @@ from r2convert.imagenet.pipeline import crop_image, fast_crop_function
 Encode = Callable[..., bytes]
 
 
+@settings(deadline=None)
 @given(
     width=st.integers(1, 90),
     height=st.integers(1, 90),
@@ -46,6 +47,7 @@ def test_other_pictures_are_left_to_pillow(encode_picture: Encode, mode: str, fo
     assert np.array_equal(fast_crop_function()(data), crop_image(data))
 
 
+@settings(deadline=None)
 @given(position=st.integers(0, 5000), value=st.binary(min_size=1, max_size=3), cut=st.integers(0, 400))
 def test_damaged_pictures_are_read_as_pillow_reads_them(
     encode_picture: Encode, position: int, value: bytes, cut: int

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from r2convert.errors import DatasetError
@@ -181,6 +181,7 @@ def test_a_binary_file_is_no_list(tmp_path: Path) -> None:
         open_validation_set(tmp_path / "weights.pth")
 
 
+@settings(deadline=None)
 @given(text=st.text(max_size=300))
 def test_any_text_is_read_or_refused(text: str, tmp_path_factory: pytest.TempPathFactory) -> None:
     folder = tmp_path_factory.getbasetemp() / "any_text"

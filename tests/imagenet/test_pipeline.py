@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
@@ -40,6 +40,7 @@ def test_crops_are_those_of_torchvision(recorded: dict[str, Any]) -> None:
         assert hashlib.sha256(crop.tobytes()).hexdigest() == recorded["crop_sha256"]
 
 
+@settings(deadline=None)
 @given(width=st.integers(60, 6000), height=st.integers(60, 6000))
 def test_the_short_side_becomes_256_and_the_crop_lies_inside(width: int, height: int) -> None:
     resized = resized_size(width, height)
@@ -77,6 +78,7 @@ def test_a_picture_cut_short_is_unreadable_wherever_it_stops(encode_picture: Enc
             crop_image(data[:length])
 
 
+@settings(deadline=None)
 @given(
     data=st.binary(max_size=200), head=st.sampled_from([b"", b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"BM", b"GIF89a"])
 )
@@ -85,6 +87,7 @@ def test_bytes_that_are_no_picture_are_unreadable(data: bytes, head: bytes) -> N
         crop_image(head + data)
 
 
+@settings(deadline=None)
 @given(width=st.integers(1, 700), height=st.integers(1, 700), seed=st.integers(0, 99))
 def test_the_short_way_gives_the_same_crop_for_any_size(width: int, height: int, seed: int) -> None:
     height, width = max(height, width // 50 + 1), max(width, height // 50 + 1)

@@ -4,7 +4,7 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from r2convert.errors import UsageError
@@ -18,6 +18,7 @@ WHOLE = ValidationSet(
 )
 
 
+@settings(deadline=None)
 @given(count=st.integers(1, 70), seed=st.integers(0, 3))
 def test_every_class_has_its_share(count: int, seed: int) -> None:
     sample = stratified_sample(WHOLE, count, seed=seed).images
@@ -27,6 +28,7 @@ def test_every_class_has_its_share(count: int, seed: int) -> None:
     assert list(sample) == sorted(sample, key=lambda image: WHOLE.images.index(image))
 
 
+@settings(deadline=None)
 @given(count=st.integers(1, 62), seed=st.integers(0, 3))
 def test_a_larger_sample_contains_the_smaller(count: int, seed: int) -> None:
     smaller, larger = (stratified_sample(WHOLE, size, seed=seed).images for size in (count, count + 1))

@@ -2,12 +2,13 @@
 
 import numpy as np
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from r2convert.verify.ranking import rank_logits
 
 
+@settings(deadline=None)
 @given(
     rows=st.lists(st.lists(st.integers(-3, 3), min_size=8, max_size=8), min_size=1, max_size=5), label=st.integers(0, 7)
 )

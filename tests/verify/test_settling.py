@@ -56,7 +56,7 @@ class Imagined:
         return answered
 
 
-@settings(max_examples=15)
+@settings(max_examples=15, deadline=None)
 @given(seed=st.integers(0, 10_000), shake=st.sampled_from([0.0, 1e-3, 0.02, 0.1]))
 def test_settled_answers_are_those_of_strict(seed: int, shake: float) -> None:
     imagined = Imagined(seed, shake)

@@ -4,7 +4,7 @@ from fractions import Fraction
 from math import comb, isclose
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from r2convert.verify.significance import (
@@ -23,6 +23,7 @@ def exactly_at_most(correct: int, images: int, chance: Fraction) -> Fraction:
     )
 
 
+@settings(deadline=None)
 @given(images=st.integers(1, 60), share=st.integers(0, 60), chance=st.integers(0, 20))
 def test_probabilities_are_exact(images: int, share: int, chance: int) -> None:
     correct = min(share, images)
@@ -32,6 +33,7 @@ def test_probabilities_are_exact(images: int, share: int, chance: int) -> None:
     assert isclose(probability_of_at_least(correct, images, chance / 20), at_least, rel_tol=1e-9, abs_tol=1e-12)
 
 
+@settings(deadline=None)
 @given(images=st.integers(1, 200), share=st.integers(0, 200))
 def test_the_interval_leaves_out_what_is_improbable(images: int, share: int) -> None:
     correct = min(share, images)
@@ -43,6 +45,7 @@ def test_the_interval_leaves_out_what_is_improbable(images: int, share: int) -> 
         assert isclose(probability_of_at_most(correct, images, high), 0.0005, rel_tol=1e-6)
 
 
+@settings(deadline=None)
 @given(only_first=st.integers(0, 40), only_second=st.integers(0, 40))
 def test_mcnemar_is_a_fair_coin(only_first: int, only_second: int) -> None:
     differing = only_first + only_second

@@ -1,0 +1,102 @@
+"""Pillow's resizing and cropping on a torch device, bit for bit, so that the processor only has to decode.
+
+Pillow resamples 8-bit pictures in integers: weights are computed in double precision, rounded to 22-bit fixed point,
+and each of the two passes adds a half, shifts and clips to a byte. All sums stay far below 2**53, so matrix products
+in float64 give the same integers in whatever order they add up: two small products a picture, width first, then
+height, for the rows and columns of the crop only.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from r2convert.imagenet.pipeline import CROP_SIDE, crop_corner, resized_size
+
+_FRACTION_BITS = 22
+_KEPT_WEIGHTS = 512
+
+
+@dataclass(frozen=True, slots=True)
+class _Pass:
+    needed: slice
+    weights: torch.Tensor
+
+
+class DeviceCropper:
+    """Crops pictures on a device; keeps the weights of sizes it has seen, which are few in ImageNet.
+
+    Args:
+        device: any that has float64: ``cpu`` or ``cuda``, not ``mps``.
+    """
+
+    def __init__(self, device: torch.device) -> None:
+        self.device = device
+        self._passes: dict[tuple[int, int, int], _Pass] = {}
+
+    def crop(self, pixels: torch.Tensor) -> torch.Tensor:
+        """Resizes the short side to 256 and cuts out the central 224x224.
+
+        Args:
+            pixels: uint8, shape (height, width, 3), on the device.
+
+        Returns:
+            uint8, shape (224, 224, 3), on the device: what :func:`~r2convert.imagenet.pipeline.crop_pixels` gives.
+
+        Raises:
+            UnreadableImageError: the image is absurdly long and thin.
+        """
+        height, width = pixels.shape[:2]
+        new_width, new_height = resized_size(width, height)
+        left, top = crop_corner(new_width, new_height)
+        across, down = self._pass(width, new_width, left), self._pass(height, new_height, top)
+        source = pixels[down.needed, across.needed].to(torch.float64)
+        # A pass whose size does not change has the identity for weights: no pixel changes, as if it were left out.
+        narrow = _to_bytes(torch.einsum("xw,hwc->hxc", across.weights, source))
+        return _to_bytes(torch.einsum("yh,hxc->yxc", down.weights, narrow)).to(torch.uint8)
+
+    def _pass(self, size: int, new_size: int, first: int) -> _Pass:
+        key = size, new_size, first
+        if key not in self._passes:
+            if len(self._passes) == _KEPT_WEIGHTS:
+                self._passes.clear()
+            needed, weights = resampling_weights(size, new_size, first)
+            self._passes[key] = _Pass(needed, torch.from_numpy(weights).to(self.device))
+        return self._passes[key]
+
+
+def resampling_weights(size: int, new_size: int, first: int) -> tuple[slice, npt.NDArray[np.float64]]:
+    """Pillow's bilinear weights for 224 neighbouring outputs of one pass.
+
+    Args:
+        size: pixels of the source.
+        new_size: pixels it is resized to.
+        first: the first output wanted.
+
+    Returns:
+        The source pixels needed, and whole numbers in float64, shape (224, pixels needed), in units of 2**-22.
+    """
+    scale = size / new_size
+    reach = max(scale, 1.0)
+    centers = (np.arange(first, first + CROP_SIDE) + 0.5) * scale
+    starts = np.maximum((centers - reach + 0.5).astype(np.int64), 0)
+    ends = np.minimum((centers + reach + 0.5).astype(np.int64), size)
+    places = starts[:, None] + np.arange((ends - starts).max())
+    taps = np.maximum(0.0, 1.0 - np.abs((places - centers[:, None] + 0.5) * (1.0 / reach)))
+    taps[places >= ends[:, None]] = 0.0
+    # A running sum from left to right, as Pillow has it: a pairwise one would round otherwise.
+    totals = np.cumsum(taps, axis=1)[:, -1:]
+    whole = np.floor(0.5 + taps / totals * (1 << _FRACTION_BITS))
+    needed = slice(int(starts[0]), int(ends[-1]))
+    weights = np.zeros((CROP_SIDE, needed.stop - needed.start))
+    rows, columns = np.nonzero(whole)
+    weights[rows, places[rows, columns] - needed.start] = whole[rows, columns]
+    return needed, weights
+
+
+def _to_bytes(sums: torch.Tensor) -> torch.Tensor:
+    half = float(1 << (_FRACTION_BITS - 1))
+    return ((sums + half) / float(1 << _FRACTION_BITS)).floor_().clamp_(0, 255)

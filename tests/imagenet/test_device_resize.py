@@ -1,0 +1,65 @@
+"""Resizing by float64 matrix products gives Pillow's bytes."""
+
+import hashlib
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from r2convert.errors import UnreadableImageError
+from r2convert.imagenet.device_resize import DeviceCropper, resampling_weights
+from r2convert.imagenet.pipeline import crop_corner, crop_pixels, resized_size
+
+TORCHVISION = Path(__file__).parents[1] / "data" / "imagenet" / "torchvision_crops.json"
+
+
+def test_crops_are_those_of_torchvision() -> None:
+    cropper = DeviceCropper(torch.device("cpu"))
+    for recorded in json.loads(TORCHVISION.read_text())["images"]:
+        width, height = recorded["width"], recorded["height"]
+        pixels = np.random.RandomState(10_000 * width + height).randint(0, 256, (height, width, 3)).astype(np.uint8)
+        crop = cropper.crop(torch.from_numpy(pixels))
+        assert hashlib.sha256(crop.numpy().tobytes()).hexdigest() == recorded["crop_sha256"], (width, height)
+
+
+@settings(deadline=None)
+@given(width=st.integers(1, 600), height=st.integers(1, 600), seed=st.integers(0, 99), bright=st.booleans())
+def test_any_size_gives_the_bytes_of_pillow(width: int, height: int, seed: int, bright: bool) -> None:
+    height, width = max(height, width // 30 + 1), max(width, height // 30 + 1)
+    pixels = np.random.default_rng(seed).integers(0, 256, (height, width, 3), np.uint8)
+    if bright:
+        pixels = np.where(pixels > 127, 255, 0).astype(np.uint8)
+    assert np.array_equal(DeviceCropper(torch.device("cpu")).crop(torch.from_numpy(pixels)), crop_pixels(pixels))
+
+
+@settings(deadline=None, max_examples=200)
+@given(size=st.integers(1, 3000), new_size=st.integers(256, 900))
+def test_weights_are_those_that_pillow_applies(size: int, new_size: int) -> None:
+    """A single bright column shows a column of the weights, rounded to bytes; 255 of them, all of it."""
+    first = round((new_size - 224) / 2)
+    needed, weights = resampling_weights(size, new_size, first)
+    line = np.random.default_rng(size * new_size).integers(0, 256, (1, size), np.uint8)
+    by_pillow = np.asarray(Image.fromarray(line).resize((new_size, 1), Image.Resampling.BILINEAR))
+    by_weights = np.clip((weights @ line[0, needed] + 2**21) // 2**22, 0, 255)
+    assert np.array_equal(by_weights, by_pillow[0, first : first + 224])
+
+
+def test_weights_are_kept_and_bounded() -> None:
+    cropper = DeviceCropper(torch.device("cpu"))
+    pixels = np.random.default_rng(0).integers(0, 256, (1200, 1200, 3), np.uint8)
+    for size in [*range(300, 1120), 300]:
+        part = pixels[:size, :256]
+        crop = cropper.crop(torch.from_numpy(part))
+        if size % 100 == 0:
+            assert np.array_equal(crop, crop_pixels(part))
+    assert crop_corner(*resized_size(256, 300)) == (16, 38)
+
+
+def test_a_hair_is_refused() -> None:
+    with pytest.raises(UnreadableImageError):
+        DeviceCropper(torch.device("cpu")).crop(torch.zeros((60_000, 1, 3), dtype=torch.uint8))

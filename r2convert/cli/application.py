@@ -18,7 +18,7 @@ COMMANDS: Mapping[str, str] = MappingProxyType(
         "map": "Convert a checkpoint into another layout.",
         "verify": "Check checkpoints against the published numbers.",
         "cache": "The cache folder and its files.",
-        "selftest": "Run the reader over a catalogue of bad files.",
+        "selftest": "Run the reader over the catalogue of bad files.",
         "demo": "The whole job, offline, on a stand-in, in about a minute.",
     }
 )

@@ -85,7 +85,7 @@ def _print_claims(variants: Iterable[Variant]) -> None:
     console = stdout_console()
     for variant in variants:
         table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1), collapse_padding=True)
-        for heading in ("printed by", "metric", "printed", "counted as", "of the file of"):
+        for heading in ("printed by", "metric", "printed", "counted as", "file of"):
             table.add_column(heading, no_wrap=True, justify="right" if heading == "printed" else "left")
         for claim in variant.claims:
             printed = f"{claim.printed} {claim.unit}"

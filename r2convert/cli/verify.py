@@ -17,7 +17,7 @@ from r2convert.errors import UsageError
 if TYPE_CHECKING:
     from r2convert.imagenet.validation_set import ValidationSet
     from r2convert.mapping.tables import Tables
-    from r2convert.verify.accuracy import AccuracyProgress
+    from r2convert.verify.image_pass import AccuracyProgress
     from r2convert.verify.results import CheckpointResult
     from r2convert.verify.run import Request
 

@@ -11,9 +11,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from r2convert.catalog.variant import Claim, Publisher, Variant
-from r2convert.verify.accuracy import Accuracy
 from r2convert.verify.checks import Check, claim_check
 from r2convert.verify.intervals import printed_interval
+from r2convert.verify.predictions import Accuracy
 
 PIPELINE_NOISE = 25
 """Images (0.05 %) by which a sound run can miss a printed number: another JPEG decoder, another device."""

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from r2convert.verify.accuracy import Accuracy
 from r2convert.verify.checks import Check, Verdict, overall
+from r2convert.verify.predictions import Accuracy
 
 
 @dataclass(frozen=True, slots=True)

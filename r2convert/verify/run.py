@@ -18,8 +18,9 @@ from r2convert.mapping.receipt import Receipt, read_receipt
 from r2convert.mapping.resolution import Resolution, resolve
 from r2convert.mapping.tables import Tables
 from r2convert.models.blocks import Classifier
-from r2convert.verify.accuracy import AccuracyProgress, measure_accuracy
+from r2convert.verify.accuracy import measure_accuracy
 from r2convert.verify.accuracy_claims import Origin, accuracy_checks, origin_of
+from r2convert.verify.image_pass import AccuracyProgress
 from r2convert.verify.network import load_network
 from r2convert.verify.receipts import receipt_check
 from r2convert.verify.results import CheckpointResult

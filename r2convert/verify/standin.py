@@ -21,9 +21,9 @@ from r2convert.mapping.expansion import Expansion
 from r2convert.mapping.resolution import resolve
 from r2convert.mapping.tables import Tables
 from r2convert.models.standin import standin_values
-from r2convert.verify.accuracy import normalise
+from r2convert.verify.inference import normalise
 from r2convert.verify.network import load_network
-from r2convert.verify.precision import strict_float32
+from r2convert.verify.precision import computing_in
 
 
 def standin_state_dict(
@@ -77,7 +77,7 @@ def write_images_for(
         network = load_network(opened, resolve(tables, opened))
 
     def rank(crops: Crop) -> npt.NDArray[np.floating]:
-        with strict_float32(), torch.inference_mode():
+        with computing_in("strict", torch.device("cpu")), torch.inference_mode():
             logits: npt.NDArray[np.floating] = network(normalise(torch.from_numpy(crops))).numpy()
         return logits
 

@@ -1,0 +1,148 @@
+"""The command line as a whole: fast to start, honest about errors, quiet when its reader goes."""
+
+from __future__ import annotations
+
+import os
+import signal
+import statistics
+import subprocess
+import sys
+import time
+from importlib import import_module
+from pathlib import Path
+
+import click
+import pytest
+
+from r2convert.cli.application import COMMANDS, application
+from r2convert.version import __version__
+from tests.cli.conftest import Run
+from tests.conftest import Standin
+
+HEAVY = ("torch", "numpy", "requests", "PIL")
+
+
+def test_every_command_exists_and_its_short_help_is_the_one_listed() -> None:
+    context = click.Context(application)
+    for name, short_help in COMMANDS.items():
+        command = application.get_command(context, name)
+        assert command is not None
+        assert command.short_help == short_help
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_command_explains_itself_with_an_example(run: Run, name: str) -> None:
+    ran = run(name, "--help")
+    assert ran.code == 0
+    assert "Example" in ran.out
+    assert f"r2convert {name}" in ran.out
+    assert all(len(line) <= 100 for line in ran.out.splitlines())
+
+
+def test_no_arguments_show_the_three_steps(run: Run) -> None:
+    ran = run()
+    assert ran.code == 0
+    steps = [ran.out.index(f"r2convert {step}") for step in ("fetch", "map", "verify")]
+    assert steps == sorted(steps)
+
+
+def test_the_version_is_the_packages(run: Run) -> None:
+    assert run("--version").out.split()[-1] == __version__
+
+
+def imported(*arguments: str) -> set[str]:
+    """The top-level packages that a command loads."""
+    code = (
+        "import sys; sys.argv = ['r2convert', *sys.argv[1:]]\n"
+        "from r2convert.cli import main\n"
+        "try: main()\n"
+        "except SystemExit: pass\n"
+        "sys.stderr.write(' '.join({name.split('.')[0] for name in sys.modules}))"
+    )
+    done = subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True, check=True)
+    return set(done.stderr.split())
+
+
+@pytest.mark.parametrize("arguments", [("--help",), ("list",), ("list", "--json"), ("map", "--help")])
+def test_what_only_looks_things_up_loads_nothing_heavy(arguments: tuple[str, ...]) -> None:
+    assert imported(*arguments).isdisjoint(HEAVY)
+
+
+def test_reading_and_mapping_load_no_torch(standin: Standin, tmp_path: Path) -> None:
+    source = str(standin("res2net_dla60_w28_s4"))
+    assert "torch" not in imported("inspect", source)
+    assert "torch" not in imported("map", "--src", source, "--dst", str(tmp_path / "mm.pth"))
+    assert "numpy" not in imported("map", "--table", "res2net50")
+
+
+@pytest.mark.slow
+def test_list_and_help_start_fast() -> None:
+    """No slower than about twice the import of the libraries they are printed with (median of 9, in turn)."""
+
+    def seconds(*command: str) -> float:
+        start = time.perf_counter()
+        subprocess.run([sys.executable, *command], capture_output=True, check=True)
+        return time.perf_counter() - start
+
+    baseline, listed, helped = [], [], []
+    for _ in range(9):
+        baseline.append(seconds("-c", "import click, rich.console"))
+        listed.append(seconds("-m", "r2convert", "list"))
+        helped.append(seconds("-m", "r2convert", "--help"))
+    assert statistics.median(helped) < 2 * statistics.median(baseline)
+    assert statistics.median(listed) < 2.2 * statistics.median(baseline)
+
+
+def test_an_error_is_one_message_and_debug_shows_the_traceback(run: Run) -> None:
+    ran = run("inspect", "nowhere.pth")
+    assert ran.code == 4
+    assert ran.out == ""
+    assert ran.err.startswith("error: ")
+    assert "Traceback" not in ran.err
+    assert "next:" in ran.err
+    assert "Traceback" in run("--debug", "inspect", "nowhere.pth").err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("frobnicate",), "No such command"),
+        (("list", "--frobnicate"), "No such option"),
+        (("map",), "--src FILE --dst FILE"),
+        (("map", "--src", "res2net50x"), "--dst FILE"),
+        (("verify", "no-such-variant"), "no variant is called"),
+        (("map", "--table", "res2next50", "--to", "mmdet"), "does not exist in the layout 'mmdet'"),
+    ],
+)
+def test_wrong_usage_is_exit_code_2(run: Run, arguments: tuple[str, ...], message: str) -> None:
+    ran = run(*arguments)
+    assert ran.code == 2
+    assert message in ran.err
+    assert ran.out == ""
+
+
+def test_a_reader_that_goes_away_is_no_error(tmp_path: Path) -> None:
+    command = f"'{sys.executable}' -m r2convert map --table res2net101_w26_s4 | head -n 1"
+    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=True, cwd=tmp_path)
+    assert done.stdout.split() == ["official", "mm", "shape"]
+    assert done.stderr == ""
+
+
+@pytest.mark.parametrize(("sent", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_an_interrupted_run_cleans_up(standin: Standin, tmp_path: Path, sent: signal.Signals, code: int) -> None:
+    source = standin("res2net50_w26_s8")
+    output = tmp_path / "out"
+    output.mkdir()
+    process = subprocess.Popen(
+        [sys.executable, "-m", "r2convert", "map", "--src", str(source), "--dst", str(output / "mm.pth")],
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    deadline = time.monotonic() + 60
+    while not os.listdir(output) and time.monotonic() < deadline:
+        time.sleep(0.001)
+    process.send_signal(sent)
+    _, err = process.communicate(timeout=60)
+    assert "Traceback" not in err
+    assert process.returncode == code
+    assert os.listdir(output) == []

@@ -1,0 +1,69 @@
+"""`inspect`: what a file really is."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from tests.cli.conftest import Run
+from tests.conftest import Standin
+
+
+@pytest.mark.parametrize(("legacy", "container"), [(False, "torch-zip"), (True, "torch-legacy")])
+def test_a_known_file_as_json(run: Run, standin: Standin, legacy: bool, container: str) -> None:
+    facts = run("inspect", standin("res2net_dla60_w28_s4", legacy=legacy), "--json").json
+    assert facts["container"] == container
+    assert (facts["layout"], facts["variant"]) == ("official", "res2net_dla60_w28_s4")
+    assert (facts["tensors"], facts["parameters"]) == (590, 21_145_544)
+    assert facts["dtypes"] == {"float32": 492, "int64": 98}
+    assert len(facts["sha256"]) == len(facts["content_hash"]) == 64
+    assert facts["warnings"] == []
+
+
+def test_the_content_hash_does_not_depend_on_container(run: Run, standin: Standin) -> None:
+    hashes = {
+        run("inspect", standin("res2net_dla60_w28_s4", legacy=legacy), "--json").json["content_hash"]
+        for legacy in (False, True)
+    }
+    assert len(hashes) == 1
+
+
+def test_an_unknown_file_is_described_and_the_nearest_named(run: Run, tmp_path: Path) -> None:
+    torch.save({"conv1.weight": torch.zeros(64, 3, 7, 7), "odd": torch.ones(3)}, tmp_path / "x.pth")
+    ran = run("inspect", tmp_path / "x.pth", "--json")
+    assert ran.code == 0
+    assert ran.json["variant"] is None
+    assert ran.json["layout"] is None
+    assert "holds no Res2Net that the catalogue knows" in ran.json["warnings"][0]
+
+
+def test_values_that_are_wrong_are_warned_of(run: Run, standin: Standin, tmp_path: Path) -> None:
+    state = torch.load(standin("res2net_dla60_w28_s4"), weights_only=True)
+    state["level2.tree1.bn1.running_var"][3] = float("nan")
+    torch.save(state, tmp_path / "nan.pth")
+    (warning,) = run("inspect", tmp_path / "nan.pth", "--json").json["warnings"]
+    assert "level2.tree1.bn1.running_var has 1 values that are NaN" in warning
+
+
+def test_tensors_are_listed_on_request_and_digests_left_out(run: Run, standin: Standin) -> None:
+    ran = run("inspect", standin("res2net_dla60_w28_s4"), "--tensors", "--no-digest")
+    assert "level5.tree1.conv1.weight  float32  896x512x1x1" in ran.out
+    assert "sha256" not in ran.out
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"<!DOCTYPE html><html><body>404</body></html>", "HTML"),
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 3\n", "Git LFS"),
+        (b"", "empty"),
+        (b"\x89PNG\r\n\x1a\n" + 100 * b"\0", "PNG"),
+    ],
+)
+def test_what_is_no_checkpoint_is_said_to_be_what_it_is(run: Run, tmp_path: Path, content: bytes, message: str) -> None:
+    (tmp_path / "file.pth").write_bytes(content)
+    ran = run("inspect", tmp_path / "file.pth")
+    assert ran.code == 3
+    assert message.lower() in ran.err.lower()

@@ -1,0 +1,36 @@
+"""`list`: what is known, on 80 columns and as JSON."""
+
+from __future__ import annotations
+
+from tests.cli.conftest import Run
+
+
+def test_shows_every_variant_on_80_columns(run: Run) -> None:
+    ran = run("list")
+    assert ran.code == 0
+    assert all(len(line) <= 80 for line in ran.out.splitlines())
+    for row in ("res2net50_w14_s8", "25.06 M", "78.14", "res2net200_vd_w26_s4_ssld", "97.42", "non-commercial"):
+        assert row in ran.out
+    assert "…" not in ran.out
+
+
+def test_claims_are_whole_on_80_columns(run: Run) -> None:
+    ran = run("list", "--claims")
+    assert all(len(line) <= 80 for line in ran.out.splitlines())
+    assert "…" not in ran.out
+    assert "weights+statistics" in ran.out
+
+
+def test_json_has_sources_claims_and_the_licence(run: Run) -> None:
+    document = run("list", "--json").json
+    assert "CC BY-NC-SA 4.0" in document["weights_licence"]
+    variants = {variant["id"]: variant for variant in document["variants"]}
+    assert len(variants) == 12
+    source = variants["res2net50_w14_s8"]["sources"][0]
+    assert source["file_name"] == "res2net50_14w_8s-6527dddc.pth"
+    assert source["cached"] is None
+    assert len(source["urls"]) == 2
+
+
+def test_a_terminal_width_is_respected(run: Run) -> None:
+    assert all(len(line) <= 60 for line in run("list", COLUMNS="60").out.splitlines())

@@ -1,0 +1,142 @@
+"""`map`: the conversion from the outside."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+import torch
+
+from tests.cli.conftest import Run
+from tests.conftest import Standin
+
+DLA = "res2net_dla60_w28_s4"
+
+
+@pytest.mark.parametrize("legacy", [False, True])
+def test_a_101_layer_file_is_converted(run: Run, standin: Standin, tmp_path: Path, legacy: bool) -> None:
+    source = standin("res2net101_w26_s4", legacy=legacy)
+    ran = run("map", "--src", source, "--dst", tmp_path / "mm.pth", "--json")
+    assert ran.code == 0
+    assert ran.json["variant"] == "res2net101_w26_s4"
+    assert (ran.json["from"], ran.json["to"], ran.json["renamed"]) == ("official", "mm", 1022)
+    assert (ran.json["dropped"], ran.json["filled"]) == ([], [])
+    before = torch.load(source, weights_only=True)
+    after = torch.load(tmp_path / "mm.pth", weights_only=True, mmap=True)
+    assert torch.equal(before["layer3.22.convs.2.weight"], after["backbone.layer3.22.convs.2.weight"])
+    assert sorted(os.listdir(tmp_path)) == ["mm.pth", "mm.pth.receipt.json"]
+
+
+def test_reasons_are_given_for_what_is_dropped(run: Run, standin: Standin, tmp_path: Path) -> None:
+    ran = run("map", "--src", standin(DLA), "--dst", tmp_path / "mm.pth", "--no-receipt")
+    assert "18 x unreachable" in ran.out
+    assert os.listdir(tmp_path) == ["mm.pth"]
+
+
+def test_a_dry_run_writes_nothing(run: Run, standin: Standin, tmp_path: Path) -> None:
+    ran = run("map", "--src", standin(DLA), "--dst", tmp_path / "mm.pth", "--dry-run", "--json")
+    assert ran.code == 0
+    assert ran.json["renamed"] == 572
+    assert ran.json["dst"] is None
+    assert os.listdir(tmp_path) == []
+
+
+def test_an_existing_output_needs_overwrite(run: Run, standin: Standin, tmp_path: Path) -> None:
+    output = tmp_path / "mm.pth"
+    output.write_text("precious")
+    assert run("map", "--src", standin(DLA), "--dst", output).code == 4
+    assert output.read_text() == "precious"
+    assert run("map", "--src", standin(DLA), "--dst", output, "--overwrite").code == 0
+    assert output.stat().st_size > 80_000_000
+
+
+def test_mmdet_comes_with_its_warning(run: Run, standin: Standin, tmp_path: Path) -> None:
+    ran = run("map", "--src", standin("res2net50_v1b_w26_s4"), "--dst", tmp_path / "d.pth", "--to", "mmdet", "--json")
+    assert ran.code == 0
+    assert "average pool" in " ".join(ran.err.split())
+    state = torch.load(tmp_path / "d.pth", weights_only=True)
+    assert {"stem.0.weight", "stem.7.running_var", "layer1.0.conv1.weight"} <= state.keys()
+    assert not any(name.startswith(("fc", "head")) for name in state)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (("--variant", "res2next_dla60"), "this file is not res2next_dla60_w4_s4_c8: it is res2net_dla60_w28_s4"),
+        (("--from", "timm"), "this file is not in the timm layout"),
+        (("--variant", DLA, "--from", "mm"), "it is res2net_dla60_w28_s4 in the official layout"),
+    ],
+)
+def test_input_that_is_not_what_was_said_is_refused(
+    run: Run, standin: Standin, tmp_path: Path, options: tuple[str, ...], message: str
+) -> None:
+    ran = run("map", "--src", standin(DLA), "--dst", tmp_path / "mm.pth", *options)
+    assert ran.code == 3
+    assert message in ran.err
+    assert os.listdir(tmp_path) == []
+
+
+def test_an_unknown_network_is_refused(run: Run, tmp_path: Path) -> None:
+    torch.save({"conv1.weight": torch.zeros(64, 3, 7, 7)}, tmp_path / "x.pth")
+    ran = run("map", "--src", tmp_path / "x.pth", "--dst", tmp_path / "mm.pth")
+    assert ran.code == 3
+    assert "holds no Res2Net that the catalogue knows" in ran.err
+    assert os.listdir(tmp_path) == ["x.pth"]
+
+
+@pytest.mark.parametrize("keep", [0, 1, 1000, -1])
+def test_a_truncated_file_is_refused(run: Run, standin: Standin, tmp_path: Path, keep: int) -> None:
+    (tmp_path / "cut.pth").write_bytes(standin(DLA, legacy=True).read_bytes()[:keep])
+    ran = run("map", "--src", tmp_path / "cut.pth", "--dst", tmp_path / "mm.pth")
+    assert ran.code == 3
+    assert "Traceback" not in ran.err
+    assert os.listdir(tmp_path) == ["cut.pth"]
+
+
+def test_the_table_is_printed_with_shapes(run: Run) -> None:
+    ran = run("map", "--table", "res2net50d", "--from", "official", "--to", "mm")
+    lines = [line.split() for line in ran.out.splitlines()]
+    assert lines[0] == ["official", "mm", "shape"]
+    assert ["conv1.6.weight", "backbone.stem.2.conv.weight", "64x32x3x3"] in lines
+    assert len(lines) == 525
+
+
+def test_the_table_shows_gaps(run: Run) -> None:
+    ran = run("map", "--table", DLA)
+    assert ["level3.project.0.weight", "-", "256x128x1x1"] in [line.split() for line in ran.out.splitlines()]
+
+
+def test_a_variant_that_is_not_cached_is_not_guessed(run: Run, tmp_path: Path) -> None:
+    ran = run("map", "--src", "res2net50", "--dst", tmp_path / "mm.pth")
+    assert ran.code == 4
+    assert "r2convert fetch res2net50_w26_s4" in ran.err
+
+
+def test_other_containers_by_suffix(run: Run, standin: Standin, tmp_path: Path) -> None:
+    assert run("map", "--src", standin(DLA), "--dst", tmp_path / "t.safetensors", "--to", "timm").code == 0
+    facts = run("inspect", tmp_path / "t.safetensors", "--json").json
+    assert (facts["container"], facts["layout"], facts["variant"]) == ("safetensors", "timm", DLA)
+    assert facts["content_hash"] == run("inspect", standin(DLA), "--json").json["content_hash"]
+
+
+def test_a_users_own_network_needs_a_file_and_no_code(run: Run, tables: object, tmp_path: Path) -> None:
+    from r2convert.catalog import load_catalog
+    from r2convert.catalog.loading import builtin_folder
+    from r2convert.mapping.tables import Tables
+    from r2convert.verify.standin import write_standin_checkpoint
+
+    text = (builtin_folder() / "res2net50_w26_s4.toml").read_text().split("[[sources]]")[0]
+    text = (
+        text.replace("res2net50_w26_s4", "lab")
+        .replace("Res2Net-50-26w-4s", "Lab")
+        .replace("base_width = 26", "base_width = 20")
+    )
+    (tmp_path / "mappings").mkdir()
+    (tmp_path / "mappings" / "lab.toml").write_text(text.replace('["res2net50_26w_4s", "res2net50"]', "[]"))
+    laid = {"R2CONVERT_MAPPINGS": str(tmp_path / "mappings")}
+    own = Tables(load_catalog(laid))
+    write_standin_checkpoint(own, own.catalog.find("lab"), tmp_path / "ours.pth")
+    assert run("inspect", tmp_path / "ours.pth", "--json").json["variant"] is None
+    ran = run("map", "--src", tmp_path / "ours.pth", "--dst", tmp_path / "mm.pth", "--json", **laid)
+    assert ran.json["variant"] == "lab"

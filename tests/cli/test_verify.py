@@ -1,0 +1,96 @@
+"""`verify`: verdicts, JSON and exit codes."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from tests.cli.conftest import Run
+from tests.conftest import Standin
+
+DLA = "res2net_dla60_w28_s4"
+
+
+def test_an_empty_cache_checks_the_reference_networks(run: Run) -> None:
+    ran = run("verify")
+    assert ran.code == 0
+    assert "none is in the cache" in ran.err
+    rows = {line.split()[0]: line.split() for line in ran.out.splitlines() if line.strip().startswith("res2ne")}
+    assert rows["res2net50_w14_s8"][1:5] == ["25.06", "M", "4.22", "G"]
+    assert rows["res2net50_w26_s8"][1:5] == ["48.40", "M", "8.39", "G"]
+    assert rows["res2net101_w26_s4"][1:5] == ["45.21", "M", "8.12", "G"]
+    assert rows["res2net200_vd_w26_s4_ssld"][-1] == "known-deviation"
+    assert "cuts the digits" in " ".join(ran.out.split())
+    assert all(len(line) <= 80 for line in ran.out.splitlines())
+
+
+def test_a_sound_file_is_shown_claim_by_claim(run: Run, standin: Standin) -> None:
+    ran = run("verify", standin("res2net50_w14_s8"))
+    assert ran.code == 0
+    assert all(len(line) <= 80 for line in ran.out.splitlines())
+    assert "…" not in ran.out
+    row = ["FLOPs", "(mmcv)", "OpenMMLab", "metafile", "4.22", "G", "4,218,326,520", "pass"]
+    assert row in [line.split() for line in ran.out.splitlines()]
+
+
+def test_json_on_stdout_is_alone_there(run: Run, standin: Standin) -> None:
+    document = run("verify", standin(DLA), "--json", "-").json
+    assert document["schema"] == "r2convert.verify/1"
+    assert document["results"][0]["variant"] == DLA
+    assert document["verdict"] == "pass"
+
+
+def test_json_goes_to_a_file(run: Run, standin: Standin, tmp_path: Path) -> None:
+    ran = run("verify", standin(DLA), "--json", tmp_path / "results.json")
+    assert json.loads((tmp_path / "results.json").read_text())["results"][0]["checkpoint"] == str(standin(DLA))
+    assert "pass" in ran.out
+
+
+def test_a_failing_check_is_exit_code_1(run: Run, standin: Standin, tmp_path: Path) -> None:
+    state = torch.load(standin(DLA), weights_only=True)
+    state["level5.root.bn.running_var"] *= -1
+    torch.save(state, tmp_path / "bad.pth")
+    ran = run("verify", tmp_path / "bad.pth")
+    assert ran.code == 1
+    assert "level5.root.bn.running_var has 1,024 negative variances" in " ".join(ran.out.split())
+
+
+def test_a_file_that_is_something_else_is_exit_code_3(run: Run, standin: Standin) -> None:
+    ran = run("verify", standin(DLA), "--variant", "res2net50")
+    assert ran.code == 3
+    assert "it is res2net_dla60_w28_s4" in ran.err
+
+
+def test_a_folder_that_is_no_validation_set_is_exit_code_3(run: Run, standin: Standin, tmp_path: Path) -> None:
+    (tmp_path / "val" / "cats").mkdir(parents=True)
+    ran = run("verify", standin(DLA), "--imagenet", tmp_path / "val")
+    assert ran.code == 3
+    assert "Traceback" not in ran.err
+
+
+def test_a_device_that_is_not_there_is_wrong_usage(run: Run, standin: Standin, tmp_path: Path) -> None:
+    folder = tmp_path / "val" / "n01440764"
+    folder.mkdir(parents=True)
+    from PIL import Image
+
+    Image.new("RGB", (300, 260)).save(folder / "a.JPEG")
+    ran = run("verify", standin(DLA), "--imagenet", tmp_path / "val", "--device", "cuda:7")
+    assert ran.code == 2
+    assert "cuda:7" in ran.err
+
+
+@pytest.mark.slow
+def test_the_demo_fetches_maps_and_verifies(run: Run, tmp_path: Path) -> None:
+    ran = run("demo", "--keep", tmp_path / "kept")
+    assert ran.code == 0, ran.out + ran.err
+    assert "Measured:           40 images, 25 right at top-1, 33 at top-5." in ran.out
+    for step in ("r2convert fetch", "r2convert map", "r2convert verify"):
+        assert f"$ {step}" in ran.out
+    assert "stand-in" in ran.out
+    assert "25,059,816" in ran.out
+    assert "4,218,326,520" in ran.out
+    kept = {path.name for path in (tmp_path / "kept").iterdir()}
+    assert {"mm.pth", "mm.pth.receipt.json", "results.json", "val", "cache"} <= kept

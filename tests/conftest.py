@@ -1,0 +1,50 @@
+"""What every room's tests share: the catalogue, its tables, and stand-in checkpoints written by torch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from r2convert.catalog import Catalog, load_catalog
+from r2convert.mapping.tables import Tables
+
+Standin = Callable[..., Path]
+
+DATA = Path(__file__).parent / "data"
+
+
+@pytest.fixture(scope="session")
+def data() -> Path:
+    """The folder of recorded facts, described by its README."""
+    return DATA
+
+
+@pytest.fixture(scope="session")
+def catalog() -> Catalog:
+    """The built-in catalogue, whatever the environment says."""
+    return load_catalog({})
+
+
+@pytest.fixture(scope="session")
+def tables(catalog: Catalog) -> Tables:
+    """The tables of the built-in catalogue."""
+    return Tables(catalog)
+
+
+@pytest.fixture(scope="session")
+def standin(tables: Tables, tmp_path_factory: pytest.TempPathFactory) -> Standin:
+    """Write a stand-in checkpoint with torch; the same one is written once a session."""
+    from r2convert.verify.standin import write_standin_checkpoint
+
+    folder = tmp_path_factory.mktemp("standins")
+
+    def write(variant: str, layout: str = "official", *, legacy: bool = False, seed: int = 0) -> Path:
+        path = folder / f"{variant}-{layout}-{'legacy' if legacy else 'zip'}-{seed}.pth"
+        if not path.exists():
+            found = tables.catalog.find(variant)
+            write_standin_checkpoint(tables, found, path, layout=layout, legacy=legacy, seed=seed)
+        return path
+
+    return write

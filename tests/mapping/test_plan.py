@@ -1,0 +1,114 @@
+"""Plans: every tensor of both sides accounted for, every problem found at once."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from r2convert.checkpoint.dtypes import DType
+from r2convert.checkpoint.tensor import TensorInfo, contiguous_strides
+from r2convert.errors import MappingError
+from r2convert.mapping.expansion import Expansion
+from r2convert.mapping.plan import make_plan
+from r2convert.mapping.tables import Tables
+
+ROUTES = [
+    ("res2net50_w14_s8", "official", "mm"),
+    ("res2net101_v1b_w26_s4", "mm", "timm"),
+    ("res2net_dla60_w28_s4", "official", "mm"),
+    ("res2net_dla60_w28_s4", "mm", "official"),
+    ("res2net200_vd_w26_s4_ssld", "paddle", "mm"),
+    ("res2net200_vd_w26_s4_ssld", "mm", "paddle"),
+    ("res2net50_v1b_w26_s4", "official", "mmdet"),
+]
+
+
+def tensors_of(expansion: Expansion, layout: str) -> dict[str, TensorInfo]:
+    found = {}
+    for name, slot in expansion.names(layout).items():
+        shape = expansion.shape_in(layout, slot)
+        dtype = DType.INT64 if slot.is_counter else DType.FLOAT32
+        found[name] = TensorInfo(name, dtype, shape, contiguous_strides(shape), 0, 0)
+    return found
+
+
+@pytest.mark.parametrize(("name", "source", "target"), ROUTES)
+def test_every_tensor_of_both_sides_is_accounted_for(tables: Tables, name: str, source: str, target: str) -> None:
+    expansion = tables.of(tables.catalog.find(name))
+    tensors = tensors_of(expansion, source)
+    plan = make_plan(expansion, source, target, tensors)
+    assert plan.problems == ()
+    assert sorted(row.source for row in plan.rows if row.source) == sorted(tensors)
+    assert sorted(row.target for row in plan.rows if row.target) == sorted(expansion.names(target))
+    assert all(row.reason for row in plan.rows if row.action != "rename")
+
+
+def test_the_unreachable_layers_of_dla_are_dropped_by_name_and_filled_on_the_way_back(tables: Tables) -> None:
+    expansion = tables.of(tables.catalog.find("res2net_dla60_w28_s4"))
+    there = make_plan(expansion, "official", "mm", tensors_of(expansion, "official"))
+    back = make_plan(expansion, "mm", "official", tensors_of(expansion, "mm"))
+    dropped = {row.source for row in there.rows_of("drop")}
+    assert len(dropped) == 18
+    assert {name.split(".project")[0] for name in dropped if name} == {"level3", "level4", "level4.tree1"}
+    assert {row.target for row in back.rows_of("fill")} == dropped
+    assert {row.reason for row in there.rows_of("drop")} == {
+        "unreachable: the official code computes this projection and throws the result away"
+    }
+
+
+def test_mmdet_gets_a_backbone_a_renamed_stem_and_a_warning(tables: Tables) -> None:
+    expansion = tables.of(tables.catalog.find("res2net50_v1b_w26_s4"))
+    plan = make_plan(expansion, "official", "mmdet", tensors_of(expansion, "official"))
+    renamed = {row.source: row.target for row in plan.rows_of("rename")}
+    assert {row.source for row in plan.rows_of("drop")} == {"fc.weight", "fc.bias"}
+    assert renamed["conv1.0.weight"] == "stem.0.weight"
+    assert renamed["conv1.6.weight"] == "stem.6.weight"
+    assert renamed["bn1.running_mean"] == "stem.7.running_mean"
+    assert "average pool" in plan.warnings[0]
+
+
+def test_missing_counters_are_filled_with_a_reason(tables: Tables) -> None:
+    expansion = tables.of(tables.catalog.find("res2net50"))
+    tensors = {name: tensor for name, tensor in tensors_of(expansion, "official").items() if "num_batches" not in name}
+    plan = make_plan(expansion, "official", "mm", tensors)
+    assert plan.problems == ()
+    assert len(plan.rows_of("fill")) == 85
+    assert {row.reason[:2] for row in plan.rows_of("fill")} == {"0:"}
+
+
+def test_a_backbone_gets_no_invented_classifier(tables: Tables) -> None:
+    expansion = tables.of(tables.catalog.find("res2net50"))
+    tensors = tensors_of(expansion, "mmdet")
+    plan = make_plan(expansion, "mmdet", "mm", tensors)
+    assert [problem for problem in plan.problems if "head.fc.weight has no source" in problem]
+    with pytest.raises(MappingError, match=r"head\.fc\.weight has no source"):
+        plan.require_clean("file.pth")
+    asked = make_plan(expansion, "mmdet", "mm", tensors, backbone_only=True)
+    assert asked.problems == ()
+    assert all("head" not in (row.target or "") for row in asked.rows)
+
+
+def test_backbone_only_drops_the_classifier_because_it_was_asked_for(tables: Tables) -> None:
+    expansion = tables.of(tables.catalog.find("res2net50"))
+    plan = make_plan(expansion, "official", "timm", tensors_of(expansion, "official"), backbone_only=True)
+    assert {row.source: row.reason for row in plan.rows_of("drop")} == {
+        "fc.weight": "only the backbone was asked for",
+        "fc.bias": "only the backbone was asked for",
+    }
+
+
+def test_all_problems_are_found_at_once(tables: Tables) -> None:
+    expansion = tables.of(tables.catalog.find("res2net50"))
+    tensors = tensors_of(expansion, "official")
+    del tensors["layer2.1.bn1.bias"]
+    tensors["extra.weight"] = tensors["fc.bias"].renamed("extra.weight")
+    tensors["layer1.0.conv1.weight"] = replace(tensors["layer1.0.conv1.weight"], shape=(104, 64, 3, 3))
+    tensors["bn1.weight"] = replace(tensors["bn1.weight"], dtype=DType.INT32)
+    tensors["bn1.num_batches_tracked"] = replace(tensors["bn1.num_batches_tracked"], dtype=DType.FLOAT32)
+    problems = "\n".join(make_plan(expansion, "official", "mm", tensors).problems)
+    assert "missing: layer2.1.bn1.bias" in problems
+    assert "not expected: extra.weight" in problems
+    assert "layer1.0.conv1.weight has shape 104x64x3x3, expected 104x64x1x1" in problems
+    assert "bn1.weight is int32, expected a floating-point dtype" in problems
+    assert "bn1.num_batches_tracked is float32, expected int64" in problems

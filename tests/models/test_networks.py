@@ -1,0 +1,96 @@
+"""The reference networks: golden logits, mm names, and nothing allocated when they are only counted."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from r2convert.catalog import Catalog
+from r2convert.mapping.expansion import Expansion
+from r2convert.mapping.tables import Tables
+from r2convert.models.blocks import Classifier
+from r2convert.models.build import build_network
+from r2convert.verify.standin import standin_state_dict
+from tests.conftest import DATA
+from tests.mapping.manifests import read_manifest
+
+VARIANTS = sorted(path.stem for path in (DATA / "golden").glob("*.npz"))
+
+
+def golden_network(expansion: Expansion) -> Classifier:
+    """The variant with the golden fill of its publisher's names, in float64, mapped by hand to mm names."""
+    layout = "paddle" if "paddle" in expansion.table.layouts else "official"
+    drawn = standin_state_dict(expansion, layout, dtype=torch.float64)
+    state: dict[str, Tensor] = {}
+    for slot in expansion.slots:
+        if slot.canonical is None:
+            continue
+        tensor = drawn.get(slot.names.get(layout, ""), torch.tensor(0))
+        if expansion.form_in(layout, slot) == "transposed":
+            tensor = tensor.T.contiguous()
+        state[slot.canonical] = tensor.reshape(slot.shape)
+    with torch.device("meta"):
+        network = build_network(expansion.variant)
+    network.load_state_dict(state, strict=True, assign=True)
+    return network.eval()
+
+
+@pytest.mark.parametrize("name", VARIANTS)
+def test_logits_agree_with_the_independent_implementation(tables: Tables, data: Path, name: str) -> None:
+    network = golden_network(tables.of(tables.catalog.find(name)))
+    images = torch.from_numpy(np.random.RandomState(0).standard_normal((2, 3, 224, 224)))
+    with torch.inference_mode():
+        logits = network(images).numpy()
+    golden = np.load(data / "golden" / f"{name}.npz")["logits"]
+    assert np.abs(logits - golden).max() <= 1e-10 * np.abs(golden).max()
+
+
+def test_there_is_a_golden_file_for_every_variant(catalog: Catalog) -> None:
+    assert sorted(catalog.variants) == VARIANTS
+
+
+@pytest.mark.parametrize("name", VARIANTS)
+def test_state_dict_has_the_mm_names_and_shapes(tables: Tables, name: str) -> None:
+    expansion = tables.of(tables.catalog.find(name))
+    with torch.device("meta"):
+        state = build_network(expansion.variant).state_dict()
+    shapes = {key: tuple(tensor.shape) for key, tensor in state.items()}
+    assert shapes == {key: slot.shape for key, slot in expansion.names("mm").items()}
+    recorded = DATA / "manifests" / f"{name}.mm.txt"
+    if recorded.exists():
+        assert shapes == read_manifest(recorded)
+
+
+@pytest.mark.parametrize("name", VARIANTS)
+def test_the_meta_device_holds_no_weights(catalog: Catalog, name: str) -> None:
+    with torch.device("meta"):
+        network = build_network(catalog.find(name))
+    tensors: Iterable[Tensor] = [*network.parameters(), *network.buffers()]
+    assert all(tensor.is_meta for tensor in tensors)
+
+
+@pytest.mark.parametrize("size", [(64, 96), (225, 193), (256, 256)])
+@pytest.mark.parametrize("name", ["res2net50_w48_s2", "res2net50_v1b_w26_s4"])
+def test_other_input_sizes_work(catalog: Catalog, name: str, size: tuple[int, int]) -> None:
+    network = build_network(catalog.find(name), classes=7).eval()
+    with torch.inference_mode():
+        assert network(torch.zeros(1, 3, *size)).shape == (1, 7)
+
+
+def test_unreachable_layers_change_no_logit(catalog: Catalog) -> None:
+    variant = catalog.find("res2net_dla60_w28_s4")
+    torch.manual_seed(0)
+    network = build_network(variant).eval()
+    official = build_network(variant, unreachable=True).eval()
+    missing, unexpected = official.load_state_dict(network.state_dict(), strict=False)
+    assert unexpected == []
+    # Three projections of a weight, four BatchNorm tensors each; torch never counts the fifth, the counter, as missing.
+    assert len(missing) == 15
+    images = torch.randn(1, 3, 64, 64)
+    with torch.inference_mode():
+        assert torch.equal(network(images), official(images))

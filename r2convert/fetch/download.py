@@ -55,7 +55,7 @@ def fetch_variant(
         cache: where to.
         publisher: whose file; by default the variant's first source.
         offline: use no network.
-        mirror: base URL or folder tried first; by default ``R2CONVERT_MIRROR``.
+        mirror: base URL or folder tried first; by default ``R2CONVERT_MIRROR``; empty: none.
         progress: told about transfers, retries and waits.
         settings: limits, and what a run remembers.
 
@@ -98,7 +98,7 @@ def fetch_source(
         source: what to fetch.
         cache: where to.
         offline: use no network (a mirror that is a folder may still be read).
-        mirror: base URL or folder tried first; by default ``R2CONVERT_MIRROR``.
+        mirror: base URL or folder tried first; by default ``R2CONVERT_MIRROR``; empty: none.
         progress: told about transfers, retries and waits.
         settings: limits, and what a run remembers.
 
@@ -111,7 +111,7 @@ def fetch_source(
     if found is not None:
         return found
     job = _Job(source, cache, progress or SilentProgress(), settings or FetchSettings())
-    return job.run(_addresses(source, mirror or mirror_from_environment(), offline))
+    return job.run(_addresses(source, mirror_from_environment() if mirror is None else mirror, offline))
 
 
 def bring_in(

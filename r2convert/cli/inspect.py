@@ -22,9 +22,9 @@ if TYPE_CHECKING:
 @click.option("--no-digest", is_flag=True, help="Read names and shapes only: no SHA-256, no content hash.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
 def inspect(file: str, tensors: bool, key: str | None, no_digest: bool, as_json: bool) -> None:
-    r"""Say what FILE (or a variant in the cache) really is: container, layout, variant, tensors, dtypes, parameters and digests.
+    r"""Say what FILE (or a variant in the cache) really is.
 
-    Nothing in the file is executed.
+    Container, layout, variant, tensors, dtypes, parameters and digests. Nothing in the file is executed.
 
     \b
     Example:

@@ -8,7 +8,6 @@ import statistics
 import subprocess
 import sys
 import time
-from importlib import import_module
 from pathlib import Path
 
 import click

@@ -66,9 +66,9 @@ def test_every_variant_comes_back_from_a_round_trip_bit_by_bit(
         steps = ("mm", "paddle") if first == "paddle" else ("mm", "timm", "official")
         path = original
         for number, target in enumerate(steps):
-            path = tmp_path / f"{number}{'.pdparams' if target == 'paddle' else '.pth'}"
-            conversion = run(tables, original if number == 0 else previous, path, target, overwrite=True)
-            previous = path
+            output = tmp_path / f"{number}{'.pdparams' if target == 'paddle' else '.pth'}"
+            conversion = run(tables, path, output, target, overwrite=True)
+            path = output
         assert content(tables, path) == content(tables, original) == conversion.content_hash
         with open_checkpoint(original) as one, open_checkpoint(path) as other:
             dropped = {row.target for row in conversion.plan.rows_of("fill")}
@@ -159,9 +159,8 @@ def test_a_fine_tuned_file_keeps_its_classes(tables: Tables, standin: Standin, t
 
 
 def test_the_telling_difference_is_named(tables: Tables, standin: Standin) -> None:
-    with open_checkpoint(standin("res2net50_v1b_w26_s4")) as checkpoint:
-        with pytest.raises(MappingError) as caught:
-            resolve(tables, checkpoint, tables.catalog.find("res2net50_w26_s4"))
+    with open_checkpoint(standin("res2net50_v1b_w26_s4")) as checkpoint, pytest.raises(MappingError) as caught:
+        resolve(tables, checkpoint, tables.catalog.find("res2net50_w26_s4"))
     text = str(caught.value)
     assert "this file is not res2net50_w26_s4: it is res2net50_v1b_w26_s4 in the official layout" in text
     assert "layer1.0.downsample.1.weight has shape 256x64x1x1, expected 256" in text

@@ -33,9 +33,11 @@ def test_every_recorded_layout_is_reproduced_name_by_name_and_shape_by_shape() -
     for variant, layout, shapes in manifests:
         expansion = ALL.of(ALL.catalog.find(variant))
         expanded = {name: expansion.shape_in(layout, slot) for name, slot in expansion.names(layout).items()}
-        for name in shapes.keys() | expanded.keys():
-            if shapes.get(name) != expanded.get(name):
-                problems.append(f"{variant} {layout} {name}: {shapes.get(name)} != {expanded.get(name)}")
+        problems += [
+            f"{variant} {layout} {name}: {shapes.get(name)} != {expanded.get(name)}"
+            for name in shapes.keys() | expanded.keys()
+            if shapes.get(name) != expanded.get(name)
+        ]
     assert problems == []
     assert len(manifests) == 32
 

@@ -11,6 +11,7 @@ from typing import Protocol
 import urllib3
 
 from r2convert.errors import FetchError, ServerRefusedError, UnreachableError
+from r2convert.fetch.reasons import printable, reason_of
 from r2convert.fetch.retry import MirrorFaultError, Patience
 
 _CHUNK = 1 << 20
@@ -58,7 +59,7 @@ class Body:
                     "the server encodes the file in a way nobody asked for",
                     where=self._url,
                     expected="Content-Encoding: identity",
-                    got=f"Content-Encoding: {self._encoding}",
+                    got=f"Content-Encoding: {printable(self._encoding)}",
                 )
             )
 
@@ -81,11 +82,9 @@ class Body:
             return self._raw.read1(_CHUNK, decode_content=False) or b""
         except urllib3.exceptions.ReadTimeoutError as problem:
             raise self._broken(f"no byte for {self._patience.stall:g} s") from problem
-        except urllib3.exceptions.IncompleteRead as problem:
-            raise self._broken("the connection closed early") from problem
         except (urllib3.exceptions.HTTPError, http.client.HTTPException, OSError, ValueError) as problem:
             # ValueError: http.client meets a chunk length that is no number.
-            raise self._broken(str(problem)) from problem
+            raise self._broken(reason_of(problem)) from problem
 
     def _inflated(self) -> Iterator[bytes]:
         decoder = zlib.decompressobj(_ZLIB_OR_GZIP)

@@ -17,8 +17,9 @@ from r2convert.fetch.locking import locked
 from r2convert.fetch.partial import PartialFile
 from r2convert.fetch.pins import Pin
 from r2convert.fetch.progress import ProgressSink, SilentProgress
+from r2convert.fetch.reasons import in_brief
 from r2convert.fetch.retry import MirrorFaultError, Patience
-from r2convert.fetch.transfer import Conditions, Transfer
+from r2convert.fetch.transfer import LARGEST_FILE, Conditions, Transfer
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +34,7 @@ class FetchSettings:
     """
 
     patience: Patience = field(default_factory=Patience)
-    largest_file: int = 4 << 30  # no Res2Net file comes near
+    largest_file: int = LARGEST_FILE
     hosts: HostMemory = field(default_factory=HostMemory)
     cancelled: threading.Event = field(default_factory=threading.Event)
 
@@ -183,7 +184,7 @@ class _Job:
                     if self._settings.cancelled.is_set():
                         break
                     if address != addresses[-1]:
-                        self._tell(f"{fault.error.what} ({fault.error.got}): trying the next address")
+                        self._tell(f"{in_brief(fault.error)}: trying the next address")
         raise _failure(self._source, errors)
 
     def _from_address(self, address: str, partial: PartialFile, wanted: Expectation) -> CachedFile:
@@ -260,12 +261,16 @@ def _offline_error(source: Source, cache: Cache) -> OfflineError:
 
 def _failure(source: Source, errors: list[FetchError]) -> FetchError:
     """Return the one error there is, or one that lists them all."""
+    advice = (
+        "try again later (a download continues where it stopped), set R2CONVERT_MIRROR, "
+        "or bring the file by hand with `r2convert fetch --import FILE`"
+    )
     if len(errors) == 1:
+        errors[0].next_step = errors[0].next_step or advice
         return errors[0]
-    lines = [f"{error.where}: {error.what}" + (f" ({error.got})" if error.got else "") for error in errors]
+    lines = [f"{error.where}: {in_brief(error)}" for error in errors]
     return MirrorsFailedError(
         f"no address gave {source.file_name}",
         where="\n            ".join(lines),
-        next_step="try again later (a download continues where it stopped), set R2CONVERT_MIRROR, "
-        "or bring the file by hand with `r2convert fetch --import FILE`",
+        next_step=advice,
     )

@@ -10,6 +10,7 @@ from r2convert.errors import NoSpaceError, ServerRefusedError, UnreachableError,
 from r2convert.fetch.expectation import Expectation
 from r2convert.fetch.partial import PartialFile
 from r2convert.fetch.progress import ProgressSink, SilentProgress
+from r2convert.fetch.reasons import in_brief
 from r2convert.fetch.resume import ResumePlan, objection_to_rest, plan_resume
 from r2convert.fetch.retry import MirrorFaultError, Patience
 from r2convert.fetch.transport import Answer, Transport
@@ -17,7 +18,7 @@ from r2convert.fetch.transport import Answer, Transport
 _PROGRESS = 1 << 20
 """Bytes beyond the furthest point so far that make a failed try count as progress."""
 
-_LARGEST_FILE = 4 << 30
+LARGEST_FILE = 4 << 30
 """No Res2Net file comes near: a server that sends more is not sending one."""
 
 
@@ -33,7 +34,7 @@ class Conditions:
     """
 
     patience: Patience = field(default_factory=Patience)
-    largest_file: int = _LARGEST_FILE
+    largest_file: int = LARGEST_FILE
     progress: ProgressSink = field(default_factory=SilentProgress)
     cancelled: threading.Event = field(default_factory=threading.Event)
 
@@ -83,7 +84,7 @@ class Transfer:
         if wait > patience.longest_wait:
             self._tell(f"the server asks for {wait:,.0f} s of patience: not waiting")
             raise fault
-        self._tell(f"{fault.error.what} ({fault.error.got}): trying again in {wait:.1f} s")
+        self._tell(f"{in_brief(fault.error)}: trying again in {wait:.1f} s")
         if self._conditions.cancelled.wait(wait):
             raise fault
 

@@ -17,6 +17,7 @@ from r2convert.errors import RefusedAddressError, ServerRefusedError, Unreachabl
 from r2convert.fetch.addresses import check_address
 from r2convert.fetch.body import Body
 from r2convert.fetch.partial import Origin
+from r2convert.fetch.reasons import reason_of
 from r2convert.fetch.retry import MirrorFaultError, Patience, parse_retry_after
 from r2convert.version import __version__
 
@@ -134,7 +135,7 @@ class Transport:
             return self._session.get(url, headers=headers, stream=True, allow_redirects=False, timeout=limits)
         except ValueError as problem:  # the base of InvalidURL, InvalidSchema, InvalidHeader and UnicodeError too
             error = UnreachableError(
-                "an address, a redirect or a proxy setting is malformed", where=url, got=str(problem)
+                "an address, a redirect or a proxy setting is malformed", where=url, got=reason_of(problem)
             )
             raise MirrorFaultError(error) from problem
         except requests.exceptions.SSLError as problem:
@@ -145,30 +146,15 @@ class Transport:
             http.client.HTTPException,
             OSError,
         ) as problem:
-            error = UnreachableError("the server cannot be reached", where=url, got=innermost_reason(problem))
+            error = UnreachableError("the server cannot be reached", where=url, got=reason_of(problem))
             raise MirrorFaultError(error, retry=True, host_down=True) from problem
-
-
-def innermost_reason(problem: BaseException) -> str:
-    """Return the message of the error at the bottom of a chain: the wrappers' texts name objects, not causes."""
-    seen: set[int] = set()
-    while id(problem) not in seen:
-        seen.add(id(problem))
-        nested = [part for part in (getattr(problem, "reason", None), *problem.args) if isinstance(part, BaseException)]
-        if not nested:
-            break
-        problem = nested[0]
-    if isinstance(problem, OSError) and problem.strerror:
-        return problem.strerror
-    text = str(problem) or type(problem).__name__
-    return text.split(">: ", 1)[-1].split("): ", 1)[-1] if "object at 0x" in text or "HTTP" in text[:5] else text
 
 
 def _tls_error(url: str, problem: Exception) -> UnreachableError:
     return UnreachableError(
         "the server's TLS certificate is not trusted, or TLS failed",
         where=url,
-        got=innermost_reason(problem),
+        got=reason_of(problem),
         next_step="behind a company proxy, set REQUESTS_CA_BUNDLE to its certificate file",
     )
 

@@ -1,0 +1,46 @@
+"""Network errors in words: one line, without the wrappers, and with nothing in it that steers a terminal."""
+
+from __future__ import annotations
+
+import http.client
+
+from r2convert.errors import FetchError
+
+_LONGEST = 200
+
+
+def printable(text: str) -> str:
+    """Return a text of foreign origin fit for a message: one line, no control characters, not too long."""
+    clean = "".join(character if character.isprintable() else "?" for character in text.strip())
+    return clean if len(clean) <= _LONGEST else clean[:_LONGEST] + "..."
+
+
+def reason_of(problem: BaseException) -> str:
+    """Return what the error at the bottom of a chain says: the wrappers' texts name objects, not causes."""
+    innermost = _innermost(problem)
+    if isinstance(innermost, http.client.IncompleteRead):
+        return "the connection closed early"
+    if isinstance(innermost, http.client.BadStatusLine) and not isinstance(innermost, ConnectionError):
+        return f"the answer is not HTTP: {printable(str(innermost))}"
+    if isinstance(innermost, OSError) and innermost.strerror:
+        return printable(innermost.strerror)
+    text = str(innermost) or type(innermost).__name__
+    if text.startswith("HTTP") and "): " in text:
+        text = text.split("): ", 1)[1]  # urllib3 puts the connection's name before the cause
+    return printable(text)
+
+
+def in_brief(error: FetchError) -> str:
+    """Return an error as a clause of a message."""
+    return f"{error.what} ({error.got})" if error.got else error.what
+
+
+def _innermost(problem: BaseException) -> BaseException:
+    seen: set[int] = set()
+    while id(problem) not in seen:
+        seen.add(id(problem))
+        parts = (getattr(problem, "reason", None), *problem.args)
+        nested = [part for part in parts if isinstance(part, BaseException)]
+        if nested:
+            problem = nested[0]
+    return problem

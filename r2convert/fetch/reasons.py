@@ -36,11 +36,9 @@ def in_brief(error: FetchError) -> str:
 
 
 def _innermost(problem: BaseException) -> BaseException:
-    seen: set[int] = set()
-    while id(problem) not in seen:
-        seen.add(id(problem))
+    while True:
         parts = (getattr(problem, "reason", None), *problem.args)
         nested = [part for part in parts if isinstance(part, BaseException)]
-        if nested:
-            problem = nested[0]
-    return problem
+        if not nested:
+            return problem
+        problem = nested[0]

@@ -16,6 +16,9 @@ from rich.progress import (
     TimeRemainingColumn,
     TransferSpeedColumn,
 )
+from rich.table import Column
+
+_BAR_WIDTH = 10
 
 
 class TransferDisplay:
@@ -31,16 +34,17 @@ class TransferDisplay:
         self._lock = threading.Lock()
         self._tasks: dict[str, TaskID] = {}
         self._bars = Progress(
-            TextColumn("{task.description}"),
-            BarColumn(bar_width=None),
-            DownloadColumn(),
-            TransferSpeedColumn(),
-            TimeRemainingColumn(),
+            # The name gives way on a narrow terminal: the numbers are what changes.
+            TextColumn("{task.description}", table_column=Column(ratio=1, no_wrap=True, overflow="ellipsis")),
+            BarColumn(bar_width=_BAR_WIDTH),
+            DownloadColumn(table_column=Column(no_wrap=True, justify="right")),
+            TransferSpeedColumn(table_column=Column(no_wrap=True, justify="right")),
+            TimeRemainingColumn(table_column=Column(no_wrap=True)),
             console=console,
             disable=not console.is_terminal,
             expand=True,
         )
-        self._total = self._bars.add_task("total", total=0, visible=False) if files > 1 else None
+        self._total = self._bars.add_task(f"all {files} files", total=0, visible=False) if files > 1 else None
 
     def __enter__(self) -> Self:
         self._bars.start()

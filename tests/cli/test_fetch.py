@@ -210,7 +210,7 @@ def test_a_terminal_shows_a_line_a_file_and_a_total(lab: Lab) -> None:
     os.close(ours)
     assert process.returncode == 0
     assert out.count(b"\n") == 2
-    for word in (b"lab-0-", b"lab-1-", b"total", b"MB/s"):
+    for word in (b"lab-0-", b"lab-1-", b"all 2 files", b"MB/s"):
         assert word in shown
 
 

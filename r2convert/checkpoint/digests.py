@@ -23,12 +23,14 @@ class OutputTensor:
         dtype: the type of its elements.
         shape: its lengths.
         chunks: gives its elements in C order, little-endian, in pieces; may be called more than once.
+        crc32: their CRC-32 if ``chunks`` compares them with it anyway; saves computing it again.
     """
 
     name: str
     dtype: DType
     shape: tuple[int, ...]
     chunks: Callable[[], Iterator[memoryview | bytes]]
+    crc32: int | None = None
 
     @property
     def nbytes(self) -> int:

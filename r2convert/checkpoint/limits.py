@@ -13,7 +13,7 @@ MEBIBYTE: Final = 1024 * KIBIBYTE
 
 #: Size of one piece of tensor data in flight. Small enough to stay in a core's second-level cache while the
 #: same bytes are read, checked, hashed and written.
-CHUNK_BYTES: Final = 256 * KIBIBYTE
+CHUNK_BYTES: Final = 512 * KIBIBYTE
 
 #: A strided tensor whose bytes span at most this much is read whole and rearranged in memory.
 GATHER_BYTES: Final = 16 * MEBIBYTE

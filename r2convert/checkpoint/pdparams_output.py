@@ -6,7 +6,7 @@ The arrays' bytes stand in the pickle as they are. NumPy is named `numpy.core`, 
 from __future__ import annotations
 
 import struct
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
 from r2convert.checkpoint.digests import OutputTensor
@@ -20,7 +20,7 @@ _FULL32: Final = 0xFFFFFFFF
 
 
 def pdparams_segments(
-    tensors: Sequence[OutputTensor], metadata: Mapping[str, str], checksums: Mapping[int, int]
+    tensors: Sequence[OutputTensor], metadata: Callable[[], Mapping[str, str]], checksums: Mapping[int, int]
 ) -> Segments:
     """Lay out a `.pdparams` file; the format has no place for metadata. bfloat16 goes in as uint16 patterns."""
     del metadata, checksums

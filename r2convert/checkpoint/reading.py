@@ -8,7 +8,9 @@ from pathlib import Path
 from types import MappingProxyType, TracebackType
 from typing import TYPE_CHECKING, Any, Final
 
+from r2convert.checkpoint.background import Background
 from r2convert.checkpoint.contents import Contents
+from r2convert.checkpoint.digests import OutputTensor
 from r2convert.checkpoint.gathering import tensor_chunks
 from r2convert.checkpoint.geometry import require_plausible_total
 from r2convert.checkpoint.paddle_static import open_folder, read_lod_tensor_file, read_paddle_folder, read_paddle_tar
@@ -60,6 +62,7 @@ class Checkpoint:
         self.warnings = contents.warnings + state_dict.warnings
         self._sources = tuple(sources)
         self._storages = contents.storages
+        self._hashing: Background[str] | None = None
         self._reader = StorageReader(self._sources, self._storages)
 
     def __enter__(self) -> Checkpoint:
@@ -71,7 +74,9 @@ class Checkpoint:
         self.close()
 
     def close(self) -> None:
-        """Close the file; closing twice is fine."""
+        """Close the file, once nothing reads it any more; closing twice is fine."""
+        if self._hashing is not None:
+            self._hashing.wait()
         for source in self._sources:
             source.close()
 
@@ -84,10 +89,19 @@ class Checkpoint:
             CorruptCheckpointError: the file was changed since it was opened.
             AccessError: the disk fails.
         """
+        return self.begin_sha256().result()
+
+    def _compute_sha256(self) -> str:
         if len(self._sources) == 1:
             return self._sources[0].sha256()
         lines = (f"{source.sha256()}  {source.path.name}\n" for source in self._sources)
         return hashlib.sha256("".join(lines).encode()).hexdigest()
+
+    def begin_sha256(self) -> Background[str]:
+        """Start computing :meth:`sha256` in the background, unless that has been done, while other work goes on."""
+        if self._hashing is None:
+            self._hashing = Background(self._compute_sha256)
+        return self._hashing
 
     def chunks(self, tensor: TensorInfo) -> Iterator[memoryview]:
         """Yield a tensor's elements in C order, little-endian.
@@ -105,6 +119,23 @@ class Checkpoint:
         """
         yield from tensor_chunks(self._reader, tensor, self._storages[tensor.source].nbytes)
         self.require_unchanged()
+
+    def output(self, tensor: TensorInfo) -> OutputTensor:
+        """Return a tensor as :func:`~r2convert.checkpoint.writing.write_checkpoint` takes it, under its own name.
+
+        Where the file states a checksum for exactly these bytes, reading compares it, and writing uses it again.
+        """
+        storage = self._storages[tensor.source]
+        is_whole = tensor.is_contiguous and tensor.offset == 0 and tensor.nbytes == storage.nbytes > 0
+        crc32 = storage.crc32 if is_whole else None
+        return OutputTensor(tensor.name, tensor.dtype, tensor.shape, lambda: self.chunks(tensor), crc32)
+
+    def accept_checksum(self, tensor: TensorInfo, crc32: int) -> None:
+        """Take the file's checksum for a whole tensor for checked if it is this one.
+
+        For a caller who knows the checksum of the right bytes and compares the bytes by a digest of its own.
+        """
+        self._reader.accept(tensor.source, crc32)
 
     def array(self, tensor: TensorInfo) -> np.ndarray[Any, Any]:
         """Return a tensor's elements as a C-ordered NumPy array of its own (bfloat16: ``uint16`` patterns).

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import struct
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
 from r2convert.checkpoint.digests import OutputTensor
@@ -15,7 +15,7 @@ _TYPE_NAMES: Final = {dtype: name for name, dtype in SAFETENSORS_TYPES.items()}
 
 
 def safetensors_segments(
-    tensors: Sequence[OutputTensor], metadata: Mapping[str, str], checksums: Mapping[int, int]
+    tensors: Sequence[OutputTensor], metadata: Callable[[], Mapping[str, str]], checksums: Mapping[int, int]
 ) -> Segments:
     """Lay out a safetensors file with the tensors in the given order and sorted metadata.
 
@@ -24,7 +24,8 @@ def safetensors_segments(
     """
     del checksums
     order = sorted(range(len(tensors)), key=lambda index: -tensors[index].dtype.itemsize)
-    header: dict[str, object] = {"__metadata__": dict(sorted(metadata.items()))} if metadata else {}
+    texts = metadata()
+    header: dict[str, object] = {"__metadata__": dict(sorted(texts.items()))} if texts else {}
     position = 0
     for index in order:
         tensor = tensors[index]

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import struct
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -37,7 +37,7 @@ class _Written:
 
 
 def torch_zip_segments(
-    tensors: Sequence[OutputTensor], metadata: Mapping[str, str], checksums: Mapping[int, int]
+    tensors: Sequence[OutputTensor], metadata: Callable[[], Mapping[str, str]], checksums: Mapping[int, int]
 ) -> Segments:
     """Lay out a torch zip checkpoint of a plain, flat state dict; the format has no place for metadata."""
     del metadata

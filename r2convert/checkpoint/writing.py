@@ -5,16 +5,17 @@ from __future__ import annotations
 import hashlib
 import os
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from r2convert.checkpoint.digests import DigestedTensor, OutputTensor, tensor_digest
+from r2convert.checkpoint.background import Background, FollowingDigest
+from r2convert.checkpoint.digests import DigestedTensor, OutputTensor
 from r2convert.checkpoint.output_layout import OutputLayout
 from r2convert.checkpoint.pdparams_output import pdparams_segments
 from r2convert.checkpoint.placing import file_beside
-from r2convert.checkpoint.reading import open_checkpoint
+from r2convert.checkpoint.reading_back import require_as_written
 from r2convert.checkpoint.safetensors_output import safetensors_segments
 from r2convert.checkpoint.torch_zip_output import torch_zip_segments
 from r2convert.errors import CorruptCheckpointError, UsageError
@@ -49,7 +50,7 @@ def write_checkpoint(
     path: Path,
     tensors: Sequence[OutputTensor],
     *,
-    metadata: Mapping[str, str] | None = None,
+    metadata: Mapping[str, str] | Callable[[], Mapping[str, str]] | None = None,
     overwrite: bool = False,
     check: bool = True,
 ) -> WrittenFile:
@@ -60,7 +61,8 @@ def write_checkpoint(
     Args:
         path: where to write. Until the file is complete, nothing is visible there.
         tensors: what to write, in order. Their chunks are streamed.
-        metadata: texts to keep in the file; only safetensors has a place for them.
+        metadata: texts to keep in the file, or a function that gives them, called only if they are needed:
+            only safetensors has a place for them.
         overwrite: whether a file at ``path`` may be replaced.
         check: whether to read the file back and compare every tensor by digest before it is put in place.
 
@@ -72,12 +74,21 @@ def write_checkpoint(
     """
     layout = _layout(path)
     _require_writable(tensors)
+    give_metadata = metadata if callable(metadata) else lambda: metadata or {}
     with file_beside(path, overwrite=overwrite) as (temporary, descriptor):
-        writer = _Writer(descriptor, tensors)
-        writer.write(layout, metadata or {})
-        if check:
-            _check(temporary, writer.digested)
-    return WrittenFile(path, writer.size, writer.file_digest.hexdigest(), tuple(writer.digested))
+        writer, follower = _Writer(descriptor, tensors), FollowingDigest(descriptor)
+        try:
+            writer.write(layout, give_metadata, follower)
+            # The disk may start on the whole file while it is read back.
+            syncing = Background(lambda: os.fsync(descriptor))
+            if check:
+                require_as_written(temporary, writer.digested, writer.checksums)
+            syncing.result()
+        finally:
+            follower.finish()
+            follower.wait()
+        sha256 = follower.hexdigest()
+    return WrittenFile(path, writer.size, sha256, tuple(writer.digested))
 
 
 def _layout(path: Path) -> OutputLayout:
@@ -100,14 +111,13 @@ def _require_writable(tensors: Sequence[OutputTensor]) -> None:
 
 
 class _Writer:
-    """Streams one file, digesting each tensor and the file in the same pass."""
+    """Streams one file, digesting each tensor in the same pass and the file right behind."""
 
     def __init__(self, descriptor: int, tensors: Sequence[OutputTensor]) -> None:
         self._descriptor = descriptor
         self._tensors = tensors
         self._checksums: dict[int, int] = {}
         self._digests: dict[int, bytes] = {}
-        self.file_digest = hashlib.sha256()
         self.size = 0
 
     @property
@@ -118,19 +128,26 @@ class _Writer:
             for index, tensor in enumerate(self._tensors)
         ]
 
-    def write(self, layout: OutputLayout, metadata: Mapping[str, str]) -> None:
+    @property
+    def checksums(self) -> dict[str, int]:
+        """The CRC-32 of every tensor written, by name."""
+        return {self._tensors[index].name: checksum for index, checksum in self._checksums.items()}
+
+    def write(self, layout: OutputLayout, metadata: Callable[[], Mapping[str, str]], follower: FollowingDigest) -> None:
         for segment in layout(self._tensors, metadata, self._checksums):
             if isinstance(segment, int):
                 self._write_tensor(segment)
             else:
                 self._write_bytes(segment)
+            follower.advance(self.size)
 
     def _write_tensor(self, index: int) -> None:
         tensor = self._tensors[index]
         digest, checksum, start = hashlib.sha256(), 0, self.size
         for chunk in tensor.chunks():
             digest.update(chunk)
-            checksum = zlib.crc32(chunk, checksum)
+            if tensor.crc32 is None:
+                checksum = zlib.crc32(chunk, checksum)
             self._write_bytes(chunk)
         if self.size - start != tensor.nbytes:
             raise CorruptCheckpointError(
@@ -138,29 +155,11 @@ class _Writer:
                 expected=f"{tensor.nbytes} bytes",
                 got=f"{self.size - start} bytes",
             )
-        self._digests[index], self._checksums[index] = digest.digest(), checksum
+        self._digests[index] = digest.digest()
+        self._checksums[index] = checksum if tensor.crc32 is None else tensor.crc32
 
     def _write_bytes(self, data: memoryview | bytes) -> None:
-        self.file_digest.update(data)
         view = memoryview(data)
         while len(view):
             view = view[os.write(self._descriptor, view) :]
         self.size += len(data)
-
-
-def _check(path: Path, written: Sequence[DigestedTensor]) -> None:
-    """Read a file back and compare every tensor with what was meant to be written."""
-    with open_checkpoint(path) as checkpoint:
-        found = {
-            tensor.name: (tensor.dtype, tensor.shape, tensor_digest(checkpoint.chunks(tensor)))
-            for tensor in checkpoint.tensors.values()
-        }
-    wanted = {tensor.name: (tensor.dtype, tensor.shape, tensor.digest) for tensor in written}
-    if found != wanted:
-        names = sorted(name for name in found.keys() | wanted.keys() if found.get(name) != wanted.get(name))
-        raise CorruptCheckpointError(
-            "The file read back is not what was written",
-            where=str(path),
-            got=f"{len(names)} tensors differ: {', '.join(names[:3])}",
-            next_step="The disk or the memory may be failing; try another disk.",
-        )

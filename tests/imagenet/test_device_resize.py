@@ -13,7 +13,7 @@ from PIL import Image
 
 from r2convert.errors import UnreadableImageError
 from r2convert.imagenet.device_resize import DeviceCropper, resampling_weights
-from r2convert.imagenet.pipeline import crop_corner, crop_pixels, resized_size
+from r2convert.imagenet.pipeline import crop_pixels
 
 TORCHVISION = Path(__file__).parents[1] / "data" / "imagenet" / "torchvision_crops.json"
 
@@ -40,7 +40,6 @@ def test_any_size_gives_the_bytes_of_pillow(width: int, height: int, seed: int, 
 @settings(deadline=None, max_examples=200)
 @given(size=st.integers(1, 3000), new_size=st.integers(256, 900))
 def test_weights_are_those_that_pillow_applies(size: int, new_size: int) -> None:
-    """A single bright column shows a column of the weights, rounded to bytes; 255 of them, all of it."""
     first = round((new_size - 224) / 2)
     needed, weights = resampling_weights(size, new_size, first)
     line = np.random.default_rng(size * new_size).integers(0, 256, (1, size), np.uint8)
@@ -57,7 +56,6 @@ def test_weights_are_kept_and_bounded() -> None:
         crop = cropper.crop(torch.from_numpy(part))
         if size % 100 == 0:
             assert np.array_equal(crop, crop_pixels(part))
-    assert crop_corner(*resized_size(256, 300)) == (16, 38)
 
 
 def test_a_hair_is_refused() -> None:

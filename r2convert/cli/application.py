@@ -16,6 +16,7 @@ COMMANDS: Mapping[str, str] = MappingProxyType(
         "fetch": "Download weights, verify them and keep them in the cache.",
         "inspect": "What a file really is: container, layout, variant, tensors.",
         "map": "Convert a checkpoint into another layout.",
+        "compare": "Are two checkpoints the same network? If not, where do they differ?",
         "verify": "Check checkpoints against the published numbers.",
         "cache": "The cache folder and its files.",
         "selftest": "Run the reader over the catalogue of bad files.",

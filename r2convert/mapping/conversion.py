@@ -13,7 +13,7 @@ from r2convert.checkpoint.digests import DigestedTensor, OutputTensor, network_h
 from r2convert.checkpoint.reading import Checkpoint
 from r2convert.checkpoint.writing import WrittenFile, write_checkpoint
 from r2convert.errors import UsageError
-from r2convert.mapping.plan import Plan, PlanRow, canonical_rows, fill_dtype, fill_value, make_plan, target_tensor
+from r2convert.mapping.plan import Plan, PlanRow, canonical_plan, fill_dtype, fill_value, make_plan, target_tensor
 from r2convert.mapping.receipt import receipt_path, write_receipt
 from r2convert.mapping.resolution import Resolution
 from r2convert.mapping.table import CANONICAL
@@ -96,9 +96,8 @@ def content_hash_of(checkpoint: Checkpoint, resolution: Resolution) -> str:
     Raises:
         CheckpointError: the file's bytes are damaged.
     """
-    expansion, layout = resolution.expansion, resolution.identity.layout
-    plan = make_plan(expansion, layout, CANONICAL, checkpoint.tensors)
-    return network_hash(_digest(checkpoint, plan, row) for row in canonical_rows(expansion, layout, checkpoint.tensors))
+    plan = canonical_plan(resolution.expansion, resolution.identity.layout, checkpoint.tensors)
+    return network_hash(_digest(checkpoint, plan, row) for row in plan.rows_of("rename") if not row.slot.is_counter)
 
 
 def content_hash_of_unknown(checkpoint: Checkpoint) -> str:

@@ -128,10 +128,12 @@ def make_plan(
     )
 
 
-def canonical_rows(expansion: Expansion, layout: str, tensors: Mapping[str, TensorInfo]) -> tuple[PlanRow, ...]:
-    """The tensors that make a file's content: what it holds of the reference network, without the counters."""
-    plan = make_plan(expansion, layout, CANONICAL, tensors)
-    return tuple(row for row in plan.rows_of("rename") if not row.slot.is_counter)
+def canonical_plan(expansion: Expansion, layout: str, tensors: Mapping[str, TensorInfo]) -> Plan:
+    """The conversion to the reference network's names: what a file is compared and digested by.
+
+    Its ``rename`` rows without the counters are a file's content.
+    """
+    return make_plan(expansion, layout, CANONICAL, tensors)
 
 
 def target_tensor(plan: Plan, row: PlanRow, source: TensorInfo) -> TensorInfo:

@@ -1,0 +1,122 @@
+"""`r2convert compare`: are two checkpoints the same network, and if not, where do they differ?"""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from typing import TYPE_CHECKING
+
+import click
+
+from r2convert.cli.arguments import checkpoint_path
+from r2convert.cli.console import print_json, stdout_console
+
+if TYPE_CHECKING:
+    from r2convert.checkpoint.reading import Checkpoint
+    from r2convert.mapping.comparison import Comparison
+    from r2convert.mapping.resolution import Resolution
+    from r2convert.mapping.tables import Tables
+
+EXIT_DIFFERENT = 1
+_SHOWN = 20
+
+
+@click.command(short_help="Are two checkpoints the same network? If not, where do they differ?")
+@click.argument("a")
+@click.argument("b")
+@click.option("--all", "everything", is_flag=True, help="List every differing tensor, not only the first 20.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
+@click.pass_context
+def compare(context: click.Context, a: str, b: str, everything: bool, as_json: bool) -> None:
+    r"""Compare checkpoints A and B tensor by tensor, across containers and layouts.
+
+    If both are known variants, tensors are compared under their mm names; counters of training batches and
+    layers that nothing reads do not count. Exit code 1 if they differ.
+
+    \b
+    Example:
+      r2convert compare official.pth mm.safetensors
+    """
+    from r2convert.catalog import load_catalog
+    from r2convert.checkpoint.reading import open_checkpoint
+    from r2convert.mapping.comparison import Side
+    from r2convert.mapping.comparison import compare as compare_sides
+    from r2convert.mapping.tables import Tables
+
+    tables = Tables(load_catalog())
+    with ExitStack() as stack:
+        opened = [stack.enter_context(open_checkpoint(checkpoint_path(tables.catalog, name)[0])) for name in (a, b)]
+        resolutions = _resolve_both(tables, opened)
+        sides = [Side(checkpoint, each) for checkpoint, each in zip(opened, resolutions, strict=True)]
+        comparison = compare_sides(*sides)
+    if as_json:
+        print_json(_as_json(comparison))
+    else:
+        _print(comparison, resolutions, None if everything else _SHOWN)
+    if not comparison.equal:
+        context.exit(EXIT_DIFFERENT)
+
+
+def _resolve_both(tables: Tables, opened: list[Checkpoint]) -> list[Resolution | None]:
+    """What both are; if one is unknown, both are compared by their own names."""
+    from r2convert.errors import MappingError
+    from r2convert.mapping.resolution import resolve
+
+    found: list[Resolution | None] = []
+    for checkpoint in opened:
+        try:
+            found.append(resolve(tables, checkpoint))
+        except MappingError:
+            found.append(None)
+    return found if all(found) else [None, None]
+
+
+def _as_json(comparison: Comparison) -> dict[str, object]:
+    first, second = comparison.content_hashes
+    return {
+        "equal": comparison.equal,
+        "content_hash": {"a": first, "b": second},
+        "differing": [
+            {
+                "name": tensor.name,
+                "reason": tensor.reason,
+                "max_abs_diff": tensor.max_abs_diff,
+                "mean_abs_diff": tensor.mean_abs_diff,
+            }
+            for tensor in comparison.differing
+        ],
+        "only_in_a": list(comparison.only_in_a),
+        "only_in_b": list(comparison.only_in_b),
+    }
+
+
+def _print(comparison: Comparison, resolutions: list[Resolution | None], limit: int | None) -> None:
+    from rich.markup import escape
+
+    console = stdout_console()
+    for label, resolution in zip(("A", "B"), resolutions, strict=True):
+        if resolution is not None:
+            identity = resolution.identity
+            console.print(f"{label}: {identity.variant.id}, {identity.layout} layout", soft_wrap=True)
+    if comparison.equal:
+        console.print(
+            f"[green]equal[/]: {comparison.common} tensors, content hash {comparison.content_hashes[0]}", soft_wrap=True
+        )
+        return
+    console.print(
+        f"[bold red]different[/]: {len(comparison.differing)} of {comparison.common} common tensors", soft_wrap=True
+    )
+    for tensor in comparison.differing[:limit]:
+        size = (
+            "" if tensor.max_abs_diff is None else f", max {tensor.max_abs_diff:.3g}, mean {tensor.mean_abs_diff:.3g}"
+        )
+        console.print(f"  {escape(tensor.name)}: {escape(tensor.reason)}{size}", soft_wrap=True)
+    _print_rest(len(comparison.differing), limit)
+    for label, names in (("A", comparison.only_in_a), ("B", comparison.only_in_b)):
+        for name in names[:limit]:
+            console.print(f"  only in {label}: {escape(name)}", soft_wrap=True)
+        _print_rest(len(names), limit)
+
+
+def _print_rest(count: int, limit: int | None) -> None:
+    if limit is not None and count > limit:
+        stdout_console().print(f"  and {count - limit} more (--all lists them)")

@@ -26,7 +26,7 @@ from r2convert.checkpoint.torch_legacy import read_torch_legacy
 from r2convert.checkpoint.torch_tar import MEMBERS as TORCH_TAR_MEMBERS
 from r2convert.checkpoint.torch_tar import read_torch_tar
 from r2convert.checkpoint.torch_zip import is_torch_zip, read_torch_zip
-from r2convert.checkpoint.unwrapping import StateDict, unwrap
+from r2convert.checkpoint.unwrapping import StateDict, under_prefix, unwrap
 from r2convert.checkpoint.zip_directory import read_zip_directory
 from r2convert.errors import CheckpointError
 
@@ -47,7 +47,7 @@ class Checkpoint:
         tensors: the tensors by name, in file order, without wrappers and ``module.``.
         metadata: plain values found around the tensors, small enough to show and fit for JSON.
         wrapper: the key or dotted keys the state dict lay under; ``None`` for a bare one.
-        prefix_removed: ``"module."`` if every name had it, else empty.
+        prefix_removed: what was taken off every name: ``"module."`` and the prefix that was asked for.
         warnings: what is odd about the file but harmless, one sentence each.
     """
 
@@ -169,7 +169,7 @@ class Checkpoint:
             source.require_unchanged()
 
 
-def open_checkpoint(path: Path, *, key: str | None = None) -> Checkpoint:
+def open_checkpoint(path: Path, *, key: str | None = None, prefix: str = "") -> Checkpoint:
     """Open a checkpoint of any container r2convert reads and describe its tensors.
 
     Nothing in the file is executed or trusted, and no tensor data is read.
@@ -178,17 +178,19 @@ def open_checkpoint(path: Path, *, key: str | None = None) -> Checkpoint:
         path: a checkpoint file, or a folder of Paddle 1.x variables.
         key: which of several state dicts to take: its key (dotted if it lies deeper), or ``ema`` for the
             moving average under any of its usual keys. ``None`` takes the only one.
+        prefix: take only the tensors whose names start with this, and take it off their names: a backbone
+            inside a larger network.
 
     Raises:
         CheckpointError: the file is damaged, unsafe, too large, or of a kind that is not read.
-        UsageError: there is nothing under ``key``.
+        UsageError: there is nothing under ``key`` or ``prefix``.
         AccessError: there is no such file or it cannot be read.
     """
     is_folder = path.is_dir()
     sources = open_folder(path) if is_folder else [SourceFile(path)]
     try:
         contents = read_paddle_folder(sources) if is_folder else _read_file(sources[0])
-        state_dict = unwrap(contents.root, key, str(path))
+        state_dict = under_prefix(unwrap(contents.root, key, str(path)), prefix, str(path))
         checkpoint = Checkpoint(path, sources, contents, state_dict)
         require_plausible_total(checkpoint.tensors.values(), checkpoint.size, str(path))
         checkpoint.require_unchanged()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from r2convert.checkpoint import limits
@@ -27,7 +27,7 @@ class StateDict:
         tensors: the tensors by name, in file order.
         metadata: plain values found around them; small enough to show.
         wrapper: the key or dotted keys it lay under; ``None`` for a bare state dict.
-        prefix_removed: ``"module."`` if every name had that prefix, else empty.
+        prefix_removed: what was taken off every name: ``"module."`` and the prefix that was asked for.
         warnings: what was odd but harmless.
     """
 
@@ -73,6 +73,36 @@ def unwrap(root: object, key: str | None, where: str) -> StateDict:
         path.append(chosen)
         mapping = mapping[chosen]
     return _state_dict(mapping, metadata, ".".join(path) or None, warnings, where)
+
+
+def under_prefix(state_dict: StateDict, prefix: str, where: str) -> StateDict:
+    """Keep the tensors whose names start with a prefix, and take it off; an empty prefix keeps all.
+
+    Raises:
+        UsageError: no name starts with it.
+    """
+    if not prefix:
+        return state_dict
+    tensors = {
+        name.removeprefix(prefix): tensor.renamed(name.removeprefix(prefix))
+        for name, tensor in state_dict.tensors.items()
+        if name.startswith(prefix) and name != prefix
+    }
+    if not tensors:
+        firsts = dict.fromkeys(name.split(".")[0] + "." for name in state_dict.tensors)
+        raise UsageError(
+            f"No tensor's name starts with {prefix!r}",
+            where=where,
+            expected=f"names start with {', '.join(list(firsts)[:8])}",
+        )
+    left_out = len(state_dict.tensors) - len(tensors)
+    note = (f"{left_out} tensors outside {prefix!r} are left out",) if left_out else ()
+    return replace(
+        state_dict,
+        tensors=tensors,
+        prefix_removed=state_dict.prefix_removed + prefix,
+        warnings=state_dict.warnings + note,
+    )
 
 
 def _kind(value: object) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import zlib
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -81,8 +82,11 @@ def write_checkpoint(
             writer.write(layout, give_metadata, follower)
             # The disk may start on the whole file while it is read back.
             syncing = Background(lambda: os.fsync(descriptor))
-            if check:
-                require_as_written(temporary, writer.digested, writer.checksums)
+            try:
+                if check:
+                    require_as_written(temporary, writer.digested, writer.checksums)
+            finally:
+                syncing.wait()
             syncing.result()
         finally:
             follower.finish()
@@ -104,10 +108,12 @@ def _layout(path: Path) -> OutputLayout:
 
 
 def _require_writable(tensors: Sequence[OutputTensor]) -> None:
-    names = [tensor.name for tensor in tensors]
-    repeated = sorted({name for name in names if names.count(name) > 1}) if len(set(names)) < len(names) else []
-    if repeated or "__metadata__" in names:
-        raise UsageError("Two tensors would have the same name", got=", ".join(repeated) or "__metadata__")
+    counts = Counter(tensor.name for tensor in tensors)
+    repeated = [name for name, count in counts.items() if count > 1]
+    if repeated:
+        raise UsageError("Two tensors would have the same name", got=", ".join(repeated[:5]))
+    if "__metadata__" in counts:
+        raise UsageError("A tensor cannot be named __metadata__: safetensors keeps that name for itself")
 
 
 class _Writer:

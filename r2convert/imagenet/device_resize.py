@@ -8,16 +8,21 @@ height, for the rows and columns of the crop only.
 
 from __future__ import annotations
 
+import threading
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
-from r2convert.imagenet.pipeline import CROP_SIDE, crop_corner, resized_size
+from r2convert.imagenet.pipeline import CROP_SIDE, Crop, crop_corner, crop_pixels, fast_crop_function, resized_size
 
 _FRACTION_BITS = 22
 _KEPT_WEIGHTS = 512
+_PROBED_SIZES = ((500, 375), (375, 500), (256, 256), (300, 200), (1200, 901))
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +34,8 @@ class _Pass:
 class DeviceCropper:
     """Crops pictures on a device; keeps the weights of sizes it has seen, which are few in ImageNet.
 
+    Any number of threads may use it at once.
+
     Args:
         device: any that has float64: ``cpu`` or ``cuda``, not ``mps``.
     """
@@ -36,6 +43,21 @@ class DeviceCropper:
     def __init__(self, device: torch.device) -> None:
         self.device = device
         self._passes: dict[tuple[int, int, int], _Pass] = {}
+        self._thread = threading.local()
+
+    def crop_pixels(self, pixels: npt.NDArray[np.uint8]) -> Crop:
+        """The same for pixels in the processor's memory; takes turns with nothing else that the device computes."""
+        with self._own_stream():
+            return self.crop(torch.from_numpy(pixels).to(self.device)).cpu().numpy()
+
+    def _own_stream(self) -> AbstractContextManager[object]:
+        # On the common stream a crop would wait for the networks' whole batch that was put there before it.
+        if self.device.type != "cuda":
+            return nullcontext()
+        if not hasattr(self._thread, "stream"):
+            cuda: Any = torch.cuda  # whose Stream has no type hints
+            self._thread.stream = cuda.Stream(self.device)
+        return torch.cuda.stream(self._thread.stream)
 
     def crop(self, pixels: torch.Tensor) -> torch.Tensor:
         """Resizes the short side to 256 and cuts out the central 224x224.
@@ -60,12 +82,28 @@ class DeviceCropper:
 
     def _pass(self, size: int, new_size: int, first: int) -> _Pass:
         key = size, new_size, first
-        if key not in self._passes:
-            if len(self._passes) == _KEPT_WEIGHTS:
-                self._passes.clear()
+        found = self._passes.get(key)
+        if found is None:
             needed, weights = resampling_weights(size, new_size, first)
-            self._passes[key] = _Pass(needed, torch.from_numpy(weights).to(self.device))
-        return self._passes[key]
+            found = _Pass(needed, torch.from_numpy(weights).to(self.device))
+            if len(self._passes) >= _KEPT_WEIGHTS:
+                self._passes.clear()
+            self._passes[key] = found
+        return found
+
+
+def crop_function_on(device: torch.device) -> Callable[[bytes], Crop]:
+    """A function that gives the bytes of :func:`~r2convert.imagenet.pipeline.crop_image`, resizing on a device.
+
+    The device is tried out on pictures of several sizes first; unless all bytes agree, nothing is resized there.
+    """
+    cropper = DeviceCropper(device)
+    generator = np.random.default_rng(0)
+    for width, height in _PROBED_SIZES:
+        pixels = generator.integers(0, 256, (height, width, 3), np.uint8)
+        if not np.array_equal(cropper.crop_pixels(pixels), crop_pixels(pixels)):
+            return fast_crop_function()
+    return fast_crop_function(cropper.crop_pixels)
 
 
 def resampling_weights(size: int, new_size: int, first: int) -> tuple[slice, npt.NDArray[np.float64]]:

@@ -50,16 +50,21 @@ def crop_image(data: bytes) -> Crop:
     return np.asarray(resized.crop((left, top, left + CROP_SIDE, top + CROP_SIDE)))
 
 
-def fast_crop_function() -> Callable[[bytes], Crop]:
-    """A function that gives the bytes of :func:`crop_image`, for any data, in less time on this machine."""
+def fast_crop_function(resize: Callable[[npt.NDArray[np.uint8]], Crop] | None = None) -> Callable[[bytes], Crop]:
+    """A function that gives the bytes of :func:`crop_image`, for any data, in less time on this machine.
+
+    Args:
+        resize: decoded pixels to crop; by default :func:`crop_pixels`.
+    """
     from r2convert.imagenet.jpeg import agrees_with_pillow, decode_jpeg
 
+    resize = resize or crop_pixels
     if not agrees_with_pillow():
         return crop_image
 
     def crop(data: bytes) -> Crop:
         pixels = decode_jpeg(data)
-        return crop_image(data) if pixels is None else crop_pixels(pixels)
+        return crop_image(data) if pixels is None else resize(pixels)
 
     return crop
 

@@ -12,6 +12,7 @@ import torch
 
 from r2convert.errors import UsageError
 from r2convert.imagenet.crop_cache import CropCache
+from r2convert.imagenet.device_resize import crop_function_on
 from r2convert.imagenet.loading import reader
 from r2convert.imagenet.pipeline import PIPELINE, fast_crop_function
 from r2convert.imagenet.validation_set import ValidationSet
@@ -71,7 +72,7 @@ def measure_accuracy(
     _refuse_impossible(precision, stop_when is not None, predictions)
     device = local_device(torch.device(device))
     inference = Inference(networks, device, batch_size or (8 if device.type == "cpu" else 256))
-    read_crop = reader(fast_crop_function())
+    read_crop = reader(crop_function_on(device) if device.type == "cuda" else fast_crop_function())
     if crop_cache is not None:
         read_crop = CropCache(crop_cache, images).through(read_crop)
     image_pass = ImagePass(inference, read_crop, workers or _core_count(), progress, stop_when)

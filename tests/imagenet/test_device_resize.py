@@ -2,6 +2,8 @@
 
 import hashlib
 import json
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -12,8 +14,8 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from r2convert.errors import UnreadableImageError
-from r2convert.imagenet.device_resize import DeviceCropper, resampling_weights
-from r2convert.imagenet.pipeline import crop_pixels
+from r2convert.imagenet.device_resize import DeviceCropper, crop_function_on, resampling_weights
+from r2convert.imagenet.pipeline import crop_image, crop_pixels
 
 TORCHVISION = Path(__file__).parents[1] / "data" / "imagenet" / "torchvision_crops.json"
 
@@ -56,6 +58,26 @@ def test_weights_are_kept_and_bounded() -> None:
         crop = cropper.crop(torch.from_numpy(part))
         if size % 100 == 0:
             assert np.array_equal(crop, crop_pixels(part))
+
+
+def test_threads_share_a_cropper(encode_picture: Callable[..., bytes]) -> None:
+    crop = crop_function_on(torch.device("cpu"))
+    pictures = [encode_picture(300 + number, 260, seed=number) for number in range(24)]
+    pictures += [encode_picture(280, 300, format="PNG"), encode_picture(280, 300, mode="CMYK")]
+    with ThreadPoolExecutor(6) as pool:
+        crops = list(pool.map(crop, pictures * 2))
+    assert np.array_equal(crops, [crop_image(picture) for picture in pictures * 2])
+
+
+def test_a_device_with_other_bytes_is_not_used(
+    encode_picture: Callable[..., bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def off_by_one(self: DeviceCropper, pixels: torch.Tensor) -> torch.Tensor:
+        return torch.ones((224, 224, 3), dtype=torch.uint8)
+
+    monkeypatch.setattr(DeviceCropper, "crop", off_by_one)
+    picture = encode_picture(300, 260)
+    assert np.array_equal(crop_function_on(torch.device("cpu"))(picture), crop_image(picture))
 
 
 def test_a_hair_is_refused() -> None:

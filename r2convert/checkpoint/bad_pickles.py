@@ -74,6 +74,7 @@ def bad_pickles() -> tuple[BadFile, ...]:
         _bad("a memo entry that was never stored", corrupt, lambda: _around(b"h\x63")),
         _bad("values left over", corrupt, lambda: torch_zip(b"\x80\x02NN.", {})),
         _bad("eval of code instead of Paddle's own call", UnsafeCheckpointError, _evaluation, suffix=".pdparams"),
+        _bad("the inner state of a constructor", UnsafeCheckpointError, _built_constructor),
         _bad("protocol 5", UnsupportedCheckpointError, lambda: torch_zip(b"\x80\x05}.", {})),
         _bad("two state dicts and no choice", UnsupportedCheckpointError, _two_state_dicts),
     )
@@ -123,6 +124,10 @@ def _named(name: str) -> bytes:
 def _evaluation() -> bytes:
     call = global_name("builtins", "eval") + text("print(1)") + dictionary([("data", integer(1))]) + b"\x86R"
     return pdparams([("conv.weight", call)])
+
+
+def _built_constructor() -> bytes:
+    return _around(global_name("collections", "OrderedDict") + b"}b")
 
 
 def _two_state_dicts() -> bytes:

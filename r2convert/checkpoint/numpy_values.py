@@ -12,6 +12,7 @@ from r2convert.checkpoint.dtypes import DType
 from r2convert.checkpoint.geometry import require_shape
 from r2convert.checkpoint.pickle_values import (
     Allowlist,
+    Buildable,
     Constructor,
     PickledBytes,
     PickledText,
@@ -39,7 +40,7 @@ _NDARRAY: Final = "numpy.ndarray"
 _EMPTY: Final = PickledBytes(0, 0)
 
 
-class PickledType:
+class PickledType(Buildable):
     """A `numpy.dtype` being described; complete once its state has come."""
 
     def __init__(self, dtype: DType) -> None:
@@ -57,7 +58,7 @@ class PickledType:
         self.is_complete = True
 
 
-class PickledArray:
+class PickledArray(Buildable):
     """A `numpy.ndarray` being described; complete once its state has come.
 
     Attributes:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import abc
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Final, Protocol, runtime_checkable
+from typing import Final
 
 from r2convert.errors import CorruptCheckpointError
 
@@ -49,10 +50,13 @@ class Constructor:
     build: Callable[[tuple[object, ...]], object]
 
 
-@runtime_checkable
-class Buildable(Protocol):
-    """A described value that takes its state in a second step (pickle's BUILD)."""
+class Buildable(abc.ABC):
+    """A described value that takes its state in a second step (pickle's BUILD).
 
+    A base class and no protocol: a protocol would match anything that has a ``build``, a constructor included.
+    """
+
+    @abc.abstractmethod
     def build(self, state: object) -> None:
         """Take the pickled state; raises :class:`CheckpointError` if it is not what it should be."""
 

@@ -54,6 +54,7 @@ def write_checkpoint(
     metadata: Mapping[str, str] | Callable[[], Mapping[str, str]] | None = None,
     overwrite: bool = False,
     check: bool = True,
+    accept: Callable[[], None] | None = None,
 ) -> WrittenFile:
     """Write a checkpoint; its container follows from the suffix: `.pth`, `.pt`, `.safetensors` or `.pdparams`.
 
@@ -66,6 +67,7 @@ def write_checkpoint(
             only safetensors has a place for them.
         overwrite: whether a file at ``path`` may be replaced.
         check: whether to read the file back and compare every tensor by digest before it is put in place.
+        accept: called when all is written, before the file is put in place; if it raises, nothing is left behind.
 
     Raises:
         UsageError: the suffix stands for no container that is written, or names collide.
@@ -88,6 +90,8 @@ def write_checkpoint(
             finally:
                 syncing.wait()
             syncing.result()
+            if accept is not None:
+                accept()
         finally:
             follower.finish()
             follower.wait()

@@ -165,13 +165,13 @@ def test_a_file_that_nobody_published_is_exit_3(lab: Lab, tmp_path: Path) -> Non
 
 @pytest.mark.parametrize(("stop", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_an_interrupted_fetch_is_continued(stop: signal.Signals, code: int, lab: Lab) -> None:
-    data = sample(4 << 20)
+    data = sample(8 << 20)
     path = lab.publish("lab-net", data, bytes_per_second=4e6)
     process = lab.start("fetch", "lab-net")
     partial = lab.cache / "partial" / f"{path.name}.part"
     wait_until(lambda: partial.exists() and partial.stat().st_size > 1 << 20, 30)
     process.send_signal(stop)
-    _, errors = process.communicate(timeout=10)
+    _, errors = process.communicate(timeout=15)
     assert process.returncode == code
     assert "Traceback" not in errors
     assert not path.exists()
@@ -188,7 +188,7 @@ def test_a_run_that_waits_for_a_silent_server_can_be_interrupted_at_once(lab: La
     process = lab.start("fetch", "lab-net")
     wait_until(lambda: len(lab.server.requests) > 0, 30)
     process.send_signal(signal.SIGINT)
-    process.communicate(timeout=5)
+    process.communicate(timeout=15)
     assert process.returncode == 130
 
 

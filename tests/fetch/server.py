@@ -404,6 +404,29 @@ def slowly(seconds: float) -> Fault:
     return fault
 
 
+def held_half_way(let_go: threading.Event) -> Fault:
+    """Answer well, but send the second half only when the test says so."""
+
+    def fault(exchange: Exchange) -> None:
+        rest = _promise_rest(exchange)
+        exchange.send(rest[: len(rest) // 2])
+        exchange.handler.wfile.flush()
+        let_go.wait(60)
+        exchange.send(rest[len(rest) // 2 :])
+
+    return fault
+
+
+def together(others: threading.Barrier) -> Fault:
+    """Answer only when as many requests are in flight as the barrier counts."""
+
+    def fault(exchange: Exchange) -> None:
+        others.wait(30)
+        serve(exchange)
+
+    return fault
+
+
 def _promise_rest(exchange: Exchange) -> bytes:
     """Send the headers of a good answer; return the bytes that should follow."""
     data = exchange.shelf.data

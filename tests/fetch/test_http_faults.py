@@ -22,7 +22,7 @@ from tests.fetch.server import Fault, LoopbackServer
 from tests.fetch.support import QUICK, Messages, fetch, pinned, prefixed, remains, sample, sha256, unhashed
 
 DATA = sample()
-SOON = 5.0
+SOON = 10.0
 """Seconds within which every fault has to be dealt with under the short patience of the tests."""
 
 SURVIVABLE: dict[str, Fault] = {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import threading
 from pathlib import Path
 
 import pytest
@@ -62,14 +63,21 @@ def test_a_killed_holder_of_the_lock_blocks_nobody(server: LoopbackServer, cache
     assert "waiting" not in messages.all
 
 
-def test_the_second_process_waits_says_so_and_uses_the_result(
-    server: LoopbackServer, cache: Cache, messages: Messages
-) -> None:
-    source = prefixed(DATA, server.put("f", DATA, bytes_per_second=8e6))
+def test_the_second_process_waits_says_so_and_uses_the_result(server: LoopbackServer, cache: Cache) -> None:
+    """The server finishes the first one's transfer only when the second one has said that it waits."""
+    waits = threading.Event()
+
+    class Listening(Messages):
+        def message(self, text: str) -> None:
+            super().message(text)
+            waits.set()
+
+    messages = Listening()
+    source = prefixed(DATA, server.put("f", DATA, faults.held_half_way(waits)))
     child = start(Job([source], cache.folder))
     wait_until(lambda: server.shelves["f"].sent > 0)
     assert fetch(source, cache, messages).path.read_bytes() == DATA
-    assert "another process is working on it: waiting" in messages.all
+    assert messages.texts == [f"{source.file_name}: another process is working on it: waiting"]
     assert child.result().hashes == (sha256(DATA),)
     assert len(server.requests) == 1
 

@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     from r2convert.catalog.variant import Publisher
     from r2convert.fetch.cache import Cache, CachedFile
 
+_INDENT = "\n            "
+"""Continues a part of an error message on its next line."""
+
 _PUBLISHERS = ("official", "openmmlab", "timm", "paddle")
 
 
@@ -181,13 +184,20 @@ def _report(files: list[tuple[Variant, CachedFile]], dest: Path | None, as_json:
 
 
 def _joined(errors: list[R2ConvertError]) -> R2ConvertError:
-    """Return the one error, or one of the first's class that tells of all."""
+    """Return the one error, or one that tells of all, with the advice of the first."""
     from r2convert.errors import MirrorsFailedError
 
     if len(errors) == 1:
         return errors[0]
     return MirrorsFailedError(
         f"{len(errors)} files could not be fetched",
-        got="\n            ".join(f"{error.what}" + (f" ({error.got})" if error.got else "") for error in errors),
-        next_step="run the command again later: what has arrived is kept, and downloads continue where they stopped",
+        got=_INDENT.join(_in_brief(error) for error in errors),
+        next_step=errors[0].next_step,
     )
+
+
+def _in_brief(error: R2ConvertError) -> str:
+    """Return what happened, and where if that takes more than a line: then it is the list of addresses tried."""
+    if error.where is not None and "\n" in error.where:
+        return f"{error.what}{_INDENT}{error.where}"
+    return f"{error.what} ({error.got})" if error.got else error.what

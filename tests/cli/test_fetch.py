@@ -90,6 +90,25 @@ def test_every_failure_is_told(lab: Lab) -> None:
     assert result.stderr.count("410 Gone") == 2
 
 
+def test_all_means_every_variant_that_the_publisher_has(lab: Lab) -> None:
+    """Offline, each of them is one complaint; the advice is the one that fits."""
+    lab.publish("lab-net", DATA)
+    result = lab.run("fetch", "--all", "--from", "timm", "--offline")
+    assert (result.returncode, result.stdout) == (4, "")
+    assert "11 files could not be fetched" in result.stderr
+    assert result.stderr.count("is not in the cache") == 11
+    assert "without --offline" in result.stderr
+
+
+def test_of_several_files_every_address_is_told(lab: Lab) -> None:
+    for name in ("lab-one", "lab-two"):
+        lab.publish(name, sample(seed=len(name)), *[faults.status(410)] * 9)
+    lab.environment["R2CONVERT_MIRROR"] = "/no/such/folder"
+    errors = lab.run("fetch", "lab-one", "lab-two").stderr.split("error:", 1)[1]
+    assert errors.count("410 Gone") == 2
+    assert errors.count("/no/such/folder/") == 2
+
+
 def test_a_wrong_file_is_exit_4_with_both_hashes(lab: Lab) -> None:
     path = lab.publish("lab-net", DATA)
     lab.server.shelves[path.name].data = sample(seed=1)

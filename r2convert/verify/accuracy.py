@@ -51,7 +51,7 @@ def measure_accuracy(
         networks: by name; each takes float32 (batch, 3, 224, 224), normalised, and returns logits (batch, 1000).
         images: what to measure on.
         device: where the networks run.
-        batch_size: images a batch; by default four a thread on a CPU (8 to 64) and 256 elsewhere. Halved when memory runs out.
+        batch_size: images a batch; by default four a thread on a CPU (8 to 64), else 256. Halved if memory runs out.
         precision: see :mod:`r2convert.verify.precision`.
         progress: called after every batch.
         stop_when: called after every batch; once it is true the measurement ends, and counts the images so far.

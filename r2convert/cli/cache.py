@@ -56,16 +56,19 @@ def _show(cache: Cache, as_json: bool) -> None:
         return
     from rich import box
     from rich.table import Table
+    from rich.text import Text
 
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1), collapse_padding=True)
     table.add_column("file", overflow="fold")
     table.add_column("bytes", justify="right", no_wrap=True)
     table.add_column("state", no_wrap=True)
     table.add_column("hash", no_wrap=True)
+    table.add_column("from", overflow="fold")
     for row in rows:
-        table.add_row(str(row["name"]), f"{row['size']:,}", str(row["state"]), str(row["trust"] or "-"))
+        size, trust, origin = f"{row['size']:,}", str(row["trust"] or "-"), _host(row["origin"])
+        table.add_row(Text(str(row["name"])), size, str(row["state"]), trust, Text(origin))
     console.print(table)
-    console.print("hash: pinned (in the catalogue), seen (begins as published), unknown (not published)")
+    console.print("hash: pinned (in the catalogue), seen (begins as published), unknown (unpublished)")
 
 
 def _describe(cache: Cache, entry: CacheEntry, sources: dict[str, Source]) -> dict[str, object]:
@@ -90,6 +93,14 @@ def _describe(cache: Cache, entry: CacheEntry, sources: dict[str, Source]) -> di
         "sha256": sha256,
         "origin": origin,
     }
+
+
+def _host(origin: object) -> str:
+    """Return the host of a URL, or the path of a folder mirror or of a file brought by hand."""
+    from urllib.parse import urlsplit
+
+    text = str(origin or "-")
+    return urlsplit(text).hostname or text if "://" in text else text
 
 
 def _verify(cache: Cache, as_json: bool) -> int:

@@ -61,15 +61,17 @@ def fetch(
 
     catalog, cache = load_catalog(), Cache.default()
     whose = cast("Publisher | None", publisher)
+    first_time = not cache.pins.all()
+    errors: list[R2ConvertError] = []
     if brought is not None:
         if everything:
             raise UsageError("--import takes one file, --all every variant: they do not go together")
         variants = [catalog.find(name) for name in names] or list(catalog.variants.values())
-        taken = _import(brought, variants, catalog, cache, whose)
-        _report([taken], dest, as_json)
-        return
-    wanted = _wanted(catalog, names, everything, whose)
-    files, errors = _fetch(wanted, cache, offline, at_once)
+        files = [_import(brought, variants, catalog, cache, whose)]
+    else:
+        files, errors = _fetch(_wanted(catalog, names, everything, whose), cache, offline, at_once)
+    if first_time and files:
+        _show_licence()
     _report(files, dest, as_json)
     if errors:
         raise _joined(errors)
@@ -105,22 +107,19 @@ def _fetch(
     from r2convert.fetch.batch import fetch_sources
 
     console = stderr_console()
-    first_time = not cache.pins.all()
     with TransferDisplay(console, len(wanted)) as display:
         outcomes = fetch_sources(
             [source for _, source in wanted], cache, at_once=at_once, offline=offline, progress=display
         )
     pairs = zip(wanted, outcomes, strict=True)
     files = [(variant, outcome.file) for (variant, _), outcome in pairs if outcome.file is not None]
-    if first_time and files:
-        _show_licence()
     return files, [outcome.error for outcome in outcomes if outcome.error is not None]
 
 
 def _show_licence() -> None:
     from r2convert.cli.list_variants import WEIGHTS_LICENCE
 
-    stderr_console().print(f"The weights' own licence: {WEIGHTS_LICENCE}. This is shown once.", soft_wrap=True)
+    stderr_console().print(f"Licence of the official weights: {WEIGHTS_LICENCE}. This is shown once.", soft_wrap=True)
 
 
 def _import(

@@ -44,6 +44,7 @@ def test_files_are_shown_with_size_and_trust(lab: Lab, cached: Path) -> None:
     assert str(lab.cache) in shown
     assert f"{len(DATA):,}" in shown
     assert cached.name in shown
+    assert "127.0.0.1" in shown
     assert "seen" in shown
     assert "unknown" in shown
 

@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import importlib
 import os
+import pickle
 import subprocess
 import sys
 import tempfile
@@ -28,8 +29,23 @@ MEMORY_LIMIT = 1024
 LONGEST_INPUT = 4096
 
 
+#: What is fuzzed: whole files, and the parts that a checksum in a whole file would keep the fuzzer from.
+CONTAINERS = (
+    "torch-zip",
+    "torch-zip-pickle",
+    "torch-legacy",
+    "torch-tar",
+    "torch-tar-members",
+    "torch-hub-zip",
+    "safetensors",
+    "pdparams",
+    "paddle-static",
+    "paddle-static-variable",
+)
+
+
 def wrappers() -> Mapping[str, Callable[[bytes], bytes]]:
-    """What is fuzzed, and how an input becomes a file: where a checksum would stop the fuzzer, it is made right."""
+    """How an input becomes a file. Called only once the reader is instrumented, as it imports parts of it."""
     from r2convert.checkpoint import specimens
 
     return {
@@ -59,9 +75,11 @@ def seeds(container: str) -> list[bytes]:
     from r2convert.checkpoint import specimens
     from r2convert.checkpoint.bad_files import bad_files
 
+    values = {"a": [1, 2.5, None, True, ("x", b"y" * 300)], 3: -1, "long": 1 << 70, "nested": {"b": {"c": []}}}
+    plain = [pickle.dumps(values, protocol=protocol) for protocol in (2, 3, 4)]
     sound = {
         "torch-zip": [specimens.torch_zip()],
-        "torch-zip-pickle": [specimens.sound_state_dict()],
+        "torch-zip-pickle": [specimens.sound_state_dict(), *plain],
         "torch-legacy": [specimens.torch_legacy()],
         "torch-tar": [specimens.tar(specimens.torch_tar_members())],
         "torch-tar-members": [b"CUT".join(specimens.torch_tar_members().values())],
@@ -81,7 +99,8 @@ def fuzz(container: str, executions: int, corpus: Path) -> None:
     with atheris.instrument_imports(include=["r2convert"]):
         from r2convert.checkpoint.reading import open_checkpoint
         from r2convert.errors import R2ConvertError
-    wrap = wrappers()[container]
+
+        wrap, inputs = wrappers()[container], seeds(container)
     descriptor, name = tempfile.mkstemp(dir="/dev/shm" if Path("/dev/shm").is_dir() else None)  # noqa: S108
     path = Path(name)
 
@@ -100,7 +119,7 @@ def fuzz(container: str, executions: int, corpus: Path) -> None:
         except R2ConvertError:
             pass
 
-    for index, seed in enumerate(seeds(container)):
+    for index, seed in enumerate(inputs):
         (corpus / f"seed-{index:03}").write_bytes(seed)
     options = [f"-runs={executions}", f"-max_len={LONGEST_INPUT}", f"-timeout={TIME_LIMIT + 1}"]
     options += [f"-rss_limit_mb={MEMORY_LIMIT}", f"-artifact_prefix={corpus.parent}/", "-print_final_stats=1"]
@@ -114,7 +133,7 @@ def fuzz(container: str, executions: int, corpus: Path) -> None:
 def main() -> None:
     """Fuzz one container here, or each in a process of its own."""
     parser = argparse.ArgumentParser(description="Fuzz the checkpoint reader.")
-    parser.add_argument("--container", choices=list(wrappers()))
+    parser.add_argument("--container", choices=CONTAINERS)
     parser.add_argument("--executions", type=int, default=200_000)
     parser.add_argument("--corpus", type=Path, help="folder to keep inputs in (default: a temporary one)")
     arguments = parser.parse_args()
@@ -125,13 +144,11 @@ def main() -> None:
             fuzz(arguments.container, arguments.executions, corpus)
         return
     failed = [
-        name for name in wrappers() if subprocess.run([*_again(sys.argv), "--container", name], check=False).returncode
+        name
+        for name in CONTAINERS
+        if subprocess.run([sys.executable, *sys.argv, "--container", name], check=False).returncode
     ]
     sys.exit(f"stopped early: {', '.join(failed)}" if failed else 0)
-
-
-def _again(arguments: list[str]) -> list[str]:
-    return [sys.executable, *arguments]
 
 
 if __name__ == "__main__":

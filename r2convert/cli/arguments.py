@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+import click
 
 from r2convert.errors import AccessError
 
@@ -13,6 +16,16 @@ if TYPE_CHECKING:
 
 LAYOUTS = ("mm", "mmdet", "official", "timm", "paddle")
 SOURCE_LAYOUTS = (*LAYOUTS, "paddle-static")
+
+
+def selection_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Give a command the options that say which part of a file is meant: ``--key`` and ``--prefix``."""
+    for option in (
+        click.option("--prefix", default="", help="Only the tensors under this prefix, e.g. backbone. or resnet."),
+        click.option("--key", help="Which of several state dicts in the file, e.g. state_dict or ema."),
+    ):
+        command = option(command)
+    return command
 
 
 def checkpoint_path(catalog: Catalog, value: str) -> tuple[Path, Variant | None]:

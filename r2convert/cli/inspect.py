@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from r2convert.cli.arguments import checkpoint_path
+from r2convert.cli.arguments import checkpoint_path, selection_options
 from r2convert.cli.console import print_json, stdout_console
 
 if TYPE_CHECKING:
@@ -18,10 +18,10 @@ if TYPE_CHECKING:
 @click.command(short_help="What a file really is: container, layout, variant, tensors.")
 @click.argument("file")
 @click.option("--tensors", is_flag=True, help="List every tensor: name, dtype, shape.")
-@click.option("--key", help="Which of several state dicts in the file, e.g. state_dict or ema.")
+@selection_options
 @click.option("--no-digest", is_flag=True, help="Read names and shapes only: no SHA-256, no content hash.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
-def inspect(file: str, tensors: bool, key: str | None, no_digest: bool, as_json: bool) -> None:
+def inspect(file: str, tensors: bool, key: str | None, prefix: str, no_digest: bool, as_json: bool) -> None:
     r"""Say what FILE (or a variant in the cache) really is.
 
     Container, layout, variant, tensors, dtypes, parameters and digests. Nothing in the file is executed.
@@ -36,7 +36,7 @@ def inspect(file: str, tensors: bool, key: str | None, no_digest: bool, as_json:
 
     tables = Tables(load_catalog())
     path, _ = checkpoint_path(tables.catalog, file)
-    with open_checkpoint(path, key=key) as checkpoint:
+    with open_checkpoint(path, key=key, prefix=prefix) as checkpoint:
         facts = _facts(tables, checkpoint, digest=not no_digest)
         if tensors:
             facts["tensor_list"] = [
@@ -64,6 +64,8 @@ def _facts(tables: Tables, checkpoint: Checkpoint, *, digest: bool) -> dict[str,
         content = content_hash_of(checkpoint, resolution) if resolution else content_hash_of_unknown(checkpoint)
         warnings += _value_warnings(checkpoint, resolution)
     identity = resolution.identity if resolution else None
+    if identity and identity.variant.note:
+        warnings.append(identity.variant.note)
     if identity and not identity.has_classifier:
         warnings.append("a backbone: it has no classifier")
     return {

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from r2convert.cli.arguments import LAYOUTS, SOURCE_LAYOUTS, checkpoint_path
+from r2convert.cli.arguments import LAYOUTS, SOURCE_LAYOUTS, checkpoint_path, selection_options
 from r2convert.cli.console import print_json, print_warning, stdout_console
 from r2convert.errors import UsageError
 
 if TYPE_CHECKING:
+    from r2convert.checkpoint.reading import Checkpoint
     from r2convert.mapping.conversion import Conversion
     from r2convert.mapping.plan import Plan, PlanRow
     from r2convert.mapping.tables import Tables
+
+DTYPES = ("float32", "float16", "bfloat16")
 
 
 @click.command("map", short_help="Convert a checkpoint into another layout.")
@@ -23,10 +26,14 @@ if TYPE_CHECKING:
 @click.option("--to", "target", type=click.Choice(LAYOUTS), default="mm", show_default=True, help="Target layout.")
 @click.option("--from", "layout", type=click.Choice(SOURCE_LAYOUTS), help="Source layout, instead of detecting it.")
 @click.option("--variant", help="The variant, instead of detecting it.")
-@click.option("--key", help="Which of several state dicts in the file, e.g. state_dict or ema.")
+@selection_options
 @click.option("--backbone-only", is_flag=True, help="Leave the classifier out.")
+@click.option("--dtype", type=click.Choice(DTYPES), help="Cast weights: to nearest, ties to even.")
 @click.option("--dry-run", is_flag=True, help="Show what would be done; write nothing.")
 @click.option("--table", metavar="VARIANT", help="Print a variant's tensor names in both layouts, with shapes.")
+@click.option(
+    "--publish", type=click.Path(path_type=Path), metavar="DIR", help="Write into DIR as OpenMMLab names its files."
+)
 @click.option("--overwrite", is_flag=True, help="Replace the output if it exists.")
 @click.option("--no-receipt", is_flag=True, help="Write no receipt beside the output.")
 @click.option("--no-check", is_flag=True, help="Do not read the output back before it is put in place.")
@@ -38,9 +45,12 @@ def map_checkpoint(
     layout: str | None,
     variant: str | None,
     key: str | None,
+    prefix: str,
     backbone_only: bool,
+    dtype: str | None,
     dry_run: bool,
     table: str | None,
+    publish: Path | None,
     overwrite: bool,
     no_receipt: bool,
     no_check: bool,
@@ -58,8 +68,8 @@ def map_checkpoint(
       r2convert map --table res2net50_w14_s8 --from official --to mm
     """
     from r2convert.catalog import load_catalog
+    from r2convert.checkpoint.dtypes import DType
     from r2convert.checkpoint.reading import open_checkpoint
-    from r2convert.mapping.conversion import convert
     from r2convert.mapping.plan import make_plan
     from r2convert.mapping.resolution import resolve
     from r2convert.mapping.tables import Tables
@@ -68,27 +78,40 @@ def map_checkpoint(
     if table is not None:
         _print_table(tables, table, layout or "official", target)
         return
-    if source is None or (destination is None and not dry_run):
-        raise UsageError("map needs a source and a destination", expected="--src FILE --dst FILE, or --dry-run")
+    if source is None or not (destination or publish or dry_run) or (destination and publish):
+        raise UsageError(
+            "map needs a source and one destination",
+            expected="--src FILE with --dst FILE, --publish DIR or --dry-run",
+        )
     path, named = checkpoint_path(tables.catalog, source)
     wanted = tables.catalog.find(variant) if variant else named
-    with open_checkpoint(path, key=key) as checkpoint:
+    with open_checkpoint(path, key=key, prefix=prefix) as checkpoint:
         resolution = resolve(tables, checkpoint, wanted, layout)
         identity = resolution.identity
         tables.require_layout(identity.variant, target)
         plan = make_plan(resolution.expansion, identity.layout, target, checkpoint.tensors, backbone_only=backbone_only)
-        conversion = None
         plan.require_clean(str(path))
-        if not dry_run and destination is not None:
-            conversion = convert(
-                checkpoint, plan, destination, overwrite=overwrite, receipt=not no_receipt, check=not no_check
-            )
+        options: dict[str, Any] = {"overwrite": overwrite, "receipt": not no_receipt, "check": not no_check}
+        options["dtype"] = DType(dtype) if dtype else None
+        conversion = None if dry_run else _write(checkpoint, plan, destination, publish, options)
         for warning in (*checkpoint.warnings, *plan.warnings):
             print_warning(warning)
         if as_json:
             print_json(_as_json(path, plan, conversion))
         else:
-            _print_summary(plan, conversion)
+            _print_summary(plan, conversion, dtype)
+
+
+def _write(
+    checkpoint: Checkpoint, plan: Plan, destination: Path | None, publish: Path | None, options: dict[str, Any]
+) -> Conversion:
+    from r2convert.mapping.conversion import convert
+    from r2convert.mapping.publishing import publish as publish_in
+
+    if publish is not None:
+        return publish_in(checkpoint, plan, publish, **options).conversion
+    assert destination is not None  # noqa: S101 - one of the two was asked for
+    return convert(checkpoint, plan, destination, **options)
 
 
 def _as_json(path: Path, plan: Plan, conversion: Conversion | None) -> dict[str, object]:
@@ -109,7 +132,7 @@ def _as_json(path: Path, plan: Plan, conversion: Conversion | None) -> dict[str,
     }
 
 
-def _print_summary(plan: Plan, conversion: Conversion | None) -> None:
+def _print_summary(plan: Plan, conversion: Conversion | None, dtype: str | None) -> None:
     from rich.markup import escape
 
     console = stdout_console()
@@ -121,6 +144,8 @@ def _print_summary(plan: Plan, conversion: Conversion | None) -> None:
         for reason, names in _by_reason(rows).items():
             console.print(f"    {len(names)} x {escape(reason)}", soft_wrap=True)
             console.print(f"      {escape(names[0])}{' ...' if len(names) > 1 else ''}", soft_wrap=True)
+    if dtype is not None:
+        console.print(f"  cast     to {dtype}, rounded to nearest, ties to even")
     if conversion is None:
         console.print("  nothing written: a dry run")
         return

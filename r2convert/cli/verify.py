@@ -6,11 +6,11 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from r2convert.cli.arguments import SOURCE_LAYOUTS, cached_path, checkpoint_path
+from r2convert.cli.arguments import SOURCE_LAYOUTS, cached_path, checkpoint_path, selection_options
 from r2convert.cli.console import print_json, print_warning, stderr_console, stdout_console
 from r2convert.errors import UsageError
 
@@ -33,7 +33,7 @@ EXIT_FAILED = 1
 )
 @click.option("--variant", help="The variant, instead of detecting it.")
 @click.option("--from", "layout", type=click.Choice(SOURCE_LAYOUTS), help="The layout, instead of detecting it.")
-@click.option("--key", help="Which of several state dicts in the file, e.g. state_dict or ema.")
+@selection_options
 @click.option("--references", is_flag=True, help="Check the reference networks themselves; needs no file.")
 @click.option("--device", help="cpu, cuda, cuda:1, mps; by default a GPU where there is one.")
 @click.option("--batch-size", type=click.IntRange(1), help="Images a batch.")
@@ -47,6 +47,7 @@ def verify(
     variant: str | None,
     layout: str | None,
     key: str | None,
+    prefix: str,
     references: bool,
     device: str | None,
     batch_size: int | None,
@@ -67,7 +68,13 @@ def verify(
     from r2convert.mapping.tables import Tables
 
     tables = Tables(load_catalog())
-    requests = [] if references else _requests(tables, checkpoints, variant, layout, key)
+    said = {
+        "variant": tables.catalog.find(variant) if variant else None,
+        "layout": layout,
+        "key": key,
+        "prefix": prefix,
+    }
+    requests = [] if references else _requests(tables, checkpoints, said)
     if references and (checkpoints or imagenet):
         raise UsageError("--references checks networks without files or images")
     images = _open_images(imagenet) if imagenet and requests else None
@@ -84,21 +91,15 @@ def verify(
         context.exit(EXIT_FAILED)
 
 
-def _requests(
-    tables: Tables, checkpoints: tuple[str, ...], variant: str | None, layout: str | None, key: str | None
-) -> list[Request]:
+def _requests(tables: Tables, checkpoints: tuple[str, ...], said: dict[str, Any]) -> list[Request]:
+    """The files to verify, each with what the user says of it."""
     from r2convert.verify.run import Request
 
-    wanted = tables.catalog.find(variant) if variant else None
     if checkpoints:
         located = [checkpoint_path(tables.catalog, checkpoint) for checkpoint in checkpoints]
-        return [Request(path, wanted or named, layout, key) for path, named in located]
-    found = []
-    for each in tables.catalog.variants.values():
-        path = cached_path(each)
-        if path is not None:
-            found.append(Request(path, each))
-    return found
+        return [Request(path, **{**said, "variant": said["variant"] or named}) for path, named in located]
+    cached = [(cached_path(each), each) for each in tables.catalog.variants.values()]
+    return [Request(path, each) for path, each in cached if path is not None]
 
 
 def _open_images(path: Path) -> ValidationSet:

@@ -10,16 +10,18 @@ from functools import partial
 from pathlib import Path
 
 from r2convert.checkpoint.digests import DigestedTensor, OutputTensor, network_hash, tensor_digest
-from r2convert.checkpoint.reading import Checkpoint
+from r2convert.checkpoint.dtypes import DType
+from r2convert.checkpoint.reading import Checkpoint, open_checkpoint
 from r2convert.checkpoint.writing import WrittenFile, write_checkpoint
-from r2convert.errors import UsageError
-from r2convert.mapping.plan import Plan, PlanRow, canonical_plan, fill_dtype, fill_value, make_plan, target_tensor
+from r2convert.errors import MappingError, UsageError
+from r2convert.mapping.casting import Stream
+from r2convert.mapping.plan import Plan, PlanRow, canonical_plan, fill_dtype, fill_value, target_tensor
 from r2convert.mapping.receipt import receipt_path, write_receipt
 from r2convert.mapping.resolution import Resolution
-from r2convert.mapping.table import CANONICAL
 from r2convert.version import __version__
 
 _FILL_CHUNK = 1 << 16
+_SHOWN = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +51,7 @@ def convert(
     overwrite: bool = False,
     receipt: bool = True,
     check: bool = True,
+    dtype: DType | None = None,
 ) -> Conversion:
     """Write a checkpoint in another layout; nothing is visible at the destination until it is whole.
 
@@ -59,21 +62,28 @@ def convert(
         overwrite: whether a file there may be replaced, its receipt with it.
         receipt: whether to write a receipt beside the output.
         check: whether to read the output back and compare it before it is put in place.
+        dtype: cast floating-point tensors to this type, rounding to nearest, ties to even.
 
     Raises:
-        MappingError: the plan has problems.
+        MappingError: the plan has problems, or values are not finite or do not fit the type.
         UsageError: the suffix does not suit the target layout.
         CheckpointError: the source's bytes are damaged.
         AccessError: the destination exists or cannot be written.
     """
     plan.require_clean(str(checkpoint.path))
     _require_fitting_suffix(plan, destination)
-    source_sha256 = checkpoint.sha256()
-    outputs = [_output(checkpoint, plan, row) for row in plan.rows if row.target is not None]
+    streams: dict[str, Stream] = {}
+    outputs = [_output(checkpoint, plan, row, dtype, streams) for row in plan.rows if row.target is not None]
     written = write_checkpoint(
-        destination, outputs, metadata=_provenance(plan, source_sha256), overwrite=overwrite, check=check
+        destination,
+        outputs,
+        metadata=lambda: _provenance(plan, checkpoint.sha256(), dtype),
+        overwrite=overwrite,
+        check=check,
+        accept=lambda: _require_finite(plan, streams),
     )
-    content = _content_of(checkpoint, plan, written)
+    source_sha256 = checkpoint.sha256()
+    content = _content_of(plan, written)
     receipt_path(destination).unlink(missing_ok=True)
     path = None
     if receipt:
@@ -84,6 +94,7 @@ def convert(
             source=checkpoint.path,
             source_sha256=source_sha256,
             content_hash=content,
+            cast=dtype.value if dtype else None,
         )
     return Conversion(plan, written, source_sha256, content, path)
 
@@ -112,26 +123,24 @@ def content_hash_of_unknown(checkpoint: Checkpoint) -> str:
     )
 
 
-def _content_of(checkpoint: Checkpoint, plan: Plan, written: WrittenFile) -> str:
-    """The content hash from the digests taken while writing; only what is stored transposed is read again."""
-    digests = {tensor.name: tensor for tensor in written.tensors}
-    canonical = make_plan(
-        plan.expansion, plan.source_layout, CANONICAL, checkpoint.tensors, backbone_only=_left_classifier_out(plan)
-    )
-    leaves = []
-    for row in canonical.rows_of("rename"):
-        target = row.slot.names.get(plan.target_layout)
-        if row.slot.is_counter:
-            continue
-        if target in digests and plan.expansion.form_in(plan.target_layout, row.slot) != "transposed":
-            leaves.append(digests[target].renamed(row.target or "", row.shape))
-        else:
-            leaves.append(_digest(checkpoint, canonical, row))
+def _content_of(plan: Plan, written: WrittenFile) -> str:
+    """The content hash of the output, from the digests taken while writing; only a transposed tensor is read again."""
+    slots = plan.expansion.names(plan.target_layout)
+    transposed = [
+        tensor.name
+        for tensor in written.tensors
+        if plan.expansion.form_in(plan.target_layout, slots[tensor.name]) == "transposed"
+    ]
+    leaves = [
+        tensor.renamed(slot.canonical, slot.shape)
+        for tensor in written.tensors
+        if (slot := slots[tensor.name]).canonical is not None and not slot.is_counter and tensor.name not in transposed
+    ]
+    if transposed:
+        with open_checkpoint(written.path) as output:
+            back = canonical_plan(plan.expansion, plan.target_layout, output.tensors)
+            leaves += [_digest(output, back, row) for row in back.rows if row.source in transposed]
     return network_hash(leaves)
-
-
-def _left_classifier_out(plan: Plan) -> bool:
-    return not any(row.target and row.slot.role.startswith("linear.") for row in plan.rows)
 
 
 def _digest(checkpoint: Checkpoint, plan: Plan, row: PlanRow) -> DigestedTensor:
@@ -140,11 +149,36 @@ def _digest(checkpoint: Checkpoint, plan: Plan, row: PlanRow) -> DigestedTensor:
     return DigestedTensor(tensor.name, tensor.dtype, tensor.shape, tensor_digest(checkpoint.chunks(tensor)))
 
 
-def _output(checkpoint: Checkpoint, plan: Plan, row: PlanRow) -> OutputTensor:
+def _output(
+    checkpoint: Checkpoint, plan: Plan, row: PlanRow, dtype: DType | None, streams: dict[str, Stream]
+) -> OutputTensor:
+    """One tensor to write; its stream can be asked afterwards whether all its values were finite."""
+    plain = _plain_output(checkpoint, plan, row)
+    target = dtype if dtype is not None and plain.dtype.is_floating else plain.dtype
+
+    def chunks() -> Iterator[memoryview | bytes]:
+        streams[plain.name] = Stream(plain.chunks(), plain.dtype, target)
+        return iter(streams[plain.name])
+
+    return OutputTensor(plain.name, target, plain.shape, chunks)
+
+
+def _plain_output(checkpoint: Checkpoint, plan: Plan, row: PlanRow) -> OutputTensor:
     if row.source is None:
         return OutputTensor(row.target or "", fill_dtype(row.slot), row.shape, partial(_fill_chunks, row))
     tensor = target_tensor(plan, row, checkpoint.tensors[row.source])
     return OutputTensor(tensor.name, tensor.dtype, tensor.shape, partial(checkpoint.chunks, tensor))
+
+
+def _require_finite(plan: Plan, streams: dict[str, Stream]) -> None:
+    problems = [f"{name}: {stream.problem}" for name, stream in streams.items() if stream.problem]
+    if problems:
+        more = [f"and {len(problems) - _SHOWN} more tensors"] if len(problems) > _SHOWN else []
+        raise MappingError(
+            f"this {plan.expansion.variant.id} holds values that no sound file has",
+            got="\n            ".join([*problems[:_SHOWN], *more]),
+            next_step="nothing was written; get the file again, or train again",
+        )
 
 
 def _fill_chunks(row: PlanRow) -> Iterator[bytes]:
@@ -160,7 +194,7 @@ def _fill_chunks(row: PlanRow) -> Iterator[bytes]:
         left -= count
 
 
-def _provenance(plan: Plan, source_sha256: str) -> dict[str, str]:
+def _provenance(plan: Plan, source_sha256: str, dtype: DType | None) -> dict[str, str]:
     """One key of canonical JSON: several keys would be stored in an order that differs from run to run."""
     facts = {
         "from": plan.source_layout,
@@ -169,6 +203,8 @@ def _provenance(plan: Plan, source_sha256: str) -> dict[str, str]:
         "tool": f"r2convert {__version__}",
         "variant": plan.expansion.variant.id,
     }
+    if dtype is not None:
+        facts["cast"] = dtype.value
     return {"r2convert": json.dumps(facts, sort_keys=True, separators=(",", ":"))}
 
 

@@ -93,6 +93,21 @@ def identify(tables: Tables, shapes: Shapes) -> tuple[Identity, ...]:
     return whole or tuple(found)
 
 
+def find_prefixes(tables: Tables, shapes: Shapes) -> Mapping[str, tuple[Identity, ...]]:
+    """Networks inside a larger one: prefix -> what the tensors under it are.
+
+    A prefix is tried where some name ends in a name that a layout has deep inside a block; what is under it is
+    then identified like a whole file.
+    """
+    found: dict[str, tuple[Identity, ...]] = {}
+    for prefix in sorted(_candidate_prefixes(tables, shapes)):
+        inside = {name.removeprefix(prefix): shape for name, shape in shapes.items() if name.startswith(prefix)}
+        identities = identify(tables, inside)
+        if identities:
+            found[prefix] = identities
+    return found
+
+
 def match(expansion: Expansion, layout: str, shapes: Shapes) -> Identity | None:
     """What a file is if it is this variant in this layout, else ``None``."""
     has_classifier = any(name in shapes for name in _classifier_names(expansion, layout))
@@ -141,6 +156,16 @@ def nearest(tables: Tables, shapes: Shapes) -> tuple[Expansion, str, Difference]
             if shared and (best is None or difference.size < best[0]):
                 best = (difference.size, expansion, layout, difference)
     return best[1:] if best else None
+
+
+def _candidate_prefixes(tables: Tables, shapes: Shapes) -> set[str]:
+    prefixes = set()
+    for variant in tables.catalog.variants.values():
+        expansion = tables.of(variant)
+        for layout in expansion.table.layouts:
+            anchor = max(expansion.names(layout), key=len)
+            prefixes |= {name.removesuffix(anchor) for name in shapes if name.endswith(anchor)}
+    return prefixes - {""}
 
 
 def _classifier_names(expansion: Expansion, layout: str) -> list[str]:

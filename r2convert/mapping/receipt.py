@@ -54,7 +54,14 @@ def receipt_path(output: Path) -> Path:
 
 
 def write_receipt(
-    output: Path, plan: Plan, *, output_sha256: str, source: Path, source_sha256: str, content_hash: str
+    output: Path,
+    plan: Plan,
+    *,
+    output_sha256: str,
+    source: Path,
+    source_sha256: str,
+    content_hash: str,
+    cast: str | None = None,
 ) -> Path:
     """Write the receipt of a finished conversion beside its output.
 
@@ -73,6 +80,7 @@ def write_receipt(
             "to": plan.target_layout,
             "table": {"family": plan.expansion.table.family, "digest": {"sha256": plan.expansion.table.digest}},
             "contentHash": content_hash,
+            "cast": cast and {"dtype": cast, "rounding": "to nearest, ties to even"},
             "renamed": len(plan.rows_of("rename")),
             "dropped": [{"name": row.source, "reason": row.reason} for row in plan.rows_of("drop")],
             "filled": [{"name": row.target, "reason": row.reason} for row in plan.rows_of("fill")],

@@ -9,7 +9,16 @@ from r2convert.catalog.variant import Variant
 from r2convert.checkpoint.reading import Checkpoint
 from r2convert.errors import MappingError
 from r2convert.mapping.expansion import Expansion
-from r2convert.mapping.identification import Difference, Identity, Shape, differ, identify, match, nearest
+from r2convert.mapping.identification import (
+    Difference,
+    Identity,
+    Shape,
+    differ,
+    find_prefixes,
+    identify,
+    match,
+    nearest,
+)
 from r2convert.mapping.tables import Tables
 
 
@@ -103,6 +112,20 @@ def _not_as_said(
 
 
 def _unknown(tables: Tables, checkpoint: Checkpoint, shapes: Mapping[str, Shape]) -> MappingError:
+    inside = find_prefixes(tables, shapes)
+    if inside:
+        prefix, identities = next(iter(inside.items()))
+        return MappingError(
+            "this file holds a Res2Net inside a larger network",
+            where=str(checkpoint.path),
+            got="; ".join(
+                f"under {each!r}: {found[0].variant.id} in the {found[0].layout} layout"
+                + ("" if found[0].has_classifier else ", a backbone")
+                for each, found in inside.items()
+            ),
+            next_step=f"take it out with --prefix {prefix}"
+            + ("" if identities[0].has_classifier else " --backbone-only"),
+        )
     near = nearest(tables, shapes)
     if near is None:
         return MappingError(

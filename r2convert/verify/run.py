@@ -36,12 +36,14 @@ class Request:
         variant: what it is said to hold, if anything.
         layout: whose names it is said to have, if anything.
         key: which of several state dicts in it.
+        prefix: only the tensors under this prefix.
     """
 
     path: Path
     variant: Variant | None = None
     layout: str | None = None
     key: str | None = None
+    prefix: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +112,7 @@ class _Examined:
 
 
 def _examine(tables: Tables, request: Request, *, load: bool) -> _Examined:
-    with open_checkpoint(request.path, key=request.key) as checkpoint:
+    with open_checkpoint(request.path, key=request.key, prefix=request.prefix) as checkpoint:
         resolution = resolve(tables, checkpoint, request.variant, request.layout)
         identity = resolution.identity
         if load:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+import yaml
 
 from tests.cli.conftest import Run
 from tests.conftest import Standin
@@ -140,3 +141,88 @@ def test_a_users_own_network_needs_a_file_and_no_code(run: Run, tables: object, 
     assert run("inspect", tmp_path / "ours.pth", "--json").json["variant"] is None
     ran = run("map", "--src", tmp_path / "ours.pth", "--dst", tmp_path / "mm.pth", "--json", **laid)
     assert ran.json["variant"] == "lab"
+
+
+def test_weights_are_cast_as_torch_casts_them(run: Run, standin: Standin, tmp_path: Path) -> None:
+    ran = run("map", "--src", standin(DLA), "--dst", tmp_path / "half.pth", "--to", "timm", "--dtype", "float16")
+    assert "to float16, rounded to nearest, ties to even" in ran.out
+    before = torch.load(standin(DLA), weights_only=True)
+    after = torch.load(tmp_path / "half.pth", weights_only=True)
+    for name, tensor in after.items():
+        expected = before[name].half() if before[name].is_floating_point() else before[name]
+        assert torch.equal(tensor, expected)
+        assert tensor.dtype == expected.dtype
+
+
+def test_values_that_are_not_finite_are_collected_and_nothing_is_written(
+    run: Run, standin: Standin, tmp_path: Path
+) -> None:
+    state = torch.load(standin(DLA), weights_only=True)
+    state["level2.root.bn.bias"][7] = float("nan")
+    state["level5.root.conv.weight"][0, :3] = float("inf")
+    torch.save(state, tmp_path / "bad.pth")
+    ran = run("map", "--src", tmp_path / "bad.pth", "--dst", tmp_path / "mm.pth")
+    assert ran.code == 3
+    assert "backbone.level2.root.bn.bias: 1 values are NaN or infinite" in ran.err
+    assert "backbone.level5.root.conv.weight: 3 values are NaN or infinite" in ran.err
+    assert os.listdir(tmp_path) == ["bad.pth"]
+
+
+def test_a_value_too_large_for_the_type_is_refused(run: Run, standin: Standin, tmp_path: Path) -> None:
+    state = torch.load(standin(DLA), weights_only=True)
+    state["level2.root.bn.running_var"][0] = 1e6
+    torch.save(state, tmp_path / "large.pth")
+    ran = run("map", "--src", tmp_path / "large.pth", "--dst", tmp_path / "mm.pth", "--dtype", "float16")
+    assert ran.code == 3
+    assert "1 values are too large for float16" in ran.err
+
+
+def test_a_backbone_inside_a_larger_network_is_found_and_taken_out(run: Run, standin: Standin, tmp_path: Path) -> None:
+    state = torch.load(standin("res2net50_v1b_w26_s4"), weights_only=True)
+    detector = {f"resnet.{name}": tensor for name, tensor in state.items() if not name.startswith("fc")}
+    detector["rfb2_1.branch0.0.conv.weight"] = torch.zeros(32, 512, 1, 1)
+    torch.save(detector, tmp_path / "pranet.pth")
+    refused = run("map", "--src", tmp_path / "pranet.pth", "--dst", tmp_path / "mm.pth")
+    assert refused.code == 3
+    assert "under 'resnet.': res2net50_v1b_w26_s4 in the official layout, a backbone" in refused.err
+    assert "--prefix resnet. --backbone-only" in refused.err
+    asked = ("--prefix", "resnet.", "--backbone-only")
+    ran = run("map", "--src", tmp_path / "pranet.pth", "--dst", tmp_path / "mm.pth", *asked, "--json")
+    assert ran.code == 0
+    assert "1 tensors outside 'resnet.' are left out" in ran.err
+    after = torch.load(tmp_path / "mm.pth", weights_only=True)
+    assert torch.equal(after["backbone.stem.1.conv.weight"], state["conv1.3.weight"])
+    assert len(after) == len(state) - 2
+
+
+def test_a_prefix_that_is_not_there_is_wrong_usage(run: Run, standin: Standin, tmp_path: Path) -> None:
+    ran = run("inspect", standin(DLA), "--prefix", "encoder.")
+    assert ran.code == 2
+    assert "base_layer." in ran.err
+
+
+def test_the_moving_average_is_taken_when_asked_for(run: Run, standin: Standin, tmp_path: Path) -> None:
+    state = torch.load(standin("res2net50_w48_s2"), weights_only=True)
+    average = torch.load(standin("res2net50_w48_s2", seed=1), weights_only=True)
+    training = {"state_dict": state, "state_dict_ema": average, "epoch": 3}
+    torch.save(training, tmp_path / "training.pth")
+    run("map", "--src", tmp_path / "training.pth", "--dst", tmp_path / "ema.pth", "--key", "ema")
+    after = torch.load(tmp_path / "ema.pth", weights_only=True)
+    assert torch.equal(after["head.fc.bias"], average["fc.bias"])
+
+
+def test_publishing_names_the_file_by_its_digest_and_describes_it(run: Run, standin: Standin, tmp_path: Path) -> None:
+    ran = run("map", "--src", standin("res2net50_w14_s8"), "--publish", tmp_path / "zoo", "--json")
+    assert ran.code == 0
+    name = f"res2net50-w14-s8_3rdparty_8xb32_in1k-{ran.json['dst_sha256'][:8]}"
+    assert sorted(os.listdir(tmp_path / "zoo")) == [f"{name}.pth", f"{name}.pth.receipt.json", f"{name}.yml"]
+    (entry,) = yaml.safe_load((tmp_path / "zoo" / f"{name}.yml").read_text())["Models"]
+    assert entry["Name"] == "res2net50-w14-s8_3rdparty_8xb32_in1k"
+    assert entry["Metadata"]["Parameters"] == 25_059_816
+    assert entry["Results"][0]["Metrics"] == {"Top 1 Accuracy": 78.14, "Top 5 Accuracy": 93.86}
+    assert (entry["Weights"], entry["SHA256"]) == (f"{name}.pth", ran.json["dst_sha256"])
+    verified = run("verify", tmp_path / "zoo" / f"{name}.pth", "--json", "-").json["results"][0]
+    assert (verified["checks"][0]["metric"], verified["verdict"]) == ("receipt", "pass")
+    again = run("map", "--src", standin("res2net50_w14_s8"), "--publish", tmp_path / "zoo")
+    assert again.code == 4
+    assert len(os.listdir(tmp_path / "zoo")) == 3

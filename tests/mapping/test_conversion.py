@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -22,7 +23,7 @@ from tests.conftest import Standin
 SMALLEST = "res2net_dla60_w28_s4"
 
 
-def run(tables: Tables, source: Path, destination: Path, target: str, **options: bool) -> Conversion:
+def run(tables: Tables, source: Path, destination: Path, target: str, **options: Any) -> Conversion:
     with open_checkpoint(source) as checkpoint:
         resolution = resolve(tables, checkpoint)
         plan = make_plan(resolution.expansion, resolution.identity.layout, target, checkpoint.tensors)

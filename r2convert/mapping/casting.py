@@ -1,0 +1,90 @@
+"""Streams of elements, cast to another floating-point type and watched for values that are not finite."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING, Any
+
+from r2convert.checkpoint.dtypes import DType
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    Array = np.ndarray[Any, Any]
+
+CASTS = (DType.FLOAT32, DType.FLOAT16, DType.BFLOAT16)
+"""What floating-point tensors can be cast to."""
+
+
+class Stream:
+    """One tensor's elements on their way from a source into a file.
+
+    Args:
+        chunks: the elements in the source's type, little-endian, in pieces of whole elements.
+        source: the source's type.
+        target: the type they get; values are rounded to the nearest, ties to even, as IEEE 754 has it.
+    """
+
+    def __init__(self, chunks: Iterable[memoryview | bytes], source: DType, target: DType) -> None:
+        self._chunks = chunks
+        self._source = source
+        self._target = target
+        self.not_finite = 0
+        self.overflowed = 0
+
+    @property
+    def problem(self) -> str | None:
+        """What is wrong with the values that went by, in words."""
+        if self.not_finite:
+            return f"{self.not_finite:,} values are NaN or infinite"
+        if self.overflowed:
+            return f"{self.overflowed:,} values are too large for {self._target.value}"
+        return None
+
+    def __iter__(self) -> Iterator[memoryview | bytes]:
+        """Yield the elements, counting those that are not finite before and those that are not after the cast."""
+        for chunk in self._chunks:
+            if not self._source.is_floating:
+                yield chunk
+                continue
+            values = _decode(chunk, self._source)
+            bad = _count_not_finite(values)
+            self.not_finite += bad
+            if self._target is self._source:
+                yield chunk
+                continue
+            encoded = _encode(values, self._target)
+            self.overflowed += _count_not_finite(_decode(encoded, self._target)) - bad
+            yield encoded
+
+
+def _decode(chunk: memoryview | bytes, dtype: DType) -> Array:
+    import numpy as np
+
+    array = np.frombuffer(chunk, dtype.numpy)
+    if dtype is DType.BFLOAT16:
+        return (array.astype(np.uint32) << 16).view(np.float32)
+    return array
+
+
+def _encode(values: Array, dtype: DType) -> bytes:
+    import numpy as np
+
+    with np.errstate(over="ignore", invalid="ignore"):
+        if dtype is not DType.BFLOAT16:
+            return values.astype(dtype.numpy).tobytes()
+        # A bfloat16 is the upper half of a float32: round on the lower half, ties to the even upper half.
+        bits = values.astype(np.float32).view(np.uint32)
+        rounded = (bits + 0x7FFF + ((bits >> 16) & 1)) >> 16
+    quiet_nan = np.uint32(0x7FC0)
+    return np.where(np.isnan(values), quiet_nan, rounded).astype("<u2").tobytes()
+
+
+def _count_not_finite(values: Array) -> int:
+    import numpy as np
+
+    # The sum of finite values is finite unless it overflows: one fast pass settles nearly every chunk.
+    with np.errstate(over="ignore", invalid="ignore"):
+        if np.isfinite(values.sum(dtype=np.float64)):
+            return 0
+    return int(values.size - np.count_nonzero(np.isfinite(values)))

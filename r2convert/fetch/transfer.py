@@ -92,37 +92,38 @@ class Transfer:
         plan = plan_resume(self._partial.origin, self._partial.size, self._url, self._wanted)
         if plan.complete:
             return
-        if plan.offset and self._continue(transport, plan):
-            return
+        why_not: str | None = plan.why_not
+        if plan.offset:
+            why_not = self._continue(transport, plan)
+            if why_not is None:
+                return
         with transport.ask(self._url) as answer:
-            self._check_announcement(answer)
-            if plan.why_not:  # only now: bytes that another address may continue are not dropped for a refusal
-                self._start_over(plan.why_not)
-            self._partial.begin(answer.origin)
-            self._copy(answer)
+            self._take_whole(answer, why_not)
 
-    def _continue(self, transport: Transport, plan: ResumePlan) -> bool:
-        """Go on from what is there; false if that turned out impossible and nothing is there any more."""
+    def _continue(self, transport: Transport, plan: ResumePlan) -> str | None:
+        """Go on from what is there; return why that cannot be done, ``None`` if it was."""
         with transport.ask(self._url, offset=plan.offset, if_range=plan.if_range) as answer:
             if answer.status == 416:
-                if answer.total == plan.offset:
-                    return True
-                self._start_over("the server says that the file is shorter than what is already here")
-                return False
+                complete = answer.total == plan.offset
+                return None if complete else "the server says that the file is shorter than what is already here"
             if answer.status == 200:
-                self._start_over("the server sends the whole file again")
-                self._check_announcement(answer)
-                self._partial.begin(answer.origin)
-            else:
-                why_not = objection_to_rest(self._partial.origin, plan, answer.start, answer.origin, self._wanted)
-                if why_not is not None:
-                    self._start_over(why_not)
-                    return False
+                self._take_whole(answer, "the server sends the whole file again")
+                return None
+            why_not = objection_to_rest(self._partial.origin, plan, answer.start, answer.origin, self._wanted)
+            if why_not is None:
                 self._check_announcement(answer)
                 self._tell(f"continuing at {plan.offset:,} bytes")
                 self._partial.resume()
-            self._copy(answer)
-        return True
+                self._copy(answer)
+            return why_not
+
+    def _take_whole(self, answer: Answer, why_not: str | None) -> None:
+        """Start at the first byte; what is there is dropped only now, when something better is on its way."""
+        self._check_announcement(answer)
+        if why_not:
+            self._tell(f"starting over: {why_not}")
+        self._partial.begin(answer.origin)
+        self._copy(answer)
 
     def _copy(self, answer: Answer) -> None:
         partial, progress = self._partial, self._conditions.progress
@@ -198,10 +199,6 @@ class Transfer:
                 "the server sends more than the file can be", where=self._url, expected=f"at most {limit:,} bytes"
             )
         )
-
-    def _start_over(self, reason: str) -> None:
-        self._tell(f"starting over: {reason}")
-        self._partial.discard()
 
     def _tell(self, text: str) -> None:
         self._conditions.progress.message(f"{self._wanted.file_name}: {text}")

@@ -134,6 +134,16 @@ def test_a_mirror_that_lacks_the_file_does_not_cost_the_bytes_of_another(
     assert server.ranges("f") == [f"bytes={FIRST}-"]
 
 
+@pytest.mark.parametrize("ranges", [True, False])
+def test_a_mirror_with_a_file_of_another_length_does_not_cost_the_bytes_of_another(
+    ranges: bool, server: LoopbackServer, second_server: LoopbackServer, cache: Cache
+) -> None:
+    interrupt(server, cache, known="pinned")
+    source = pinned(DATA, second_server.put("f", sample(500_000), ranges=ranges), server.url("f"))
+    assert fetch(source, cache).path.read_bytes() == DATA
+    assert server.ranges("f") == [f"bytes={FIRST}-"]
+
+
 def test_a_mirror_with_other_bytes_of_the_same_length_cannot_spoil_a_pinned_file(
     server: LoopbackServer, second_server: LoopbackServer, cache: Cache, messages: Messages
 ) -> None:

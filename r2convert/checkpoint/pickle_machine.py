@@ -108,7 +108,8 @@ class PickleMachine:
         self._stack.append(value)
 
     def _pop(self) -> object:
-        if len(self._stack) <= (self._marks[-1] if self._marks else 0):
+        floor = self._marks[-1] if self._marks else 0
+        if len(self._stack) <= floor:
             raise CorruptCheckpointError("The pickle takes a value from an empty stack")
         return self._stack.pop()
 

@@ -232,3 +232,57 @@ def test_digests_come_with_the_file(tmp_path: Path, suffix: str, tensors: list[O
     written = write_checkpoint(tmp_path / f"a{suffix}", tensors)
     other = write_checkpoint(tmp_path / "b.safetensors", tensors[::-1])
     assert network_hash(written.tensors) == network_hash(other.tensors)
+
+
+def test_a_file_system_without_hard_links(
+    tmp_path: Path, tensors: list[OutputTensor], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise PermissionError(1, "Operation not permitted")
+
+    monkeypatch.setattr(os, "link", refuse)
+    path = tmp_path / "a.pth"
+    write_checkpoint(path, tensors)
+    assert read_plain(path)
+    with pytest.raises(OutputExistsError):
+        write_checkpoint(path, tensors)
+    assert is_clean(tmp_path)
+
+
+def test_texts_are_asked_for_only_where_they_are_kept(tmp_path: Path, tensors: list[OutputTensor]) -> None:
+    asked = []
+
+    def texts() -> dict[str, str]:
+        asked.append(1)
+        return {"provenance": "x"}
+
+    write_checkpoint(tmp_path / "a.pth", tensors, metadata=texts)
+    assert asked == []
+    write_checkpoint(tmp_path / "a.safetensors", tensors, metadata=texts)
+    with open_checkpoint(tmp_path / "a.safetensors") as checkpoint:
+        assert dict(checkpoint.metadata) == {"provenance": "x"}
+
+
+@pytest.mark.parametrize("zipped", [True, False], ids=["zip", "legacy"])
+def test_a_damaged_source_gives_no_file(tmp_path: Path, zipped: bool) -> None:
+    source, target = tmp_path / "source.pth", tmp_path / "target.pth"
+    torch.save({"weight": torch.ones(1000)}, source, _use_new_zipfile_serialization=zipped)
+    with open_checkpoint(source) as checkpoint:
+        outputs = [checkpoint.output(tensor) for tensor in checkpoint.tensors.values()]
+        with source.open("r+b") as file:
+            os.pwrite(file.fileno(), b"x", source.stat().st_size // 2)
+        with pytest.raises(CorruptCheckpointError):
+            write_checkpoint(target, outputs)
+    assert [path.name for path in tmp_path.iterdir()] == ["source.pth"]
+
+
+def test_checksums_of_the_source_are_checked_and_used_again(tmp_path: Path) -> None:
+    source, target = tmp_path / "source.pth", tmp_path / "target.pth"
+    torch.save({"weight": torch.arange(1000.0), "view": torch.arange(10.0)[2:4]}, source)
+    with open_checkpoint(source) as checkpoint:
+        outputs = [checkpoint.output(tensor) for tensor in checkpoint.tensors.values()]
+        assert [output.crc32 is None for output in outputs] == [False, True]
+        write_checkpoint(target, outputs)
+    with zipfile.ZipFile(target) as archive:
+        assert archive.testzip() is None
+    assert read_plain(target) == read_plain(source)

@@ -8,10 +8,11 @@ the reading. Byte strings stay in the file: only their place is recorded.
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable, Collection
+from collections.abc import Callable
 from typing import Final, NoReturn
 
 from r2convert.checkpoint import limits
+from r2convert.checkpoint.nesting import require_bounded_tree
 from r2convert.checkpoint.pickle_bytes import PickleBytes
 from r2convert.checkpoint.pickle_values import (
     Allowlist,
@@ -303,43 +304,6 @@ class PickleMachine:
         if self._persistent is None:
             raise UnsafeCheckpointError("The pickle refers to something outside itself")
         self._push(self._persistent(self._pop()))
-
-
-def require_bounded_tree(root: object) -> None:
-    """Check that plain containers neither contain themselves nor nest too deeply.
-
-    Each container is visited once however often it is shared, so the time is linear in the pickle's size.
-
-    Raises:
-        CorruptCheckpointError: a container contains itself.
-        LimitExceededError: the nesting is deeper than the cap.
-    """
-    depths: dict[int, int] = {}
-    entered: set[int] = set()
-    pending: list[tuple[object, bool]] = [(root, False)]
-    while pending:
-        value, leaving = pending.pop()
-        if id(value) in depths:
-            continue
-        children = _children(value)
-        if leaving:
-            depth = 1 + max((depths.get(id(child), 0) for child in children), default=0)
-            if depth > limits.MAX_NESTING:
-                raise LimitExceededError("The pickle nests too deeply", expected=f"at most {limits.MAX_NESTING} levels")
-            depths[id(value)] = depth
-            entered.discard(id(value))
-            continue
-        if id(value) in entered:
-            raise CorruptCheckpointError("A container in the pickle contains itself")
-        entered.add(id(value))
-        pending.append((value, True))
-        pending.extend((child, False) for child in children if isinstance(child, (dict, list, tuple)))
-
-
-def _children(value: object) -> Collection[object]:
-    if isinstance(value, dict):
-        return value.values()
-    return value if isinstance(value, (list, tuple)) else ()
 
 
 _HANDLERS: Final[dict[int, Callable[[PickleMachine], None]]] = {

@@ -149,6 +149,15 @@ def test_nothing_is_left_after_a_failure(tmp_path: Path, error: type[BaseExcepti
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_caller_may_refuse_what_was_written(tmp_path: Path, tensors: list[OutputTensor]) -> None:
+    def refuse() -> None:
+        raise UsageError("not this one")
+
+    with pytest.raises(UsageError, match="not this one"):
+        write_checkpoint(tmp_path / "a.pth", tensors, accept=refuse)
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_wrong_amounts_of_bytes_are_noticed(tmp_path: Path) -> None:
     with pytest.raises(CorruptCheckpointError, match="wrong number of bytes"):
         write_checkpoint(tmp_path / "a.pth", in_memory({"a": ("float32", (2,), b"1234")}))

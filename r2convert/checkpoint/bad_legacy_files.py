@@ -58,6 +58,7 @@ def bad_legacy_files() -> tuple[BadFile, ...]:
         _tar("the same member twice", corrupt, lambda: tar(torch_tar_members(), twice="pickle")),
         _tar("an unknown member", UnsupportedCheckpointError, lambda: tar({**torch_tar_members(), "x": b""})),
         _tar("bytes behind the end", corrupt, lambda: tar(torch_tar_members()) + b"x" * 512),
+        _tar("2 MB of zeros behind the end", corrupt, lambda: tar(torch_tar_members()) + bytes(1 << 21)),
         _tar("no end mark", truncated, lambda: tar(torch_tar_members()).rstrip(b"\0") + b"\0" * 400),
         _tar("a header that does not match its checksum", corrupt, _damaged_header),
         _tar("an extended header of 100 KB", LimitExceededError, _large_extended_header),

@@ -54,16 +54,20 @@ EXPANSION_ALLOWANCE_BYTES: Final = 64 * MEBIBYTE
 MAX_MEMBERS: Final = 50_000
 MAX_DIRECTORY_BYTES: Final = 16 * MEBIBYTE
 
-#: Bytes of a pickle that lies in an archive member of its own (torch's data.pkl).
-MAX_PICKLE_RECORD_BYTES: Final = 64 * MEBIBYTE
+#: Bytes of a pickle that lies in an archive member of its own (torch's data.pkl): about 100 a tensor.
+MAX_PICKLE_RECORD_BYTES: Final = 8 * MEBIBYTE
 
-#: Bytes of a safetensors header (the library itself allows 100 MB).
-MAX_HEADER_BYTES: Final = 16 * MEBIBYTE
+#: Bytes of a safetensors header: about 100 a tensor. The library itself allows 100 MB, but parsed JSON can take
+#: thirty times the memory of its text.
+MAX_HEADER_BYTES: Final = 2 * MEBIBYTE
 
 #: Bytes of a LoDTensor's level-of-detail tables and of its description.
 MAX_LOD_LEVELS: Final = 8
 MAX_LOD_BYTES: Final = 64 * KIBIBYTE
 MAX_DESCRIPTION_BYTES: Final = 4 * KIBIBYTE
+
+#: Empty bytes behind the end of a tar archive, which is padded to its record size (10 KiB, unless chosen otherwise).
+MAX_TAR_PADDING_BYTES: Final = MEBIBYTE
 
 #: Bytes of a tar member's extended header.
 MAX_EXTENDED_HEADER_BYTES: Final = 64 * KIBIBYTE

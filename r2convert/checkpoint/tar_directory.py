@@ -195,7 +195,5 @@ def _require_end(source: SourceFile, position: int) -> None:
     available = source.size - position
     if available < 2 * _BLOCK or available % _BLOCK:
         raise source.truncated(position, "two or more whole empty blocks", f"{available} bytes")
-    for start in range(position, source.size, limits.CHUNK_BYTES):
-        rest = source.read(start, min(limits.CHUNK_BYTES, source.size - start), "the end of the archive")
-        if any(rest):
-            raise _corrupt(source, "The archive has bytes behind its end mark", start)
+    if available > limits.MAX_TAR_PADDING_BYTES or any(source.read(position, available, "the end of the archive")):
+        raise _corrupt(source, "The archive has bytes behind its end mark", position, f"{available} bytes")

@@ -72,6 +72,8 @@ def convert(
     """
     plan.require_clean(str(checkpoint.path))
     _require_fitting_suffix(plan, destination)
+    if receipt:
+        checkpoint.begin_sha256()
     streams: dict[str, Stream] = {}
     outputs = [_output(checkpoint, plan, row, dtype, streams) for row in plan.rows if row.target is not None]
     written = write_checkpoint(
@@ -160,14 +162,14 @@ def _output(
         streams[plain.name] = Stream(plain.chunks(), plain.dtype, target)
         return iter(streams[plain.name])
 
-    return OutputTensor(plain.name, target, plain.shape, chunks)
+    crc32 = plain.crc32 if target is plain.dtype else None
+    return OutputTensor(plain.name, target, plain.shape, chunks, crc32)
 
 
 def _plain_output(checkpoint: Checkpoint, plan: Plan, row: PlanRow) -> OutputTensor:
     if row.source is None:
         return OutputTensor(row.target or "", fill_dtype(row.slot), row.shape, partial(_fill_chunks, row))
-    tensor = target_tensor(plan, row, checkpoint.tensors[row.source])
-    return OutputTensor(tensor.name, tensor.dtype, tensor.shape, partial(checkpoint.chunks, tensor))
+    return checkpoint.output(target_tensor(plan, row, checkpoint.tensors[row.source]))
 
 
 def _require_finite(plan: Plan, streams: dict[str, Stream]) -> None:

@@ -97,6 +97,27 @@ def expand(variant: Variant, table: FamilyTable, classes: int = IMAGENET_CLASSES
     return expansion
 
 
+def tensor_counts(variant: Variant, table: FamilyTable) -> dict[str, tuple[int, int]]:
+    """How many tensors a file of a variant can have, by layout.
+
+    Returns:
+        The fewest (no counters of training batches, no classifier) and the most.
+    """
+    scopes = places(variant.architecture, IMAGENET_CLASSES)
+    counts = {}
+    for layout in table.layouts:
+        least = most = 0
+        for row in table.rows:
+            if layout in row.names:
+                roles = table.suffixes[layout][row.kind]
+                copies = len(scopes.get(row.each, ()))
+                most += copies * len(roles)
+                if row.kind != "linear":
+                    least += copies * (len(roles) - ("num_batches_tracked" in roles))
+        counts[layout] = (least, most)
+    return counts
+
+
 def _in_network_order(rows: Sequence[Row], scopes: Mapping[str, Sequence[Place]]) -> Iterator[tuple[Row, Place]]:
     """Every row at every place it stands for; rows between two ``network`` rows follow each other block by block."""
     for _, run in groupby(rows, key=lambda row: row.each == "network"):

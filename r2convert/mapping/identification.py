@@ -83,6 +83,8 @@ def identify(tables: Tables, shapes: Shapes) -> tuple[Identity, ...]:
     """
     found = []
     for variant in tables.catalog.variants.values():
+        if not tables.could_have(variant, len(shapes)):
+            continue
         expansion = tables.of(variant)
         for layout in expansion.table.layouts:
             identity = match(expansion, layout, shapes)

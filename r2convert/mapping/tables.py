@@ -5,7 +5,7 @@ from __future__ import annotations
 from r2convert.catalog.loading import Catalog
 from r2convert.catalog.variant import Variant
 from r2convert.errors import UsageError
-from r2convert.mapping.expansion import IMAGENET_CLASSES, Expansion, expand
+from r2convert.mapping.expansion import IMAGENET_CLASSES, Expansion, expand, tensor_counts
 from r2convert.mapping.table import FamilyTable, load_table
 
 
@@ -29,10 +29,24 @@ class Tables:
         """
         key = (variant.id, classes)
         if key not in self._expansions:
-            if variant.table not in self._tables:
-                self._tables[variant.table] = load_table(self.catalog.table_path(variant.table))
-            self._expansions[key] = expand(variant, self._tables[variant.table], classes)
+            self._expansions[key] = expand(variant, self._table(variant), classes)
         return self._expansions[key]
+
+    def could_have(self, variant: Variant, tensors: int) -> bool:
+        """Whether a file with this many tensors can hold the variant in some layout, counters or none.
+
+        Tells without expanding the table, which is what takes the time when a file is to be identified.
+
+        Raises:
+            CatalogError: the table is damaged.
+        """
+        table = self._table(variant)
+        return any(least <= tensors <= most for least, most in tensor_counts(variant, table).values())
+
+    def _table(self, variant: Variant) -> FamilyTable:
+        if variant.table not in self._tables:
+            self._tables[variant.table] = load_table(self.catalog.table_path(variant.table))
+        return self._tables[variant.table]
 
     def require_layout(self, variant: Variant, layout: str) -> None:
         """Check that a variant exists in a layout.

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from r2convert.catalog import load_catalog
 from r2convert.catalog.loading import builtin_folder
 from r2convert.errors import CatalogError
-from r2convert.mapping.expansion import Expansion, expand
+from r2convert.mapping.expansion import Expansion, expand, tensor_counts
 from r2convert.mapping.table import load_table
 from r2convert.mapping.tables import Tables
 from tests.conftest import DATA
@@ -150,3 +150,11 @@ def test_only_the_classifier_depends_on_the_number_of_classes(classes: int) -> N
     }
     expected = {"head.fc.weight": (classes, 2048), "head.fc.bias": (classes,)}
     assert changed == (expected if classes != 1000 else {})
+
+
+@pytest.mark.parametrize("expansion", EXPANSIONS, ids=lambda expansion: expansion.variant.id)
+def test_counts_without_expansion_are_those_of_the_expansion(expansion: Expansion) -> None:
+    for layout, (least, most) in tensor_counts(expansion.variant, expansion.table).items():
+        slots = expansion.names(layout).values()
+        assert most == len(slots)
+        assert least == sum(not slot.is_counter and not slot.role.startswith("linear") for slot in slots)

@@ -6,6 +6,7 @@ import zlib
 from typing import Final
 
 from r2convert.checkpoint import limits
+from r2convert.checkpoint.checksums import require_crc
 from r2convert.checkpoint.contents import Contents
 from r2convert.checkpoint.pickle_bytes import PickleBytes
 from r2convert.checkpoint.pickle_machine import PickleMachine
@@ -103,22 +104,6 @@ def _read_checked(source: SourceFile, record: ZipRecord, cap: int) -> bytes:
     payload = source.read(record.offset, record.size, f"record {record.name!r}")
     require_crc(source, record.name, record.offset, record.crc32 or None, zlib.crc32(payload))
     return payload
-
-
-def require_crc(source: SourceFile, label: str, offset: int, stated: int | None, computed: int) -> None:
-    """Compare a payload's checksum with the one the file states, if it states one.
-
-    Raises:
-        CorruptCheckpointError: they differ.
-    """
-    if stated is not None and stated != computed:
-        raise CorruptCheckpointError(
-            f"The bytes of {label} do not match their checksum",
-            where=f"{source.path}, {label} at byte {offset}",
-            expected=f"CRC-32 {stated:08x}",
-            got=f"CRC-32 {computed:08x}",
-            next_step="The file is damaged: download it again.",
-        )
 
 
 def _read_pickle(source: SourceFile, record: ZipRecord, storages: DeclaredStorages) -> object:

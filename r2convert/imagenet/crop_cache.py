@@ -16,7 +16,8 @@ import numpy as np
 
 from r2convert.errors import AccessError
 from r2convert.imagenet.loading import NO_CROP
-from r2convert.imagenet.pipeline import CROP_SIDE, PIPELINE, Crop
+from r2convert.imagenet.pipeline import CROP_SIDE, Crop
+from r2convert.imagenet.pipelines import Pipeline
 from r2convert.imagenet.validation_set import ValidationImage, ValidationSet
 
 ReadCrop = Callable[[ValidationImage], Crop]
@@ -33,13 +34,14 @@ class CropCache:
     Args:
         folder: where to keep crops; made if need be.
         images: the set.
+        pipeline: how its crops are made.
 
     Raises:
         AccessError: the folder cannot be written.
     """
 
-    def __init__(self, folder: Path, images: ValidationSet) -> None:
-        key = _key(images)
+    def __init__(self, folder: Path, images: ValidationSet, pipeline: Pipeline) -> None:
+        key = _key(images, pipeline)
         self.crops_path, self.digests_path = folder / f"{key}.crops", folder / f"{key}.digests"
         self._rows = {image.id: row for row, image in enumerate(images.images)}
         count = len(images.images)
@@ -78,8 +80,8 @@ class CropCache:
             raise _cannot_keep(self.crops_path.parent, error) from error
 
 
-def _key(images: ValidationSet) -> str:
-    digest = hashlib.sha256(f"{PIPELINE}\n".encode())
+def _key(images: ValidationSet, pipeline: Pipeline) -> str:
+    digest = hashlib.sha256(f"{pipeline}\n".encode())
     for image in images.images:
         digest.update(f"{image.id}\t".encode())
         if image.location is not None:

@@ -21,7 +21,6 @@ import torch
 from r2convert.imagenet.pipeline import CROP_SIDE, Crop, crop_corner, crop_pixels, fast_crop_function, resized_size
 
 _FRACTION_BITS = 22
-_KEPT_WEIGHTS = 512
 _PROBED_SIZES = ((500, 375), (375, 500), (256, 256), (300, 200), (1200, 901))
 
 
@@ -38,10 +37,12 @@ class DeviceCropper:
 
     Args:
         device: any that has float64: ``cpu`` or ``cuda``, not ``mps``.
+        kept_weights: how many sizes to keep weights of; about a megabyte each.
     """
 
-    def __init__(self, device: torch.device) -> None:
+    def __init__(self, device: torch.device, kept_weights: int = 512) -> None:
         self.device = device
+        self._kept_weights = kept_weights
         self._passes: dict[tuple[int, int, int], _Pass] = {}
         self._thread = threading.local()
 
@@ -86,7 +87,7 @@ class DeviceCropper:
         if found is None:
             needed, weights = resampling_weights(size, new_size, first)
             found = _Pass(needed, torch.from_numpy(weights).to(self.device))
-            if len(self._passes) >= _KEPT_WEIGHTS:
+            if len(self._passes) >= self._kept_weights:
                 self._passes.clear()
             self._passes[key] = found
         return found

@@ -21,7 +21,6 @@ from PIL import Image, UnidentifiedImageError
 
 from r2convert.errors import UnreadableImageError
 
-PIPELINE = "pil"
 RESIZED_SHORT_SIDE = 256
 CROP_SIDE = 224
 
@@ -120,6 +119,11 @@ def _source_rows(height: int, new_height: int, top: int) -> tuple[int, int]:
     scale = height / new_height
     reach = max(scale, 1.0) + 1
     return max(0, int(top * scale - reach)), min(height, int((top + CROP_SIDE) * scale + reach) + 1)
+
+
+def require_readable(data: bytes) -> None:
+    """Raises ``UnreadableImageError`` unless Pillow decodes the whole image and its shape is no absurd one."""
+    resized_size(*_decode(data).size)
 
 
 def _resize(image: Image.Image, width: int, height: int) -> Image.Image:

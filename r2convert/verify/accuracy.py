@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import warnings
 from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import nullcontext
 from pathlib import Path
 
 import torch
@@ -14,7 +14,7 @@ from r2convert.errors import UsageError
 from r2convert.imagenet.crop_cache import CropCache
 from r2convert.imagenet.device_resize import crop_function_on
 from r2convert.imagenet.loading import reader
-from r2convert.imagenet.pipeline import PIPELINE, fast_crop_function
+from r2convert.imagenet.pipelines import Pipeline, crop_function
 from r2convert.imagenet.validation_set import ValidationSet
 from r2convert.verify.image_pass import AccuracyProgress, ImagePass
 from r2convert.verify.inference import Inference
@@ -33,6 +33,7 @@ def measure_accuracy(
     *,
     device: torch.device | str = "cpu",
     batch_size: int | None = None,
+    pipeline: Pipeline = "pil",
     precision: Precision = "strict",
     progress: Callable[[AccuracyProgress], None] | None = None,
     stop_when: Callable[[AccuracyProgress], bool] | None = None,
@@ -52,6 +53,7 @@ def measure_accuracy(
         images: what to measure on.
         device: where the networks run.
         batch_size: images a batch; by default four a thread on a CPU (8 to 64), else 256. Halved if memory runs out.
+        pipeline: see :mod:`r2convert.imagenet.pipelines`.
         precision: see :mod:`r2convert.verify.precision`.
         progress: called after every batch.
         stop_when: called after every batch; once it is true the measurement ends, and counts the images so far.
@@ -67,17 +69,24 @@ def measure_accuracy(
     Raises:
         CheckpointError: a network does not return 1,000 logits an image.
         AccessError: predictions or crops cannot be written, or the device is too small.
-        UsageError: ``predictions`` holds the answers to other questions, or the device lacks the precision.
+        UsageError: ``predictions`` holds the answers to other questions, the device lacks the precision, or a package
+            that the pipeline needs is missing.
     """
     _refuse_impossible(precision, stop_when is not None, predictions)
     device = local_device(torch.device(device))
     inference = Inference(networks, device, batch_size or _default_batch_size(device))
-    read_crop = reader(crop_function_on(device) if device.type == "cuda" else fast_crop_function())
+    on_device = device.type == "cuda" and pipeline == "pil"
+    read_crop = reader(crop_function_on(device) if on_device else crop_function(pipeline))
     if crop_cache is not None:
-        read_crop = CropCache(crop_cache, images).through(read_crop)
+        read_crop = CropCache(crop_cache, images, pipeline).through(read_crop)
     image_pass = ImagePass(inference, read_crop, workers or _core_count(), progress, stop_when)
     answered = Predictions(images.images, networks)
-    with warnings.catch_warnings(), _recording(predictions, networks, images, answered, precision) as record:
+    recording = (
+        nullcontext(_keep_nothing)
+        if predictions is None or not is_first()
+        else predictions.recording(_question(networks, images, pipeline, precision), images, answered)
+    )
+    with warnings.catch_warnings(), recording as record:
         # Pillow warns of odd metadata in pictures it reads well; here, not in the threads, since filters are global.
         warnings.filterwarnings("ignore", module="PIL")
         if is_shared():
@@ -87,7 +96,7 @@ def measure_accuracy(
             audits = _answer(image_pass, answered, precision, record)
         record()
     return {
-        name: answered.accuracy(name, pipeline=PIPELINE, precision=precision, audit=audits.get(name))
+        name: answered.accuracy(name, pipeline=pipeline, precision=precision, audit=audits.get(name))
         for name in networks
     }
 
@@ -102,23 +111,19 @@ def _refuse_impossible(precision: Precision, can_end_early: bool, predictions: P
         )
 
 
-def _recording(
-    predictions: PredictionFile | None,
-    networks: Mapping[str, torch.nn.Module],
-    images: ValidationSet,
-    answered: Predictions,
-    precision: Precision,
-) -> AbstractContextManager[Callable[[], None]]:
-    """Where answers are kept, if anywhere; of several processes the first one keeps them all."""
-    if predictions is None or not is_first():
-        return nullcontext(lambda: None)
+def _keep_nothing() -> None:
+    """What is called after every batch when no answers are kept."""
+
+
+def _question(
+    networks: Mapping[str, torch.nn.Module], images: ValidationSet, pipeline: Pipeline, precision: Precision
+) -> Question:
     fingerprints = {name: network_fingerprint(network) for name, network in networks.items()}
-    question = Question(images.fingerprint, len(images.images), PIPELINE, precision, fingerprints)
-    return predictions.recording(question, images, answered)
+    return Question(images.fingerprint, len(images.images), pipeline, precision, fingerprints)
 
 
 def _answer(
-    image_pass: ImagePass, answered: Predictions, precision: Precision, record: Callable[[], None] = lambda: None
+    image_pass: ImagePass, answered: Predictions, precision: Precision, record: Callable[[], None] = _keep_nothing
 ) -> dict[str, PrecisionAudit]:
     """Fills ``answered`` from where it ends; calls ``record`` whenever there is more that is final."""
     if precision == "strict":

@@ -49,7 +49,7 @@ class Accuracy:
         missing: images the set ought to have and does not.
         unreadable: images that are there and could not be decoded.
         not_a_number: images for which the network answered NaN; they count as wrong.
-        pipeline: how crops were made: ``pil`` (see :mod:`r2convert.imagenet.pipeline`).
+        pipeline: how crops were made: see :mod:`r2convert.imagenet.pipelines`.
         precision: how the network was run (see :mod:`r2convert.verify.precision`).
         crops_sha256: SHA-256 over the SHA-256 digests of all crops in order (32 zero bytes where there is none):
             two measurements with the same one have shown their networks the same pixels.

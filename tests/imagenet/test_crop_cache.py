@@ -40,23 +40,23 @@ def read_all(cache: CropCache, images: ValidationSet) -> tuple[list[Crop], list[
 
 
 def test_a_second_run_decodes_nothing(images: ValidationSet, tmp_path: Path) -> None:
-    first, decoded = read_all(CropCache(tmp_path / "cache", images), images)
+    first, decoded = read_all(CropCache(tmp_path / "cache", images, "pil"), images)
     assert decoded == [image.id for image in images.images]
-    second, decoded = read_all(CropCache(tmp_path / "cache", images), images)
+    second, decoded = read_all(CropCache(tmp_path / "cache", images, "pil"), images)
     assert decoded == []
     assert np.array_equal(first, second)
     assert np.array_equal(first, [reader(crop_image)(image) for image in images.images])
 
 
 def test_the_file_is_a_plain_array(images: ValidationSet, tmp_path: Path) -> None:
-    cache = CropCache(tmp_path / "cache", images)
+    cache = CropCache(tmp_path / "cache", images, "pil")
     crops, _ = read_all(cache, images)
     assert np.array_equal(np.fromfile(cache.crops_path, np.uint8).reshape(4, 224, 224, 3), crops)
 
 
 @pytest.mark.parametrize("damage", ["pixel", "digest", "shorter crops", "shorter digests", "half a crop"])
 def test_what_a_killed_run_leaves_costs_time_and_no_pixel(images: ValidationSet, tmp_path: Path, damage: str) -> None:
-    cache = CropCache(tmp_path / "cache", images)
+    cache = CropCache(tmp_path / "cache", images, "pil")
     crops, _ = read_all(cache, images)
     third_crop = 2 * 224 * 224 * 3
     if damage == "pixel":
@@ -72,7 +72,7 @@ def test_what_a_killed_run_leaves_costs_time_and_no_pixel(images: ValidationSet,
     else:
         data = cache.crops_path.read_bytes()
         cache.crops_path.write_bytes(data[: third_crop + 1000] + bytes(len(data) - third_crop - 1000))
-    again, decoded = read_all(CropCache(tmp_path / "cache", images), images)
+    again, decoded = read_all(CropCache(tmp_path / "cache", images, "pil"), images)
     assert np.array_equal(again, crops)
     assert set(decoded) <= {images.images[2].id, images.images[3].id}
     assert images.images[2].id in decoded
@@ -81,15 +81,21 @@ def test_what_a_killed_run_leaves_costs_time_and_no_pixel(images: ValidationSet,
 def test_changed_images_get_a_new_cache(
     images: ValidationSet, tmp_path: Path, write_picture: Callable[..., Path]
 ) -> None:
-    read_all(CropCache(tmp_path / "cache", images), images)
+    read_all(CropCache(tmp_path / "cache", images, "pil"), images)
     write_picture(tmp_path / "set" / "n01440764" / "1.JPEG", seed=77)
-    _, decoded = read_all(CropCache(tmp_path / "cache", images), images)
+    _, decoded = read_all(CropCache(tmp_path / "cache", images, "pil"), images)
+    assert len(decoded) == 4
+
+
+def test_each_pipeline_has_its_own(images: ValidationSet, tmp_path: Path) -> None:
+    read_all(CropCache(tmp_path / "cache", images, "pil"), images)
+    _, decoded = read_all(CropCache(tmp_path / "cache", images, "opencv"), images)
     assert len(decoded) == 4
 
 
 def test_unreadable_images_are_not_kept(images: ValidationSet, tmp_path: Path) -> None:
     (tmp_path / "set" / "n01440764" / "1.JPEG").write_bytes(b"damaged")
-    read = CropCache(tmp_path / "cache", images).through(reader(crop_image))
+    read = CropCache(tmp_path / "cache", images, "pil").through(reader(crop_image))
     for _ in range(2):
         with pytest.raises(UnreadableImageError):
             read(images.images[1])
@@ -98,11 +104,11 @@ def test_unreadable_images_are_not_kept(images: ValidationSet, tmp_path: Path) -
 def test_a_folder_that_cannot_be_made_is_named(images: ValidationSet, tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(AccessError, match="crops cannot be kept"):
-        CropCache(tmp_path / "file" / "cache", images)
+        CropCache(tmp_path / "file" / "cache", images, "pil")
 
 
 def test_a_full_disk_is_named(images: ValidationSet, tmp_path: Path) -> None:
-    cache = CropCache(tmp_path / "cache", images)
+    cache = CropCache(tmp_path / "cache", images, "pil")
     cache.crops_path.unlink()
     cache.crops_path.symlink_to("/dev/full")
     with pytest.raises(AccessError, match="crops cannot be kept"):

@@ -1,0 +1,53 @@
+"""Files that timm made, converted: mmpretrain and timm itself read the results, and compute timm's logits exactly.
+
+Equal to the last bit, because all three implementations do the same arithmetic in the same order.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.peers.conftest import Ask, Convert, Images, OwnLogits
+from tests.peers.logits import difference
+from tests.peers.made import Made, made_by
+from tests.peers.mmpretrain_peer import CONFIGURATIONS
+from tests.peers.peer_process import PeerProcess
+from tests.peers.timm_peer import NAMES
+
+STAGED = [variant for variant in NAMES if "_dla" not in variant]
+CONTAINERS = {"legacy": ".pth", "zip": ".pth", "safetensors": ".safetensors"}
+
+
+@pytest.fixture(scope="module", params=STAGED)
+def made(request: pytest.FixtureRequest, timm: PeerProcess, images: Images) -> Iterator[Made]:
+    with made_by(timm, request.param, CONTAINERS, images(request.param)) as result:
+        yield result
+
+
+def test_our_network_computes_timms_logits(made: Made, own_logits: OwnLogits) -> None:
+    assert difference(own_logits(made.variant, made.files["legacy"]), made.logits) == 0.0
+
+
+@pytest.mark.parametrize("made", CONFIGURATIONS, indirect=True)
+@pytest.mark.parametrize("container", ["legacy", "zip"])
+def test_mmpretrain_reads_it_as_mm(
+    made: Made, mmpretrain: PeerProcess, convert: Convert, ask: Ask, container: str
+) -> None:
+    converted = convert(made.files[container], "mm")
+    assert difference(ask(mmpretrain, made.variant, converted), made.logits) == 0.0
+
+
+def test_timm_reads_it_back_from_mm(
+    made: Made, timm: PeerProcess, convert: Convert, ask: Ask, own_logits: OwnLogits
+) -> None:
+    converted = convert(made.files["safetensors"], "mm")
+    assert difference(own_logits(made.variant, converted), made.logits) == 0.0
+    back = convert(converted, "timm", ".safetensors")
+    assert difference(ask(timm, made.variant, back), made.logits) == 0.0
+
+
+def test_timm_reads_it_as_official(made: Made, timm: PeerProcess, convert: Convert, ask: Ask) -> None:
+    converted = convert(made.files["zip"], "official")
+    assert difference(ask(timm, made.variant, converted), made.logits) == 0.0

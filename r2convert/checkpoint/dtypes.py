@@ -3,10 +3,24 @@
 from __future__ import annotations
 
 from enum import Enum
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
     import numpy as np
+
+
+_ITEMSIZES: Final = {
+    "float64": 8,
+    "float32": 4,
+    "float16": 2,
+    "bfloat16": 2,
+    "int64": 8,
+    "int32": 4,
+    "int16": 2,
+    "int8": 1,
+    "uint8": 1,
+    "bool": 1,
+}
 
 
 class DType(Enum):
@@ -26,7 +40,7 @@ class DType(Enum):
     @property
     def itemsize(self) -> int:
         """Bytes of one element."""
-        return 1 if self is DType.BOOL else int("".join(filter(str.isdigit, self.value))) // 8
+        return _ITEMSIZES[self.value]
 
     @property
     def is_floating(self) -> bool:

@@ -7,6 +7,7 @@ from typing import Final
 
 from r2convert.checkpoint.limits import CHUNK_BYTES
 from r2convert.checkpoint.source_file import SourceFile
+from r2convert.errors import LimitExceededError
 
 _UNSIGNED: Final = {1: struct.Struct("<B"), 2: struct.Struct("<H"), 4: struct.Struct("<I"), 8: struct.Struct("<Q")}
 
@@ -60,6 +61,24 @@ class PickleBytes:
         """Return the next ``width`` bytes as a little-endian unsigned number."""
         number: int = _UNSIGNED[width].unpack(self.read(width))[0]
         return number
+
+    def line(self, cap: int) -> str:
+        """Return the text up to the next line feed, and pass over that.
+
+        Raises:
+            TruncatedCheckpointError: the stretch ends before.
+            LimitExceededError: the line has more than ``cap`` bytes.
+        """
+        if len(self._window) - self._cursor <= cap:
+            self._refill(min(cap + 1, self.remaining))
+        end = self._window.find(b"\n", self._cursor, self._cursor + cap + 1)
+        if end < 0:
+            if self.remaining <= cap:
+                raise self._truncated(self.remaining + 1)
+            raise LimitExceededError("The pickle names a global with an enormous name", where=self.where())
+        line = self._window[self._cursor : end]
+        self._cursor = end + 1
+        return line.decode("utf-8", "replace")
 
     def skip(self, count: int) -> int:
         """Pass over ``count`` bytes and return the offset in the file they start at.

@@ -253,7 +253,7 @@ class PickleMachine:
     # -- names and calls ---------------------------------------------------------------------------------
 
     def _global(self) -> None:
-        module, name = self._line(), self._line()
+        module, name = self._data.line(limits.METADATA_TEXT), self._data.line(limits.METADATA_TEXT)
         self._push(self._look_up(module, name))
 
     def _stack_global(self) -> None:
@@ -261,14 +261,6 @@ class PickleMachine:
         if not isinstance(name, str) or not isinstance(module, str):
             raise CorruptCheckpointError("The pickle names a global by something that is no text")
         self._push(self._look_up(str(module), str(name)))
-
-    def _line(self) -> str:
-        letters = bytearray()
-        while (letter := self._data.read(1)) != b"\n":
-            letters += letter
-            if len(letters) > limits.METADATA_TEXT:
-                raise LimitExceededError("The pickle names a global with an enormous name")
-        return letters.decode("utf-8", "replace")
 
     def _look_up(self, module: str, name: str) -> object:
         try:

@@ -7,6 +7,7 @@ import os
 import stat
 from pathlib import Path
 from types import TracebackType
+from typing import Final
 
 from r2convert.checkpoint.limits import CHUNK_BYTES
 from r2convert.errors import (
@@ -15,6 +16,9 @@ from r2convert.errors import (
     TruncatedCheckpointError,
     UnsupportedCheckpointError,
 )
+
+#: A zip record's data descriptor and the padded header of the next record fit in.
+_WINDOW_BYTES: Final = 512
 
 #: Everything about a file that changes when its bytes do.
 Fingerprint = tuple[int, int, int, int, int]
@@ -134,6 +138,28 @@ class SourceFile:
             self.require_unchanged()
             self._sha256 = digest.hexdigest()
         return self._sha256
+
+
+class Window:
+    """A small stretch of a file kept in memory, for reads that lie close together.
+
+    Args:
+        source: the file.
+    """
+
+    def __init__(self, source: SourceFile) -> None:
+        self._source = source
+        self._start = 0
+        self._bytes = b""
+
+    def read(self, offset: int, length: int, what: str) -> bytes:
+        """Return exactly ``length`` bytes at ``offset``; raises as :meth:`SourceFile.read` does."""
+        begin = offset - self._start
+        if begin < 0 or begin + length > len(self._bytes):
+            ahead = min(max(length, _WINDOW_BYTES), self._source.size - offset)
+            self._bytes = self._source.read(offset, max(length, ahead), what)
+            self._start, begin = offset, 0
+        return self._bytes[begin : begin + length]
 
 
 class ReopenedFile(SourceFile):

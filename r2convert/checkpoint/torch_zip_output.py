@@ -67,32 +67,43 @@ def torch_zip_segments(
 
 def state_dict_pickle(tensors: Sequence[OutputTensor]) -> bytes:
     """Return the pickle (protocol 2) of a state dict whose tensor number n is the whole of storage n."""
+    names = _Globals()
     parts = [b"\x80\x02", b"}", b"("]
     for index, tensor in enumerate(tensors):
-        parts += [text(tensor.name), _tensor(tensor, index)]
+        parts += [text(tensor.name), _tensor(names, tensor, index)]
     return b"".join((*parts, b"u", b"."))
 
 
 _STORAGE_NAMES: Final = {dtype: name for name, dtype in STORAGE_TYPES.items()}
 
 
-def _tensor(tensor: OutputTensor, index: int) -> bytes:
+class _Globals:
+    """Pickles a global by name the first time, and recalls it from the memo afterwards, as torch does."""
+
+    def __init__(self) -> None:
+        self._memo: dict[tuple[str, str], int] = {}
+
+    def pickled(self, module: str, name: str) -> bytes:
+        if (module, name) in self._memo:
+            return b"h" + bytes([self._memo[module, name]])
+        index = self._memo[module, name] = len(self._memo)
+        return global_name(module, name) + b"q" + bytes([index])
+
+
+def _tensor(names: _Globals, tensor: OutputTensor, index: int) -> bytes:
     """Pickle `_rebuild_tensor_v2(storage, 0, shape, strides, False, OrderedDict())`."""
     elements = tensor.nbytes // tensor.dtype.itemsize
-    storage = (
-        b"(" + text("storage") + global_name("torch", _STORAGE_NAMES[tensor.dtype]) + text(str(index)),
-        text("cpu") + integer(elements) + b"tQ",
-    )
     return b"".join(
         (
-            global_name("torch._utils", "_rebuild_tensor_v2"),
-            b"(",
-            *storage,
+            names.pickled("torch._utils", "_rebuild_tensor_v2"),
+            b"((" + text("storage"),
+            names.pickled("torch", _STORAGE_NAMES[tensor.dtype]),
+            text(str(index)) + text("cpu") + integer(elements) + b"tQ",
             integer(0),
             integers(tensor.shape),
             integers(contiguous_strides(tensor.shape)),
             b"\x89",
-            global_name("collections", "OrderedDict") + b")R",
+            names.pickled("collections", "OrderedDict") + b")R",
             b"tR",
         )
     )

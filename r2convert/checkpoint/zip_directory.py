@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from r2convert.checkpoint import limits
-from r2convert.checkpoint.source_file import SourceFile
+from r2convert.checkpoint.source_file import SourceFile, Window
 from r2convert.errors import (
     CheckpointError,
     CorruptCheckpointError,
@@ -80,8 +80,9 @@ def read_zip_directory(source: SourceFile) -> dict[str, ZipRecord]:
     entries = sorted(_central_entries(source, start, end, count), key=lambda entry: entry.header_offset)
     records: dict[str, ZipRecord] = {}
     position = 0
+    window = Window(source)
     for entry in entries:
-        record, position = _read_local(source, entry, position, start)
+        record, position = _read_local(source, window, entry, position, start)
         if record.name in records:
             raise _corrupt(source, f"The archive has two records named {record.name!r}", entry.header_offset)
         records[record.name] = record
@@ -234,17 +235,19 @@ def _zip64_values(source: SourceFile, extra: bytes, wanted: list[bool], at: int)
     raise _corrupt(source, "An entry of the zip directory lacks its 64-bit sizes", at)
 
 
-def _read_local(source: SourceFile, entry: _Entry, position: int, directory_start: int) -> tuple[ZipRecord, int]:
+def _read_local(
+    source: SourceFile, window: Window, entry: _Entry, position: int, directory_start: int
+) -> tuple[ZipRecord, int]:
     """Check a record's own header against the directory; return it and where the next record must start."""
     at = entry.header_offset
     if at != position:
         what = "Two records overlap" if at < position else "The archive has bytes that belong to no record"
         raise _corrupt(source, what, min(at, position), f"a record at byte {at}", f"one at byte {position}")
-    header = source.read(at, _LOCAL.size + len(entry.name), "a zip record's header")
+    header = window.read(at, _LOCAL.size + len(entry.name), "a zip record's header")
     signature, _, flags, method, _, _, crc32, packed, size, name_length, extra_length = _LOCAL.unpack_from(header)
     if signature != b"PK\x03\x04" or name_length != len(entry.name) or header[_LOCAL.size :] != entry.name:
         raise _corrupt(source, "A record's own header names it differently from the directory", at)
-    extra = source.read(at + len(header), extra_length, "a zip record's extra field")
+    extra = window.read(at + len(header), extra_length, "a zip record's extra field")
     wide = _zip64_values(source, extra, [size == _FULL32, packed == _FULL32], at)
     size, packed = (value if new is None else new for value, new in zip((size, packed), wide, strict=True))
     stated = (crc32, packed, size)
@@ -256,13 +259,13 @@ def _read_local(source: SourceFile, entry: _Entry, position: int, directory_star
     if end > directory_start:
         raise _corrupt(source, "A record reaches into the zip directory", at, f"an end at byte {end}")
     if flags & _DESCRIPTOR_FLAG:
-        end = _end_of_descriptor(source, entry, end)
+        end = _end_of_descriptor(source, window, entry, end)
     return ZipRecord(_name(source, entry, at), at, offset, entry.size, entry.crc32), end
 
 
-def _end_of_descriptor(source: SourceFile, entry: _Entry, at: int) -> int:
+def _end_of_descriptor(source: SourceFile, window: Window, entry: _Entry, at: int) -> int:
     """Check the sizes repeated behind a record's payload; 32 or 64 bits wide, with or without a signature."""
-    available = source.read(at, min(24, source.size - at), "a zip data descriptor")
+    available = window.read(at, min(24, source.size - at), "a zip data descriptor")
     for layout in ("<4sIQQ", "<4sIII", "<IQQ", "<III"):
         values = struct.unpack_from(layout, available.ljust(24, b"\0"))
         if "s" in layout:

@@ -15,7 +15,7 @@ from r2convert.checkpoint.pickle_machine import PickleMachine
 from r2convert.checkpoint.pickle_values import PickledBytes
 from r2convert.checkpoint.source_file import SourceFile
 from r2convert.checkpoint.torch_values import DeclaredStorages, torch_allowlist
-from r2convert.errors import CheckpointError, LimitExceededError
+from r2convert.errors import CheckpointError, LimitExceededError, TruncatedCheckpointError
 
 scalars = (
     st.none() | st.booleans() | st.integers(-(1 << 100), 1 << 100) | st.floats(allow_nan=False) | st.text(max_size=20)
@@ -101,3 +101,14 @@ def test_keys_that_all_collide_are_refused(tmp_path: Path) -> None:
     colliding = {number * ((1 << 61) - 1): None for number in range(1, 1000)}
     with pytest.raises(CheckpointError, match="key is not a plain value"):
         interpret(pickle.dumps(colliding, protocol=2), tmp_path)
+
+
+def test_a_global_with_an_enormous_name(tmp_path: Path) -> None:
+    with pytest.raises(LimitExceededError, match="enormous name"):
+        interpret(b"\x80\x02c" + b"x" * 10_000 + b"\nname\n.", tmp_path)
+
+
+@pytest.mark.parametrize("data", [b"\x80\x02c", b"\x80\x02cmodule", b"\x80\x02cmodule\nname"])
+def test_a_global_that_is_cut_off(data: bytes, tmp_path: Path) -> None:
+    with pytest.raises(TruncatedCheckpointError):
+        interpret(data, tmp_path)

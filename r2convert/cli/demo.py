@@ -105,6 +105,9 @@ def _prepare(folder: Path) -> Iterator[_Stage]:
             "R2CONVERT_CACHE": str(folder / "cache"),
             "R2CONVERT_MIRROR": address,
             "R2CONVERT_MAPPINGS": str(folder / "mappings"),
+            # requests would ask a proxy for the loopback too.
+            "NO_PROXY": "127.0.0.1",
+            "no_proxy": "127.0.0.1",
         }
         yield _Stage(folder, images, environment)
 

@@ -117,7 +117,7 @@ def _fetch(
 
 
 def _show_licence() -> None:
-    from r2convert.cli.list_variants import WEIGHTS_LICENCE
+    from r2convert.catalog.licence import WEIGHTS_LICENCE
 
     stderr_console().print(f"Licence of the official weights: {WEIGHTS_LICENCE}. This is shown once.", soft_wrap=True)
 

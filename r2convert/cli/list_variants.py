@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from typing import TYPE_CHECKING
 
 import click
 
+from r2convert.catalog.licence import WEIGHTS_LICENCE
 from r2convert.cli.console import print_json, stdout_console
 
 if TYPE_CHECKING:
     from r2convert.catalog.variant import Variant
     from r2convert.fetch.cache import Cache
-
-WEIGHTS_LICENCE = "CC BY-NC-SA 4.0 (non-commercial)"
 
 
 @click.command("list", short_help="All variants, what is published about them, and what is in the cache.")
@@ -39,7 +38,7 @@ def list_variants(as_json: bool, claims: bool) -> None:
         _print_variants(variants, Cache.default())
 
 
-def _print_variants(variants: Iterable[Variant], cache: Cache) -> None:
+def _print_variants(variants: Collection[Variant], cache: Cache) -> None:
     from rich import box
     from rich.table import Table
 
@@ -52,10 +51,25 @@ def _print_variants(variants: Iterable[Variant], cache: Cache) -> None:
         table.add_row(variant.id, *_published(variant), _files(variant, cache))
     console = stdout_console()
     console.print(table)
+    _print_cached(variants, cache)
     console.print(
         "As printed in the official README (FLOPs: multiply-adds; accuracy: 100 - error).\n"
         f"Weights: {WEIGHTS_LICENCE}. `r2convert list --claims` shows every published number."
     )
+
+
+def _print_cached(variants: Collection[Variant], cache: Cache) -> None:
+    """What is in the cache: file, size, where it came from, and how far its hash is known."""
+    from rich.markup import escape
+
+    console = stdout_console()
+    for variant in variants:
+        for source in variant.sources:
+            cached = cache.lookup(source)
+            if cached is not None:
+                console.print(f"* {escape(source.file_name)}", soft_wrap=True)
+                facts = f"{cached.size / 1e6:.1f} MB, hash {cached.trust}, from {cached.origin}"
+                console.print(f"    {escape(facts)}", soft_wrap=True)
 
 
 def _published(variant: Variant) -> list[str]:

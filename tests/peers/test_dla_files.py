@@ -1,7 +1,7 @@
 """DLA files that timm made, converted; and official ones, which have layers that timm's network lacks.
 
-Between timm and timm the logits are equal. Our network lays out a tree's sums in another order than timm's, which
-moves float64 logits by a rounding or two.
+Between timm and timm the logits are equal. timm's classifier is a 1x1 convolution and ours a linear layer: another
+kernel, which may add in another order and so be a rounding or two away.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Counts of right answers, against a plain loop over single images and against constructed answers."""
 
 import io
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -69,6 +69,15 @@ def rank_with(network: torch.nn.Module) -> Callable[[Crop], Logits]:
         return logits
 
     return rank
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    """So small a network is slower on several, most of all beside other work."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="module")

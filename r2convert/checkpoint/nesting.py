@@ -26,17 +26,21 @@ def require_bounded_tree(root: object) -> None:
             continue
         children = _children(value)
         if leaving:
-            depth = 1 + max((depths.get(id(child), 0) for child in children), default=0)
-            if depth > limits.MAX_NESTING:
-                raise LimitExceededError("The pickle nests too deeply", expected=f"at most {limits.MAX_NESTING} levels")
-            depths[id(value)] = depth
+            depths[id(value)] = depth = 1 + max((depths.get(id(child), 0) for child in children), default=0)
+            _require_at_most(depth)
             entered.discard(id(value))
             continue
         if id(value) in entered:
             raise CorruptCheckpointError("A container in the pickle contains itself")
         entered.add(id(value))
+        _require_at_most(len(entered))  # the way down is long enough to know, without going all of it
         pending.append((value, True))
         pending.extend((child, False) for child in children if isinstance(child, (dict, list, tuple)))
+
+
+def _require_at_most(depth: int) -> None:
+    if depth > limits.MAX_NESTING:
+        raise LimitExceededError("The pickle nests too deeply", expected=f"at most {limits.MAX_NESTING} levels")
 
 
 def _children(value: object) -> Collection[object]:

@@ -86,6 +86,8 @@ def map_checkpoint(
     path, named = checkpoint_path(tables.catalog, source)
     wanted = tables.catalog.find(variant) if variant else named
     with open_checkpoint(path, key=key, prefix=prefix) as checkpoint:
+        if not dry_run and not no_receipt:
+            checkpoint.begin_sha256()
         resolution = resolve(tables, checkpoint, wanted, layout)
         identity = resolution.identity
         tables.require_layout(identity.variant, target)

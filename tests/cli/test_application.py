@@ -107,8 +107,8 @@ def test_an_error_is_one_message_and_debug_shows_the_traceback(run: Run) -> None
     [
         (("frobnicate",), "No such command"),
         (("list", "--frobnicate"), "No such option"),
-        (("map",), "--src FILE --dst FILE"),
-        (("map", "--src", "res2net50x"), "--dst FILE"),
+        (("map",), "--src FILE with --dst FILE"),
+        (("map", "--src", "res2net50x"), "--src FILE with --dst FILE"),
         (("verify", "no-such-variant"), "no variant is called"),
         (("map", "--table", "res2next50", "--to", "mmdet"), "does not exist in the layout 'mmdet'"),
     ],

@@ -73,8 +73,11 @@ def convert(tmp_path: Path) -> Convert:
 
     def call(source: Path, target: str, suffix: str = ".pth") -> Path:
         output = tmp_path / f"{source.stem}-{target}{suffix}"
-        command = [sys.executable, "-m", "r2convert", "map", "--src", source, "--dst", output, "--to", target, "--json"]
-        done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=300, check=False)
+        program: list[str | Path] = [sys.executable, "-m", "r2convert", "map"]
+        arguments: list[str | Path] = ["--src", source, "--dst", output, "--to", target, "--json"]
+        done = subprocess.run(
+            [*program, *arguments], cwd=tmp_path, capture_output=True, text=True, timeout=300, check=False
+        )
         assert done.returncode == 0, done.stderr
         answer: dict[str, Any] = json.loads(done.stdout)
         assert answer["to"] == target

@@ -18,7 +18,8 @@ DLA_SIZES = ((224, 224), (192, 256), (160, 256))
 def write_images(path: Path, sizes: tuple[tuple[int, int], ...]) -> Path:
     """Write one drawn float64 image (1, 3, H, W) of each size, which stands for a normalised crop."""
     generator = np.random.default_rng(0)
-    np.savez(path, **{f"{height}x{width}": generator.standard_normal((1, 3, height, width)) for height, width in sizes})
+    drawn = {f"{height}x{width}": generator.standard_normal((1, 3, height, width)) for height, width in sizes}
+    np.savez(path, allow_pickle=False, **drawn)
     return path
 
 

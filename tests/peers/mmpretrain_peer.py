@@ -55,7 +55,10 @@ class MmpretrainPeer(TorchPeer):
 
     def save(self, network: nn.Module, container: str, path: Path) -> None:
         """A state dict with its meta record, as mmengine's runner saves it; or as torch wrote it before 1.6."""
-        checkpoint = {"meta": {"epoch": 100, "dataset_meta": {"classes": ["tench"]}}, "state_dict": network.state_dict()}
+        checkpoint = {
+            "meta": {"epoch": 100, "dataset_meta": {"classes": ["tench"]}},
+            "state_dict": network.state_dict(),
+        }
         if container == "legacy":
             torch.save(checkpoint, path, _use_new_zipfile_serialization=False)
         else:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Protocol
 
 
@@ -39,14 +39,14 @@ def serve(peer: Peer) -> None:
     """
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
-    actions = {"make": peer.make, "read": peer.read}
+    actions: dict[str, Callable[..., None]] = {"make": peer.make, "read": peer.read}
     print(json.dumps({"versions": peer.versions()}), file=answers, flush=True)
     for line in sys.stdin:
         request = json.loads(line)
         action = actions[request.pop("action")]
         try:
             action(**request)
-        except Exception as error:  # noqa: BLE001  # whatever a peer says about a file is an answer
+        except Exception as error:  # whatever a peer says about a file is an answer
             answer = {"refused": f"{type(error).__name__}: {error}"}
         else:
             answer = {}

@@ -6,8 +6,10 @@ Equal to the last bit, because all three implementations do the same arithmetic 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
+import torch
 
 from tests.peers.conftest import Ask, Convert, Images, OwnLogits
 from tests.peers.logits import difference
@@ -51,3 +53,15 @@ def test_timm_reads_it_back_from_mm(
 def test_timm_reads_it_as_official(made: Made, timm: PeerProcess, convert: Convert, ask: Ask) -> None:
     converted = convert(made.files["zip"], "official")
     assert difference(ask(timm, made.variant, converted), made.logits) == 0.0
+
+
+@pytest.mark.parametrize("made", list(CONFIGURATIONS)[:1], indirect=True)
+def test_an_old_file_without_batch_counters_is_filled(
+    made: Made, mmpretrain: PeerProcess, convert: Convert, ask: Ask, tmp_path: Path
+) -> None:
+    state = torch.load(made.files["legacy"], weights_only=True)
+    old = {name: tensor for name, tensor in state.items() if not name.endswith("num_batches_tracked")}
+    assert len(old) < len(state)
+    torch.save(old, tmp_path / "old.pth", _use_new_zipfile_serialization=False)
+    converted = convert(tmp_path / "old.pth", "mm")
+    assert difference(ask(mmpretrain, made.variant, converted), made.logits) == 0.0

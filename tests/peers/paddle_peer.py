@@ -1,0 +1,114 @@
+"""PaddleClas, answering. Runs in its own interpreter: ``python -m tests.peers.paddle_peer``."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import sys
+import tarfile
+from collections.abc import Mapping
+from importlib.metadata import version
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+
+from tests.peers.serving import serve
+
+NETWORK = "Res2Net200_vd_26w_4s"
+MODULE = "paddleclas.ppcls.arch.backbone.model_zoo.res2net_vd"
+PACKAGES = ("paddlepaddle", "paddleclas")
+
+
+class PaddlePeer:
+    """Paddle's own network and files; see :class:`tests.peers.serving.Peer` for what its methods promise.
+
+    Args:
+        paddle: the package, which is not in the environment that type-checks this file.
+        network: PaddleClas' class of the network.
+    """
+
+    def __init__(self, paddle: Any, network: Any) -> None:
+        self.paddle = paddle
+        self.network = network
+
+    def versions(self) -> dict[str, str]:
+        """Package -> its installed version."""
+        return {package: version(package) for package in PACKAGES}
+
+    def make(self, variant: str, files: Mapping[str, str], images: str, logits: str) -> None:
+        """Draw a network, save it as ``.pdparams`` and as Paddle 1.x did, and write its logits."""
+        self.paddle.seed(0)
+        network = self._build()
+        self._settle_batch_norms(network)
+        savers = {"pdparams": self._save_pdparams, "static": self._save_variables}
+        for container, path in files.items():
+            savers[container](network, Path(path))
+        self._write_logits(network, images, logits)
+
+    def read(self, variant: str, path: str, images: str, logits: str) -> None:
+        """Load a ``.pdparams`` strictly and write its logits."""
+        network = self._build()
+        missing, unexpected = network.set_state_dict(self.paddle.load(path))
+        if missing or unexpected:
+            raise ValueError(f"missing {missing}, unexpected {unexpected}")
+        self._write_logits(network, images, logits)
+
+    def _build(self) -> Any:
+        # Paddle names parameters once a process; the guard forgets the names of the network before.
+        with self.paddle.utils.unique_name.guard():
+            return self.network()
+
+    def _settle_batch_norms(self, network: Any) -> None:
+        """As :func:`tests.peers.torch_peer.settle_batch_norms`."""
+        for layer in network.sublayers():
+            if isinstance(layer, self.paddle.nn.BatchNorm):
+                layer.weight.set_value(1 + 0.1 * self.paddle.randn(layer.weight.shape))
+                layer.bias.set_value(0.1 * self.paddle.randn(layer.bias.shape))
+                layer._momentum = 0.0  # keeps nothing of the statistics before the pass
+        network.train()
+        with self.paddle.no_grad():
+            network(self.paddle.randn([4, 3, 128, 128]))
+
+    def _save_pdparams(self, network: Any, path: Path) -> None:
+        self.paddle.save(network.state_dict(), str(path))
+
+    def _save_variables(self, network: Any, path: Path) -> None:
+        """One LoDTensor file a variable, under the name PaddleClas gives the variable, in a tar archive."""
+        with TemporaryDirectory() as folder, tarfile.open(path, "w") as archive:
+            for tensor in network.state_dict().values():
+                file = Path(folder, tensor.name)
+                self.paddle.save(tensor, str(file), use_binary_format=True)
+                archive.add(file, f"{path.stem}/{tensor.name}")
+
+    def _write_logits(self, network: Any, images: str, logits: str) -> None:
+        network.to(dtype="float64")
+        network.eval()
+        with np.load(images) as batches, self.paddle.no_grad():
+            computed = {size: network(self.paddle.to_tensor(batches[size])).numpy() for size in batches.files}
+        np.savez(logits, allow_pickle=False, **computed)
+
+
+def import_network() -> Any:
+    """PaddleClas' class of the network, without the rest of PaddleClas.
+
+    The packages above the module import everything that PaddleClas can do, training to serving, with
+    dependencies that fit neither today's Python nor each other. Empty packages in their place give the module the
+    few siblings that it imports itself.
+    """
+    found = importlib.util.find_spec("paddleclas")
+    if found is None or found.origin is None:
+        raise ModuleNotFoundError("paddleclas is not installed in the environment of PaddlePaddle")
+    installed = Path(found.origin).parent.parent
+    parents = MODULE.split(".")[:-1]
+    for names in [*(parents[:depth] for depth in range(1, len(parents) + 1)), ["paddleclas", "ppcls", "utils"]]:
+        package = ModuleType(".".join(names))
+        package.__path__ = [str(installed.joinpath(*names))]
+        sys.modules[package.__name__] = package
+    return getattr(importlib.import_module(MODULE), NETWORK)
+
+
+if __name__ == "__main__":
+    serve(PaddlePeer(importlib.import_module("paddle"), import_network()))

@@ -10,9 +10,9 @@ import numpy as np
 Logits = Mapping[str, np.ndarray[tuple[int, ...], np.dtype[np.float64]]]
 
 # Height and width. The evaluation size, and sizes at which rounding in strides and pools would show.
-SIZES = ((224, 224), (193, 225), (160, 256))
+SIZES = ((224, 224), (193, 225), (96, 160))
 # DLA's trees add maps of two strides, which fit only where every stride divides the size.
-DLA_SIZES = ((224, 224), (192, 256), (160, 256))
+DLA_SIZES = ((224, 224), (192, 256), (96, 160))
 
 
 def write_images(path: Path, sizes: tuple[tuple[int, int], ...]) -> Path:

@@ -10,10 +10,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from r2convert.catalog.printed import readable
 from r2convert.catalog.variant import Claim, Publisher, Variant
-from r2convert.verify.checks import Check, claim_check
-from r2convert.verify.intervals import printed_interval
+from r2convert.verify.checks import Check, Verdict, claim_check
+from r2convert.verify.intervals import images_of, printed_interval
 from r2convert.verify.predictions import Accuracy
+from r2convert.verify.significance import judge_sample
 
 PIPELINE_NOISE = 25
 """Images (0.05 %) by which a sound run can miss a printed number: another JPEG decoder, another device."""
@@ -50,28 +52,53 @@ def origin_of(variant: Variant, layout: str, digests: tuple[str, ...]) -> Origin
     return Origin(variant.sources[0].publisher if variant.sources else None, certain=False)
 
 
-def accuracy_checks(variant: Variant, accuracy: Accuracy, origin: Origin, *, whole_set: bool) -> Iterator[Check]:
-    """Judge every published top-1 and top-5.
+def accuracy_checks(variant: Variant, accuracy: Accuracy, origin: Origin, *, full_set: bool) -> Iterator[Check]:
+    """Judge every published accuracy.
 
     Args:
         variant: the network.
         accuracy: what was measured.
         origin: whose weights the file holds.
-        whole_set: whether the images were the 50,000 of the validation set.
+        full_set: whether the images are those of the validation set, all 50,000 or a random part of them.
     """
-    counts = {"top1": accuracy.top1_correct, "top5": accuracy.top5_correct}
+    measured = {
+        "top1": (accuracy.top1_correct, accuracy.images),
+        "top5": (accuracy.top5_correct, accuracy.images),
+        "real_top1": (accuracy.real_top1_correct, accuracy.real_images),
+    }
     for claim in variant.claims:
-        if claim.metric in counts:
-            yield _check(claim, counts[claim.metric], accuracy, origin, whole_set=whole_set)
+        correct, images = measured.get(claim.metric, (0, 0))
+        if images:
+            yield _check(claim, correct, images, accuracy, origin, full_set=full_set)
 
 
-def _check(claim: Claim, correct: int, accuracy: Accuracy, origin: Origin, *, whole_set: bool) -> Check:
-    if not whole_set:
+def lowest_published_top1(variant: Variant, origin: Origin) -> float | None:
+    """The least top-1 (0 to 1) that any number counting for a file stands for; ``None`` if none counts."""
+    counting = [claim for claim in variant.claims_on("top1") if claim.publisher == origin.publisher]
+    return min((printed_interval(claim).first / images_of(claim) for claim in counting), default=None)
+
+
+def _check(claim: Claim, correct: int, images: int, accuracy: Accuracy, origin: Origin, *, full_set: bool) -> Check:
+    if not full_set:
         note = f"measured on {accuracy.images:,} images, published for the 50,000 of the validation set"
         return claim_check(claim, "not-comparable", correct, note)
     if claim.publisher != origin.publisher:
         return claim_check(claim, "not-comparable", correct, f"published for the file of {claim.publisher}")
+    if accuracy.pipeline != _pipeline_of(claim):
+        note = f"published with the {_pipeline_of(claim)} pipeline, measured with {accuracy.pipeline}"
+        return claim_check(claim, "not-comparable", correct, note)
     notes = [] if origin.certain else [f"taken for the weights of {origin.publisher}; no digest proves it"]
+    if images < images_of(claim):
+        return _check_sample(claim, correct, images, notes)
+    return _check_whole(claim, correct, notes)
+
+
+def _pipeline_of(claim: Claim) -> str:
+    return "opencv" if claim.publisher == "paddle" else "pil"
+
+
+def _check_whole(claim: Claim, correct: int, notes: list[str]) -> Check:
+    """All images: the count is inside the printed interval or it is so many images outside."""
     interval = printed_interval(claim)
     off = interval.distance(correct)
     if off == 0:
@@ -82,3 +109,16 @@ def _check(claim: Claim, correct: int, accuracy: Accuracy, origin: Origin, *, wh
         notes.insert(1, f"another decoder or device can account for {PIPELINE_NOISE}")
         return claim_check(claim, "inconclusive", correct, "; ".join(notes))
     return claim_check(claim, "fail", correct, "; ".join(notes))
+
+
+def _check_sample(claim: Claim, correct: int, images: int, notes: list[str]) -> Check:
+    """A random part of the images: an exact binomial test of the printed interval."""
+    interval, whole = printed_interval(claim), images_of(claim)
+    said = judge_sample(correct, images, interval.first / whole, interval.last / whole)
+    notes.insert(
+        0,
+        f"{correct:,} of {images:,} drawn images is {said.consistency} with {readable(claim.printed, claim.unit)} "
+        f"(p = {said.probability:.2g}; 99.9 % interval {100 * said.low:.1f}..{100 * said.high:.1f} %)",
+    )
+    verdicts: dict[str, Verdict] = {"consistent": "pass", "inconsistent": "fail", "inconclusive": "inconclusive"}
+    return claim_check(claim, verdicts[said.consistency], correct, "; ".join(notes))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -11,6 +11,7 @@ import torch
 from r2convert.catalog.variant import Variant
 from r2convert.checkpoint.reading import open_checkpoint
 from r2convert.errors import MappingError
+from r2convert.imagenet.pipelines import Pipeline
 from r2convert.imagenet.validation_set import ValidationSet
 from r2convert.mapping.conversion import content_hash_of
 from r2convert.mapping.expansion import IMAGENET_CLASSES
@@ -19,11 +20,14 @@ from r2convert.mapping.resolution import Resolution, resolve
 from r2convert.mapping.tables import Tables
 from r2convert.models.blocks import Classifier
 from r2convert.verify.accuracy import measure_accuracy
-from r2convert.verify.accuracy_claims import Origin, accuracy_checks, origin_of
+from r2convert.verify.accuracy_claims import Origin, accuracy_checks, lowest_published_top1, origin_of
 from r2convert.verify.image_pass import AccuracyProgress
 from r2convert.verify.network import load_network
+from r2convert.verify.precision import Precision
+from r2convert.verify.prediction_file import PredictionFile
 from r2convert.verify.receipts import receipt_check
 from r2convert.verify.results import CheckpointResult
+from r2convert.verify.significance import is_certainly_below
 from r2convert.verify.static import file_checks, reference_checks
 
 
@@ -52,15 +56,27 @@ class ImageRun:
 
     Args:
         images: the validation set.
+        full_set: whether they are the validation set of ImageNet-1k, or a random part of it.
         device: where the networks run.
         batch_size: images a batch, or ``None`` for the device's default.
+        pipeline: how crops are made, see :mod:`r2convert.imagenet.pipelines`.
+        precision: how the networks are run, see :mod:`r2convert.verify.precision`.
         progress: told after every batch.
+        fail_fast: stop as soon as every network certainly misses a published top-1.
+        predictions: where every image's answer is kept.
+        crop_cache: folder in which crops are kept for later runs.
     """
 
     images: ValidationSet
+    full_set: bool
     device: torch.device
     batch_size: int | None = None
+    pipeline: Pipeline = "pil"
+    precision: Precision = "strict"
     progress: Callable[[AccuracyProgress], None] | None = None
+    fail_fast: bool = False
+    predictions: PredictionFile | None = None
+    crop_cache: Path | None = None
 
 
 def verify_references(tables: Tables) -> list[CheckpointResult]:
@@ -90,13 +106,31 @@ def verify_checkpoints(
         image_run.images,
         device=image_run.device,
         batch_size=image_run.batch_size,
+        pipeline=image_run.pipeline,
+        precision=image_run.precision,
         progress=image_run.progress,
+        stop_when=_certain_failure(dict(zip(networks, examined, strict=True))) if image_run.fail_fast else None,
+        predictions=image_run.predictions,
+        crop_cache=image_run.crop_cache,
     )
     results = []
     for each, accuracy in zip(examined, measured.values(), strict=True):
-        checks = accuracy_checks(each.variant, accuracy, each.origin, whole_set=image_run.images.is_full)
+        checks = accuracy_checks(each.variant, accuracy, each.origin, full_set=image_run.full_set)
         results.append(replace(each.result, checks=(*each.result.checks, *checks), accuracy=accuracy))
     return results
+
+
+def _certain_failure(examined: Mapping[str, _Examined]) -> Callable[[AccuracyProgress], bool]:
+    """Whether every network has by now certainly missed the lowest top-1 that counts for it."""
+    lowest = {name: lowest_published_top1(each.variant, each.origin) for name, each in examined.items()}
+
+    def stop(progress: AccuracyProgress) -> bool:
+        return all(
+            low is not None and is_certainly_below(progress.top1_correct[name], progress.done, low)
+            for name, low in lowest.items()
+        )
+
+    return stop
 
 
 @dataclass(frozen=True, slots=True)

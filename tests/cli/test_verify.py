@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from r2convert.mapping.tables import Tables
 from tests.cli.conftest import Run
 from tests.conftest import Standin
 
@@ -94,3 +95,28 @@ def test_the_demo_fetches_maps_and_verifies(run: Run, tmp_path: Path) -> None:
     assert "4,218,326,520" in ran.out
     kept = {path.name for path in (tmp_path / "kept").iterdir()}
     assert {"mm.pth", "mm.pth.receipt.json", "results.json", "val", "cache"} <= kept
+
+
+def test_images_are_counted_kept_and_compared_with_care(
+    run: Run, standin: Standin, tables: Tables, tmp_path: Path
+) -> None:
+    from r2convert.verify.standin import write_images_for
+
+    source = standin("res2net50_w48_s2")
+    write_images_for(tables, source, tmp_path / "val", images=12, top1_correct=5, top5_correct=9)
+    options = ("--imagenet", tmp_path / "val", "--predictions", tmp_path / "kept", "--crop-cache", tmp_path / "crops")
+    document = run("verify", source, *options, "--json", "-").json
+    accuracy = document["results"][0]["accuracy"]
+    assert (accuracy["images"], accuracy["top1_correct"], accuracy["top5_correct"]) == (12, 5, 9)
+    assert (tmp_path / "kept").is_file()
+    again = run("verify", source, *options)
+    assert again.code == 4
+    assert "--overwrite" in again.err or "--resume" in again.err
+    some = run("verify", source, "--imagenet", tmp_path / "val", "--limit", 7, "--json", "-").json
+    assert some["results"][0]["accuracy"]["images"] == 7
+
+
+def test_resume_needs_a_file_to_resume(run: Run, standin: Standin, tmp_path: Path) -> None:
+    ran = run("verify", standin(DLA), "--imagenet", tmp_path, "--resume")
+    assert ran.code == 2
+    assert "--predictions FILE --resume" in ran.err

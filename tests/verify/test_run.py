@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -122,7 +123,7 @@ def test_accuracy_of_two_files_in_one_pass_is_exact(tables: Tables, standin: Sta
     first, second = standin("res2net50_w48_s2"), standin("res2net50_w48_s2", seed=1)
     answer = write_images_for(tables, first, tmp_path / "val", images=24, top1_correct=11, top5_correct=17)
     images = open_validation_set(tmp_path / "val")
-    run = ImageRun(images, torch.device("cpu"))
+    run = ImageRun(images, images.is_full, torch.device("cpu"))
     results = verify_checkpoints(tables, [Request(first), Request(second)], run)
     accuracies = [result.accuracy for result in results]
     assert all(accuracies)
@@ -142,9 +143,12 @@ def test_a_backbone_cannot_be_measured_on_images(tables: Tables, standin: Standi
     (result,) = verify_checkpoints(tables, [Request(tmp_path / "b.pth")])
     assert "no classifier" in check(result, "names").note
     write_images_for(tables, standin("res2net50_w48_s2"), tmp_path / "val", images=1, top1_correct=1, top5_correct=1)
-    run = ImageRun(open_validation_set(tmp_path / "val"), torch.device("cpu"))
+    run = ImageRun(open_validation_set(tmp_path / "val"), False, torch.device("cpu"))
     with pytest.raises(MappingError, match="backbone without classifier"):
         verify_checkpoints(tables, [Request(tmp_path / "b.pth")], run)
+
+
+OFFICIAL = Origin("official", certain=True)
 
 
 def accuracy(top1: int, top5: int) -> Accuracy:
@@ -153,13 +157,51 @@ def accuracy(top1: int, top5: int) -> Accuracy:
     return Accuracy(**values, **counts, crops_sha256="")  # type: ignore[arg-type]
 
 
+@pytest.mark.parametrize(("correct", "verdict"), [(1560, "pass"), (1563, "pass"), (1450, "fail"), (1700, "fail")])
+def test_a_random_part_is_judged_by_an_exact_test(tables: Tables, correct: int, verdict: str) -> None:
+    variant = tables.catalog.find("res2net50_w14_s8")
+    part = replace(accuracy(correct, 1877), images=2000)
+    found = {
+        each.metric: each
+        for each in accuracy_checks(variant, part, OFFICIAL, full_set=True)
+        if "README" in (each.source or "")
+    }
+    assert found["top1"].verdict == verdict
+    assert f"{correct:,} of 2,000 drawn images" in found["top1"].note
+
+
+def test_few_images_prove_nothing(tables: Tables) -> None:
+    part = replace(accuracy(15, 19), images=20)
+    found = accuracy_checks(tables.catalog.find("res2net50_w14_s8"), part, OFFICIAL, full_set=True)
+    assert {each.verdict for each in found} == {"inconclusive", "not-comparable"}
+
+
+def test_an_accuracy_is_compared_with_its_own_pipeline_only(tables: Tables) -> None:
+    variant, paddle = tables.catalog.find("res2net200_vd_w26_s4_ssld"), Origin("paddle", certain=True)
+    with_pil = accuracy_checks(variant, accuracy(42_565, 48_710), paddle, full_set=True)
+    assert {each.verdict for each in with_pil} == {"not-comparable"}
+    with_opencv = replace(accuracy(42_565, 48_710), pipeline="opencv")
+    assert {each.verdict for each in accuracy_checks(variant, with_opencv, paddle, full_set=True)} == {"pass"}
+
+
+def test_real_labels_have_their_own_count(tables: Tables) -> None:
+    measured = replace(accuracy(39_071, 46_926), real_images=46_837, real_top1_correct=39_496)
+    timm = Origin("timm", certain=True)
+    found = accuracy_checks(tables.catalog.find("res2net50_w14_s8"), measured, timm, full_set=True)
+    assert {each.metric: each.verdict for each in found if each.source == "timm results"} == {
+        "top1": "pass",
+        "top5": "pass",
+        "real_top1": "pass",
+    }
+
+
 @pytest.mark.parametrize(
     ("top1", "verdict"),
     [(39_068, "pass"), (39_072, "pass"), (39_073, "inconclusive"), (39_043, "inconclusive"), (39_042, "fail")],
 )
 def test_the_whole_set_is_held_against_the_printed_interval(tables: Tables, top1: int, verdict: str) -> None:
     variant = tables.catalog.find("res2net50_w14_s8")
-    found = accuracy_checks(variant, accuracy(top1, 46_930), Origin("official", certain=True), whole_set=True)
+    found = accuracy_checks(variant, accuracy(top1, 46_930), OFFICIAL, full_set=True)
     verdicts = {(each.source, each.metric): each.verdict for each in found}
     assert verdicts["official README", "top1"] == verdict
     assert verdicts["official README", "top5"] == "pass"

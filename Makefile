@@ -4,9 +4,11 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/installed
+PEERS  := .venv-peers
+PADDLE := .venv-paddle
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint typecheck bench clean
+.PHONY: help setup demo test test-peers lint typecheck bench clean
 
 help:  ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -19,6 +21,9 @@ demo: $(STAMP)  ## Install, then fetch, map and verify a stand-in, offline, in a
 test: $(STAMP) lint typecheck  ## Install, lint, check types and run every test
 	$(BIN)/python -m pytest
 
+test-peers: $(STAMP) $(PEERS)/installed $(PADDLE)/installed  ## Let timm, mmpretrain and PaddleClas judge conversions
+	$(BIN)/python -m pytest tests/peers
+
 lint: $(STAMP)  ## Check style and formatting
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -30,7 +35,7 @@ bench: $(STAMP)  ## Run every benchmark against its peer and print the ratios
 	$(BIN)/python scripts/bench.py
 
 clean:  ## Remove the virtual environment and everything built
-	rm -rf $(VENV) build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(PEERS) $(PADDLE) build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # Versions are pinned by constraints.txt, the build backend included: that is why the build is not isolated.
@@ -39,4 +44,16 @@ $(STAMP): setup.cfg pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt setuptools
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt \
 		--no-build-isolation --editable '.[test,lint]'
+	touch $@
+
+# The peers' lists are complete, so nothing else may come in; torch goes first, with what its build for this machine needs.
+$(PEERS)/installed: constraints-peers.txt
+	$(PYTHON) -m venv $(PEERS)
+	$(PEERS)/bin/python -m pip install --quiet --disable-pip-version-check --constraint constraints-peers.txt torch
+	$(PEERS)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --requirement constraints-peers.txt
+	touch $@
+
+$(PADDLE)/installed: constraints-paddle.txt
+	$(PYTHON) -m venv $(PADDLE)
+	$(PADDLE)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --requirement constraints-paddle.txt
 	touch $@

@@ -6,9 +6,14 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from r2convert.catalog import Catalog, load_catalog
 from r2convert.mapping.tables import Tables
+
+# A busy machine is no failure.
+settings.register_profile("r2convert", deadline=None)
+settings.load_profile("r2convert")
 
 Standin = Callable[..., Path]
 

@@ -11,8 +11,8 @@ from r2convert.verify.intervals import cut_interval, printed_interval
 
 Verdict = Literal["pass", "fail", "known-deviation", "not-comparable", "inconclusive"]
 Metric = Literal[
-    "names", "shapes", "values", "receipt", "parameters", "flops", "activations", "top1", "top5", "real_top1",
-    "real_top5",
+    "names", "shapes", "values", "receipt", "parity", "wiring", "parameters", "flops", "activations", "top1", "top5",
+    "real_top1", "real_top5",
 ]  # fmt: skip
 
 _WORST_FIRST: tuple[Verdict, ...] = ("fail", "inconclusive", "known-deviation", "pass")

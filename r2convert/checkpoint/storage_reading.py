@@ -55,6 +55,10 @@ class StorageReader:
         if self._storages[index].crc32 == crc32:
             self._checked.add(index)
 
+    def is_checked(self, index: int) -> bool:
+        """Whether a storage's checksum has been checked, or it has none."""
+        return index in self._checked
+
     def require_checked(self, index: int) -> None:
         """Check a storage's checksum unless that has been done already."""
         if index not in self._checked:

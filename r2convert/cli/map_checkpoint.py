@@ -86,7 +86,7 @@ def map_checkpoint(
     path, named = checkpoint_path(tables.catalog, source)
     wanted = tables.catalog.find(variant) if variant else named
     with open_checkpoint(path, key=key, prefix=prefix) as checkpoint:
-        if not dry_run and not no_receipt:
+        if not dry_run and not (no_receipt and no_check):
             checkpoint.begin_sha256()
         resolution = resolve(tables, checkpoint, wanted, layout)
         identity = resolution.identity

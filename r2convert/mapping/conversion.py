@@ -31,14 +31,14 @@ class Conversion:
     Args:
         plan: what was planned and done.
         written: the new file.
-        source_sha256: digest of the source file.
+        source_sha256: digest of the source file; ``None`` if neither a receipt nor a check was asked for.
         content_hash: digest of the network that both files hold.
         receipt: where the receipt is, if one was written.
     """
 
     plan: Plan
     written: WrittenFile
-    source_sha256: str
+    source_sha256: str | None
     content_hash: str
     receipt: Path | None
 
@@ -72,7 +72,7 @@ def convert(
     """
     plan.require_clean(str(checkpoint.path))
     _require_fitting_suffix(plan, destination)
-    if receipt:
+    if receipt or check:
         checkpoint.begin_sha256()
     streams: dict[str, Stream] = {}
     outputs = [_output(checkpoint, plan, row, dtype, streams) for row in plan.rows if row.target is not None]
@@ -84,11 +84,11 @@ def convert(
         check=check,
         accept=lambda: _require_finite(plan, streams),
     )
-    source_sha256 = checkpoint.sha256()
+    source_sha256 = checkpoint.sha256() if receipt or check else None
     content = _content_of(plan, written)
     receipt_path(destination).unlink(missing_ok=True)
     path = None
-    if receipt:
+    if receipt and source_sha256 is not None:
         path = write_receipt(
             destination,
             plan,

@@ -82,7 +82,7 @@ def _place(
     draft.written.path.replace(target)
     receipt_path(target).unlink(missing_ok=True)
     written = None
-    if receipt:
+    if receipt and draft.source_sha256 is not None:
         written = write_receipt(
             target,
             draft.plan,
@@ -114,7 +114,7 @@ def model_index_entry(conversion: Conversion, name: str, source_name: str) -> st
         f"    SHA256: {json.dumps(conversion.written.sha256)}",
         "    Converted From:",
         f"      Weights: {json.dumps(source_name)}",
-        f"      SHA256: {json.dumps(conversion.source_sha256)}",
+        *([f"      SHA256: {json.dumps(conversion.source_sha256)}"] if conversion.source_sha256 else []),
         '      Code: "https://github.com/Res2Net/Res2Net-PretrainedModels"',
     ]
     return "\n".join(lines) + "\n"

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from r2convert.mapping.comparison import Comparison
     from r2convert.mapping.resolution import Resolution
     from r2convert.mapping.tables import Tables
+    from r2convert.verify.activations import ActivationComparison
 
 EXIT_DIFFERENT = 1
 _SHOWN = 20
@@ -24,13 +25,15 @@ _SHOWN = 20
 @click.argument("a")
 @click.argument("b")
 @click.option("--all", "everything", is_flag=True, help="List every differing tensor, not only the first 20.")
+@click.option("--activations", is_flag=True, help="Also run both, and name the first layer at which they part.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
 @click.pass_context
-def compare(context: click.Context, a: str, b: str, everything: bool, as_json: bool) -> None:
+def compare(context: click.Context, a: str, b: str, everything: bool, activations: bool, as_json: bool) -> None:
     r"""Compare checkpoints A and B tensor by tensor, across containers and layouts.
 
     If both are known variants, tensors are compared under their mm names; counters of training batches and
-    layers that nothing reads do not count. Exit code 1 if they differ.
+    layers that nothing reads do not count. Exit code 1 if they differ. With --activations both networks are run on
+    one drawn image in float64, which tells where in the network a difference starts to matter.
 
     \b
     Example:
@@ -46,12 +49,15 @@ def compare(context: click.Context, a: str, b: str, everything: bool, as_json: b
     with ExitStack() as stack:
         opened = [stack.enter_context(open_checkpoint(checkpoint_path(tables.catalog, name)[0])) for name in (a, b)]
         resolutions = _resolve_both(tables, opened)
+        outputs = _compare_activations(opened, resolutions) if activations else None
         sides = [Side(checkpoint, each) for checkpoint, each in zip(opened, resolutions, strict=True)]
         comparison = compare_sides(*sides)
     if as_json:
-        print_json(_as_json(comparison))
+        print_json({**_as_json(comparison), **({"activations": _outputs_as_json(outputs)} if outputs else {})})
     else:
         _print(comparison, resolutions, None if everything else _SHOWN)
+        if outputs is not None:
+            _print_outputs(outputs)
     if not comparison.equal:
         context.exit(EXIT_DIFFERENT)
 
@@ -68,6 +74,46 @@ def _resolve_both(tables: Tables, opened: list[Checkpoint]) -> list[Resolution |
         except MappingError:
             found.append(None)
     return found if all(found) else [None, None]
+
+
+def _compare_activations(opened: list[Checkpoint], resolutions: list[Resolution | None]) -> ActivationComparison:
+    """Run both networks.
+
+    Raises:
+        UsageError: they are not known networks of one architecture.
+    """
+    from r2convert.errors import UsageError
+    from r2convert.verify.activations import compare_activations, drawn_input
+    from r2convert.verify.network import load_network
+
+    known = [resolution for resolution in resolutions if resolution is not None]
+    variants = [resolution.identity.variant for resolution in known]
+    if len(known) < len(opened) or variants[0].architecture != variants[1].architecture:
+        raise UsageError(
+            "--activations compares two checkpoints of one network",
+            expected="two files of the same variant",
+            got=" and ".join(variant.id for variant in variants) or "a file that holds no known network",
+        )
+    a, b = (load_network(checkpoint, each) for checkpoint, each in zip(opened, known, strict=True))
+    return compare_activations(a, b, drawn_input(variants[0]))
+
+
+def _outputs_as_json(outputs: ActivationComparison) -> dict[str, object]:
+    from r2convert.report.document import activations
+
+    return activations(outputs)
+
+
+def _print_outputs(outputs: ActivationComparison) -> None:
+    from r2convert.verify.parity import parting, shown_difference
+
+    console = stdout_console()
+    if outputs.equal:
+        console.print(f"[green]equal activations[/]: {len(outputs.layers)} layers", soft_wrap=True)
+        return
+    console.print(f"[bold red]different activations[/]: {parting(outputs)}", soft_wrap=True)
+    for stage in outputs.stages:
+        console.print(f"  {stage.name}: {shown_difference(stage) if stage.differs else 'equal'}", soft_wrap=True)
 
 
 def _as_json(comparison: Comparison) -> dict[str, object]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,15 +13,24 @@ import click
 from r2convert.cli.arguments import SOURCE_LAYOUTS, cached_path, checkpoint_path, selection_options
 from r2convert.cli.console import print_json, stderr_console, stdout_console
 from r2convert.cli.image_options import ImageOptions, choose_device, image_options, image_run, open_images
+from r2convert.cli.network_options import NetworkOptions, network_options, open_probes
 from r2convert.errors import UsageError
 
 if TYPE_CHECKING:
     from r2convert.cli.image_options import OpenedImages
     from r2convert.mapping.tables import Tables
+    from r2convert.verify.examination import Probes, Request
     from r2convert.verify.results import CheckpointResult
-    from r2convert.verify.run import Request
 
 EXIT_FAILED = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """How much of the results is shown."""
+
+    details: bool
+    by_layer: bool
 
 
 @click.command(short_help="Check checkpoints against the published numbers.")
@@ -29,6 +39,7 @@ EXIT_FAILED = 1
 @click.option("--from", "layout", type=click.Choice(SOURCE_LAYOUTS), help="The layout, instead of detecting it.")
 @selection_options
 @click.option("--references", is_flag=True, help="Check the reference networks themselves; needs no file.")
+@network_options
 @image_options
 @click.option("--json", "json_file", metavar="FILE", help="Write the results as JSON; - for stdout.")
 @click.option("--details", is_flag=True, help="Show every check, also of several checkpoints.")
@@ -42,6 +53,10 @@ def verify(
     key: str | None,
     prefix: str,
     references: bool,
+    wiring: str | None,
+    peer: str | None,
+    input_size: tuple[int, int],
+    by_layer: bool,
     json_file: str | None,
     details: bool,
     **image_arguments: Any,
@@ -50,12 +65,14 @@ def verify(
 
     Without a checkpoint, every variant in the cache is checked; with an empty cache, the reference networks
     themselves. Without --imagenet: names, shapes, values, parameters and FLOPs. Exit code 1 if a check fails.
+    --wiring needs pictures but no labels; --peer needs another package. docs/verification.md says what each can see.
 
     \b
     Examples:
       r2convert verify mm.pth
       r2convert verify mm.pth --imagenet /data/val --json results.json
       r2convert verify mm.pth --imagenet ILSVRC2012_img_val.tar --limit 2000
+      r2convert verify mm.pth --wiring ~/Pictures
     """
     from r2convert.catalog import load_catalog
     from r2convert.mapping.tables import Tables
@@ -69,10 +86,14 @@ def verify(
         "prefix": prefix,
     }
     requests = [] if references else _requests(tables, checkpoints, said)
+    network = NetworkOptions(wiring, peer, input_size)
     if references and (checkpoints or options.imagenet):
         raise UsageError("--references checks networks without files or images")
+    if network.need_files and not requests:
+        raise UsageError("--wiring and --peer check files", expected="a checkpoint", got="none, and none in the cache")
     images = open_images(options) if requests else None
-    device = choose_device(options.device) if images else None
+    device = choose_device(options.device) if images or network.runs_networks else None
+    probes = open_probes(network, device)
     if not requests and not references:
         stderr_console().print(
             "No file was given and none is in the cache: checking the reference networks themselves.\n"
@@ -80,9 +101,9 @@ def verify(
             soft_wrap=True,
         )
     with _joined(images) as number:
-        results = _run(tables, requests, images, device, options)
+        results = _run(tables, requests, probes, images, device, options)
         if number == 0:
-            _report(results, device, json_file, details=details)
+            _report(results, device, json_file, Shown(details=details, by_layer=by_layer))
     if any(result.verdict == "fail" for result in results):
         context.exit(EXIT_FAILED)
 
@@ -98,7 +119,7 @@ def _joined(images: OpenedImages | None) -> AbstractContextManager[int]:
 
 def _requests(tables: Tables, checkpoints: tuple[str, ...], said: dict[str, Any]) -> list[Request]:
     """The files to verify, each with what the user says of it."""
-    from r2convert.verify.run import Request
+    from r2convert.verify.examination import Request
 
     if checkpoints:
         located = [checkpoint_path(tables.catalog, checkpoint) for checkpoint in checkpoints]
@@ -108,38 +129,43 @@ def _requests(tables: Tables, checkpoints: tuple[str, ...], said: dict[str, Any]
 
 
 def _run(
-    tables: Tables, requests: list[Request], images: OpenedImages | None, device: str | None, options: ImageOptions
+    tables: Tables,
+    requests: list[Request],
+    probes: Probes,
+    images: OpenedImages | None,
+    device: str | None,
+    options: ImageOptions,
 ) -> list[CheckpointResult]:
     from r2convert.verify.run import verify_checkpoints, verify_references
 
     if not requests:
-        return verify_references(tables)
+        return verify_references(tables, probes.input_size)
     if images is None or device is None:
-        return verify_checkpoints(tables, requests)
+        return verify_checkpoints(tables, requests, probes=probes)
     with image_run(options, images, device) as run:
-        return verify_checkpoints(tables, requests, run)
+        return verify_checkpoints(tables, requests, run, probes)
 
 
-def _report(results: list[CheckpointResult], device: str | None, json_file: str | None, *, details: bool) -> None:
+def _report(results: list[CheckpointResult], device: str | None, json_file: str | None, shown: Shown) -> None:
     from r2convert.report.document import results_document
     from r2convert.report.terminal import results_view
 
+    document = results_document(results, device, by_layer=shown.by_layer)
     if json_file == "-":
-        print_json(results_document(results, device))
+        print_json(document)
         return
-    stdout_console().print(results_view(results, details=details))
+    stdout_console().print(results_view(results, details=shown.details, by_layer=shown.by_layer))
     if json_file is not None:
-        _write_json(Path(json_file), results, device)
+        _write_json(Path(json_file), document)
 
 
-def _write_json(path: Path, results: list[CheckpointResult], device: str | None) -> None:
+def _write_json(path: Path, document: dict[str, object]) -> None:
     import json
     import os
 
     from r2convert.checkpoint.placing import file_beside
-    from r2convert.report.document import results_document
 
-    text = json.dumps(results_document(results, device), indent=2, ensure_ascii=False) + "\n"
+    text = json.dumps(document, indent=2, ensure_ascii=False) + "\n"
     with file_beside(path, overwrite=True) as (_, descriptor), os.fdopen(os.dup(descriptor), "wb") as file:
         file.write(text.encode())
     sys.stderr.write(f"results written to {path}\n")

@@ -5,35 +5,45 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from rich import box
 from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
 from r2convert.catalog.printed import readable
+from r2convert.report.layer_tables import operations_table, wiring_table
+from r2convert.report.styles import plain_table, verdict_text
+from r2convert.report.verdict_table import verdict_table
 from r2convert.verify.checks import Check, Verdict
+from r2convert.verify.counting import shown_size
 from r2convert.verify.results import CheckpointResult
 
-_STYLES: dict[Verdict, str] = {
-    "pass": "green",
-    "fail": "bold red",
-    "known-deviation": "yellow",
-    "inconclusive": "yellow",
-    "not-comparable": "dim",
-}
-_PROPERTIES = ("receipt", "names", "shapes", "values")
+_PROPERTIES = ("receipt", "names", "shapes", "values", "wiring", "parity")
+_COUNTED = {"names": "tensors", "shapes": "tensors", "values": "tensors", "wiring": "BatchNorms", "parity": "layers"}
 
 
-def results_view(results: Sequence[CheckpointResult], *, details: bool = False) -> RenderableType:
+def results_view(
+    results: Sequence[CheckpointResult], *, details: bool = False, by_layer: bool = False
+) -> RenderableType:
     """One result with all its checks; of several a row each, and all their checks only if details are wanted.
 
     Why a check did not simply pass stands below in any case.
+
+    Args:
+        results: what to show.
+        details: show every check of every result, and every layer of the wiring check.
+        by_layer: show every layer's operations.
     """
     views: list[RenderableType] = []
-    if details or len(results) == 1:
-        views += [result_view(result) for result in results]
+    for result in results:
+        if details or len(results) == 1:
+            views.append(result_view(result))
+        if details and result.wiring is not None:
+            views.append(wiring_table(result.wiring))
+        if by_layer and result.operations is not None:
+            title = f"\n{result.variant}: one {shown_size(result.input_size)} image, layer by layer"
+            views += [Text(title, style="bold"), operations_table(result.operations)]
     if len(results) > 1:
-        views.append(_summary(results))
+        views.append(verdict_table(results))
     return Group(*views, _reasons(results))
 
 
@@ -61,9 +71,10 @@ def _property_lines(checks: Iterable[Check]) -> Text:
     lines = Text()
     for check in checks:
         lines.append(f"  {check.metric:<9}")
-        lines.append(check.verdict, style=_STYLES[check.verdict])
-        counted = f"{check.measured:,} tensors" if check.measured is not None else ""
-        said = "; ".join(filter(None, (counted, check.note)))
+        lines.append(verdict_text(check.verdict))
+        counted = f"{check.measured:,} {_COUNTED[check.metric]}" if check.measured is not None else ""
+        # Why something did not pass stands below all tables, see _reasons.
+        said = "; ".join(filter(None, (check.source, counted, check.note if check.verdict == "pass" else "")))
         lines.append(f"  {said}\n" if said else "\n")
     lines.rstrip()
     return lines
@@ -71,14 +82,14 @@ def _property_lines(checks: Iterable[Check]) -> Text:
 
 def _claim_table(checks: Sequence[Check]) -> Table:
     """Published against measured; why a row is not a pass stands under the table, see :func:`_reasons`."""
-    table = _table("check", "published by", "published", "measured", "verdict", right=("published", "measured"))
+    table = plain_table("check", "published by", "published", "measured", "verdict", right=("published", "measured"))
     for check in checks:
         table.add_row(
             _label(check),
             check.source or "",
             readable(check.published or "", check.unit or ""),
             f"{check.measured:,}" if check.measured is not None else "-",
-            Text(check.verdict, style=_STYLES[check.verdict]),
+            verdict_text(check.verdict),
         )
     return table
 
@@ -89,13 +100,6 @@ def _label(check: Check) -> str:
     if check.metric == "parameters":
         return "parameters+BN" if check.convention == "weights+statistics" else "parameters"
     return {"top1": "top-1", "top5": "top-5"}.get(check.metric, check.metric)
-
-
-def _table(*headings: str, right: Sequence[str]) -> Table:
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1), collapse_padding=True)
-    for heading in headings:
-        table.add_column(heading, justify="right" if heading in right else "left", no_wrap=True)
-    return table
 
 
 def _reasons(results: Iterable[CheckpointResult]) -> Text:
@@ -109,7 +113,7 @@ def _reasons(results: Iterable[CheckpointResult]) -> Text:
                 grouped.setdefault((check.verdict, check.note), []).append(label)
         for (verdict, note), labels in grouped.items():
             lines.append(f"{result.variant}: {', '.join(labels)}: ")
-            lines.append(verdict, style=_STYLES[verdict])
+            lines.append(verdict_text(verdict))
             lines.append(f": {note}\n")
     lines.rstrip()
     return lines
@@ -130,34 +134,3 @@ def _accuracy_line(result: CheckpointResult) -> Text:
         )
         line.append(f"(top-1 at best {best:.3f} %)")
     return line
-
-
-def _summary(results: Sequence[CheckpointResult]) -> Table:
-    """One row a checkpoint, with what was measured."""
-    with_images = any(result.accuracy for result in results)
-    columns = ("params", "FLOPs", "top-1" if with_images else "MACs", "passed")
-    table = _table("variant", *columns, "verdict", right=columns)
-    for result in results:
-        told = [check for check in result.checks if check.verdict != "not-comparable"]
-        passed = sum(check.verdict == "pass" for check in told)
-        table.add_row(
-            result.variant,
-            _measured(result, "parameters", "weights", 1e6, "M"),
-            _measured(result, "flops", "mmcv", 1e9, "G"),
-            _top1(result) if with_images else _measured(result, "flops", "macs", 1e9, "G"),
-            f"{passed}/{len(told)}",
-            Text(result.verdict, style=_STYLES[result.verdict]),
-        )
-    return table
-
-
-def _measured(result: CheckpointResult, metric: str, convention: str, scale: float, unit: str) -> str:
-    for check in result.checks:
-        if (check.metric, check.convention) == (metric, convention) and check.measured is not None:
-            return f"{check.measured / scale:.2f} {unit}"
-    return "-"
-
-
-def _top1(result: CheckpointResult) -> str:
-    accuracy = result.accuracy
-    return f"{100 * accuracy.top1_correct / accuracy.images:.2f} %" if accuracy else "-"

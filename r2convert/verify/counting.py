@@ -24,10 +24,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from r2convert.catalog.variant import Variant
+from r2convert.catalog.variant import DlaArchitecture, Variant
+from r2convert.errors import UsageError
 from r2convert.models.build import build_network
 
 IMAGENET_INPUT = (224, 224)
+_DLA_STEP = 32
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,8 +80,13 @@ class OperationCount:
         return sum(layer.activations for layer in self.layers)
 
     def by_convention(self, convention: str) -> int:
-        """The count in ``macs``, ``mmcv`` or ``fvcore``."""
-        return {"macs": self.macs, "mmcv": self.mmcv, "fvcore": self.fvcore}[convention]
+        """The count in ``macs``, ``mmcv`` or ``fvcore``, or the ``activations``."""
+        return {
+            "macs": self.macs,
+            "mmcv": self.mmcv,
+            "fvcore": self.fvcore,
+            "activations": self.activations,
+        }[convention]
 
 
 def count_operations(
@@ -96,10 +103,34 @@ def count_operations(
         input_size: height and width of the image in pixels.
         classes: outputs of the classifier.
         unreachable: count the layers that the official DLA code runs although nothing reads their result.
+
+    Raises:
+        UsageError: the network cannot be shown images of this size.
     """
+    require_input_size(variant, input_size)
     with torch.device("meta"):
         network = build_network(variant, classes=classes, unreachable=unreachable).eval()
         return count_module(network, torch.empty(1, 3, *input_size))
+
+
+def require_input_size(variant: Variant, input_size: tuple[int, int]) -> None:
+    """Check that a network can be shown images of a size.
+
+    Raises:
+        UsageError: it cannot. The trees of DLA add maps that were pooled to maps that were strided, which are of one
+            size only where all five halvings come out even.
+    """
+    if isinstance(variant.architecture, DlaArchitecture) and any(side % _DLA_STEP for side in input_size):
+        raise UsageError(
+            f"{variant.id} cannot be shown images of this size",
+            expected=f"height and width divisible by {_DLA_STEP}, such as 224 or 256",
+            got=shown_size(input_size),
+        )
+
+
+def shown_size(input_size: tuple[int, int]) -> str:
+    """Height and width as people write them."""
+    return "x".join(map(str, input_size))
 
 
 def count_module(network: nn.Module, image: Tensor) -> OperationCount:

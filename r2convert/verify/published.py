@@ -9,7 +9,7 @@ from r2convert.catalog.variant import Claim
 from r2convert.mapping.expansion import IMAGENET_CLASSES, Expansion, Slot
 from r2convert.mapping.table import CANONICAL
 from r2convert.verify.checks import Check, claim_check, judge_count
-from r2convert.verify.counting import IMAGENET_INPUT, OperationCount, count_operations
+from r2convert.verify.counting import IMAGENET_INPUT, OperationCount, count_operations, shown_size
 
 
 @dataclass
@@ -19,10 +19,12 @@ class PublishedNumbers:
     Args:
         expansion: the variant's tensors, with the classes of the file in hand.
         stored: elements of each tensor of the file, by the slot's key; ``None`` to count the reference network itself.
+        input_size: height and width of the image to count operations for; claims are for 224x224.
     """
 
     expansion: Expansion
     stored: Mapping[str, int] | None = None
+    input_size: tuple[int, int] = IMAGENET_INPUT
     _operations: dict[bool, OperationCount] = field(default_factory=dict)
 
     def checks(self) -> list[Check]:
@@ -52,15 +54,21 @@ class PublishedNumbers:
         return counted, absent
 
     def operations(self, *, unreachable: bool) -> OperationCount:
-        """Operations for one 224x224 image, with or without the layers whose result nothing reads."""
+        """Operations for one image, with or without the layers whose result nothing reads."""
         if unreachable not in self._operations:
             self._operations[unreachable] = count_operations(
                 self.expansion.variant,
-                input_size=IMAGENET_INPUT,
+                input_size=self.input_size,
                 classes=self.expansion.classes,
                 unreachable=unreachable,
             )
         return self._operations[unreachable]
+
+    def operations_of(self, layout: str) -> OperationCount:
+        """Operations for one image, of the layers that files in a layout store."""
+        return self.operations(
+            unreachable=any(slot.canonical is None for slot in self.expansion.names(layout).values())
+        )
 
     def _check(self, claim: Claim) -> Check:
         if self.expansion.classes != IMAGENET_CLASSES:
@@ -69,15 +77,16 @@ class PublishedNumbers:
         layout = self._layout_of(claim)
         if claim.metric == "parameters":
             return self._check_parameters(claim, layout)
-        operations = self.operations(unreachable=self._stores_unreachable(layout))
-        if claim.metric == "activations":
-            return judge_count(claim, operations.activations)
+        return self._check_operations(claim, self.operations_of(layout))
+
+    def _check_operations(self, claim: Claim, operations: OperationCount) -> Check:
+        convention = "activations" if claim.metric == "activations" else claim.convention or "macs"
+        measured = operations.by_convention(convention)
+        if self.input_size != IMAGENET_INPUT:
+            note = f"published for {shown_size(IMAGENET_INPUT)} images, counted for {shown_size(self.input_size)}"
+            return claim_check(claim, "not-comparable", measured, note)
         explained = claim.deviation.convention if claim.deviation else None
-        return judge_count(
-            claim,
-            operations.by_convention(claim.convention or "macs"),
-            operations.by_convention(explained) if explained else None,
-        )
+        return judge_count(claim, measured, operations.by_convention(explained) if explained else None)
 
     def _check_parameters(self, claim: Claim, layout: str) -> Check:
         measured, absent = self.parameters(layout, statistics=claim.convention == "weights+statistics")
@@ -90,9 +99,6 @@ class PublishedNumbers:
             if source.publisher == claim.publisher and source.layout in self.expansion.table.layouts:
                 return source.layout
         return CANONICAL
-
-    def _stores_unreachable(self, layout: str) -> bool:
-        return any(slot.canonical is None for slot in self.expansion.names(layout).values())
 
 
 _JUDGED = ("parameters", "flops", "activations")

@@ -5,7 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from r2convert.verify.checks import Check, Verdict, overall
+from r2convert.verify.counting import IMAGENET_INPUT, OperationCount
+from r2convert.verify.parity import ParityResult
 from r2convert.verify.predictions import Accuracy
+from r2convert.verify.wiring_check import WiringResult
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,6 +23,10 @@ class CheckpointResult:
         layout: whose names it has.
         checks: what was checked, in order.
         accuracy: what was measured on images, if anything was.
+        input_size: height and width of the image that operations were counted for.
+        operations: what the network costs for one such image.
+        wiring: how well what arrives at each BatchNorm fits what it remembers, if that was asked for.
+        parity: how an independent implementation compares, if one was asked.
     """
 
     variant: str
@@ -29,6 +36,10 @@ class CheckpointResult:
     layout: str | None
     checks: tuple[Check, ...]
     accuracy: Accuracy | None = None
+    input_size: tuple[int, int] = IMAGENET_INPUT
+    operations: OperationCount | None = None
+    wiring: WiringResult | None = None
+    parity: ParityResult | None = None
 
     @property
     def verdict(self) -> Verdict:

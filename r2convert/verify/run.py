@@ -9,45 +9,20 @@ from pathlib import Path
 import torch
 
 from r2convert.catalog.variant import Variant
-from r2convert.checkpoint.reading import open_checkpoint
-from r2convert.errors import MappingError
 from r2convert.imagenet.pipelines import Pipeline
 from r2convert.imagenet.validation_set import ValidationSet
-from r2convert.mapping.conversion import content_hash_of
-from r2convert.mapping.expansion import IMAGENET_CLASSES
-from r2convert.mapping.receipt import Receipt, read_receipt
-from r2convert.mapping.resolution import Resolution, resolve
+from r2convert.mapping.table import CANONICAL
 from r2convert.mapping.tables import Tables
-from r2convert.models.blocks import Classifier
 from r2convert.verify.accuracy import measure_accuracy
-from r2convert.verify.accuracy_claims import Origin, accuracy_checks, lowest_published_top1, origin_of
+from r2convert.verify.accuracy_claims import accuracy_checks, lowest_published_top1
+from r2convert.verify.counting import IMAGENET_INPUT
+from r2convert.verify.examination import Examined, Probes, Request, examine
 from r2convert.verify.image_pass import AccuracyProgress
-from r2convert.verify.network import load_network
 from r2convert.verify.precision import Precision
 from r2convert.verify.prediction_file import PredictionFile
-from r2convert.verify.receipts import receipt_check
+from r2convert.verify.published import PublishedNumbers
 from r2convert.verify.results import CheckpointResult
 from r2convert.verify.significance import is_certainly_below
-from r2convert.verify.static import file_checks, reference_checks
-
-
-@dataclass(frozen=True, slots=True)
-class Request:
-    """A checkpoint to verify.
-
-    Args:
-        path: the file.
-        variant: what it is said to hold, if anything.
-        layout: whose names it is said to have, if anything.
-        key: which of several state dicts in it.
-        prefix: only the tensors under this prefix.
-    """
-
-    path: Path
-    variant: Variant | None = None
-    layout: str | None = None
-    key: str | None = None
-    prefix: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,24 +54,32 @@ class ImageRun:
     crop_cache: Path | None = None
 
 
-def verify_references(tables: Tables) -> list[CheckpointResult]:
-    """Check every variant's reference network, without any file, against what was published about its size."""
-    return [
-        CheckpointResult(variant.id, None, None, None, None, tuple(reference_checks(tables.of(variant))))
-        for variant in tables.catalog.variants.values()
-    ]
+def verify_references(tables: Tables, input_size: tuple[int, int] = IMAGENET_INPUT) -> list[CheckpointResult]:
+    """Check every variant's reference network, without any file, against what was published about its size.
+
+    Raises:
+        UsageError: a network cannot be shown images of the input size.
+    """
+    return [_verify_reference(tables, variant, input_size) for variant in tables.catalog.variants.values()]
+
+
+def _verify_reference(tables: Tables, variant: Variant, input_size: tuple[int, int]) -> CheckpointResult:
+    numbers = PublishedNumbers(tables.of(variant), input_size=input_size)
+    checks, operations = tuple(numbers.checks()), numbers.operations_of(CANONICAL)
+    return CheckpointResult(variant.id, None, None, None, None, checks, input_size=input_size, operations=operations)
 
 
 def verify_checkpoints(
-    tables: Tables, requests: Sequence[Request], image_run: ImageRun | None = None
+    tables: Tables, requests: Sequence[Request], image_run: ImageRun | None = None, probes: Probes | None = None
 ) -> list[CheckpointResult]:
     """Verify files; with images, all networks see them in one pass.
 
     Raises:
         InputError: a file cannot be read, or is none of the known networks.
         AccessError: a file is not there.
+        UsageError: a network cannot be shown images of the input size.
     """
-    examined = [_examine(tables, request, load=image_run is not None) for request in requests]
+    examined = [examine(tables, request, probes or Probes(), load=image_run is not None) for request in requests]
     if image_run is None:
         return [each.result for each in examined]
     # A number in front keeps two files of one name apart.
@@ -120,7 +103,7 @@ def verify_checkpoints(
     return results
 
 
-def _certain_failure(examined: Mapping[str, _Examined]) -> Callable[[AccuracyProgress], bool]:
+def _certain_failure(examined: Mapping[str, Examined]) -> Callable[[AccuracyProgress], bool]:
     """Whether every network has by now certainly missed the lowest top-1 that counts for it."""
     lowest = {name: lowest_published_top1(each.variant, each.origin) for name, each in examined.items()}
 
@@ -131,53 +114,3 @@ def _certain_failure(examined: Mapping[str, _Examined]) -> Callable[[AccuracyPro
         )
 
     return stop
-
-
-@dataclass(frozen=True, slots=True)
-class _Examined:
-    variant: Variant
-    result: CheckpointResult
-    origin: Origin
-    network: Classifier | None
-
-    def require_network(self) -> Classifier:
-        assert self.network is not None  # noqa: S101 - loaded whenever there are images
-        return self.network
-
-
-def _examine(tables: Tables, request: Request, *, load: bool) -> _Examined:
-    with open_checkpoint(request.path, key=request.key, prefix=request.prefix) as checkpoint:
-        resolution = resolve(tables, checkpoint, request.variant, request.layout)
-        identity = resolution.identity
-        if load:
-            _require_imagenet_classifier(request.path, resolution)
-        sha256 = checkpoint.sha256()
-        content = content_hash_of(checkpoint, resolution)
-        receipt = read_receipt(request.path)
-        checks = file_checks(checkpoint, resolution)
-        if receipt is not None:
-            checks.insert(0, receipt_check(receipt, resolution, sha256=sha256, content_hash=content))
-        network = load_network(checkpoint, resolution) if load else None
-    result = CheckpointResult(identity.variant.id, str(request.path), sha256, content, identity.layout, tuple(checks))
-    return _Examined(
-        identity.variant, result, origin_of(identity.variant, identity.layout, _digests(sha256, receipt)), network
-    )
-
-
-def _digests(sha256: str, receipt: Receipt | None) -> tuple[str, ...]:
-    # A receipt speaks for a file only if it is about these very bytes.
-    if receipt is None or receipt.output_sha256 != sha256:
-        return (sha256,)
-    return sha256, receipt.source_sha256
-
-
-def _require_imagenet_classifier(path: Path, resolution: Resolution) -> None:
-    identity = resolution.identity
-    if not identity.has_classifier or identity.classes != IMAGENET_CLASSES:
-        raise MappingError(
-            "this file cannot be measured on ImageNet",
-            where=str(path),
-            expected=f"a classifier of {IMAGENET_CLASSES} classes",
-            got=f"{identity.classes} classes" if identity.has_classifier else "a backbone without classifier",
-            next_step="leave out --imagenet to check the rest",
-        )

@@ -1,11 +1,10 @@
-"""What can be said of a file without running it: names, shapes, values, parameters, FLOPs."""
+"""What can be said of a file without running it: names, shapes, values, and its counts."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
 from r2convert.checkpoint.reading import Checkpoint
-from r2convert.mapping.expansion import Expansion
 from r2convert.mapping.identification import differ
 from r2convert.mapping.resolution import Resolution, shapes_of
 from r2convert.mapping.values import value_problems
@@ -15,24 +14,26 @@ from r2convert.verify.published import PublishedNumbers
 _SHOWN = 3
 
 
-def reference_checks(expansion: Expansion) -> list[Check]:
-    """Check the reference network itself, without any file, against what was published."""
-    return PublishedNumbers(expansion).checks()
+def file_numbers(checkpoint: Checkpoint, resolution: Resolution, input_size: tuple[int, int]) -> PublishedNumbers:
+    """The counts of a file, to be held against what was published.
+
+    Args:
+        checkpoint: the open file.
+        resolution: what it is.
+        input_size: height and width of the image to count operations for.
+    """
+    slots = resolution.expansion.names(resolution.identity.layout)
+    stored = {slot.key: checkpoint.tensors[name].elements for name, slot in slots.items() if name in checkpoint.tensors}
+    return PublishedNumbers(resolution.expansion, stored, input_size)
 
 
 def file_checks(checkpoint: Checkpoint, resolution: Resolution) -> list[Check]:
-    """Check a file: names, shapes, values, then its counts against what was published.
+    """Check a file's own properties: names, shapes, values.
 
     Raises:
         CheckpointError: the file's bytes are damaged.
     """
-    slots = resolution.expansion.names(resolution.identity.layout)
-    stored = {slot.key: checkpoint.tensors[name].elements for name, slot in slots.items() if name in checkpoint.tensors}
-    return [
-        *_structure_checks(checkpoint, resolution),
-        _value_check(checkpoint, resolution),
-        *PublishedNumbers(resolution.expansion, stored).checks(),
-    ]
+    return [*_structure_checks(checkpoint, resolution), _value_check(checkpoint, resolution)]
 
 
 def _structure_checks(checkpoint: Checkpoint, resolution: Resolution) -> Iterator[Check]:

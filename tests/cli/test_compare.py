@@ -86,3 +86,43 @@ def test_a_file_against_itself_in_half_precision_differs_by_dtype(run: Run, tmp_
     (found,) = run("compare", tmp_path / "one.pth", tmp_path / "two.pth", "--json").json["differing"]
     assert found["reason"] == "float32 against float16"
     assert 0 < found["max_abs_diff"] < 1e-4
+
+
+def test_activations_tell_where_two_networks_part(run: Run, standin: Standin, tmp_path: Path) -> None:
+    state = torch.load(standin(DLA), weights_only=True)
+    name = "level4.tree1.tree1.root.conv.weight"
+    other = planted(standin, tmp_path, **{name.replace(".", "__"): state[name] * 1.01})
+    ran = run("compare", standin(DLA), other, "--activations", "--json")
+    assert ran.code == 1
+    found = ran.json["activations"]
+    assert found["first_layer"]["name"] == "backbone.level4.tree1.tree1.root.conv"
+    assert found["first_layer"]["relative"] == pytest.approx(0.01, rel=1e-3)
+    parted = {stage["name"].removeprefix("backbone."): stage["relative"] > 0 for stage in found["stages"]}
+    assert parted == {
+        **dict.fromkeys(("base_layer", "level0", "level1", "level2", "level3"), False),
+        **dict.fromkeys(("level4", "level5", "head.fc"), True),
+    }
+
+
+def test_activations_across_layouts_are_equal(run: Run, standin: Standin, tmp_path: Path) -> None:
+    run("map", "--src", standin(DLA), "--dst", tmp_path / "timm.safetensors", "--to", "timm")
+    ran = run("compare", standin(DLA), tmp_path / "timm.safetensors", "--activations")
+    assert ran.code == 0
+    assert "equal activations" in ran.out
+
+
+def test_a_swapped_pair_is_placed_by_its_activations(run: Run, standin: Standin, tmp_path: Path) -> None:
+    state = torch.load(standin(DLA), weights_only=True)
+    one, other = "level4.tree2.tree1.tree1.bns.0.running_mean", "level4.tree2.tree1.tree1.bns.1.running_mean"
+    changed = planted(standin, tmp_path, **{one.replace(".", "__"): state[other], other.replace(".", "__"): state[one]})
+    ran = run("compare", standin(DLA), changed, "--activations")
+    assert ran.code == 1
+    assert "first layer to differ is backbone.level4.tree2.tree1.tree1.bns.0, by" in ran.out
+    assert "backbone.level3: equal" in ran.out
+
+
+def test_activations_of_other_networks_are_wrong_usage(run: Run, standin: Standin, tmp_path: Path) -> None:
+    torch.save({"a": torch.ones(2)}, tmp_path / "one.pth")
+    ran = run("compare", standin(DLA), tmp_path / "one.pth", "--activations")
+    assert ran.code == 2
+    assert "two files of the same variant" in ran.err

@@ -20,9 +20,10 @@ from r2convert.mapping.resolution import resolve
 from r2convert.mapping.tables import Tables
 from r2convert.verify.accuracy_claims import Origin, accuracy_checks, origin_of
 from r2convert.verify.checks import Check
+from r2convert.verify.examination import Request
 from r2convert.verify.predictions import Accuracy
 from r2convert.verify.results import CheckpointResult
-from r2convert.verify.run import ImageRun, Request, verify_checkpoints, verify_references
+from r2convert.verify.run import ImageRun, verify_checkpoints, verify_references
 from r2convert.verify.standin import write_images_for
 from tests.conftest import Standin
 

@@ -43,6 +43,8 @@ class LazyGroup(click.Group):
         module_name = _MODULES.get(cmd_name, cmd_name)
         command = getattr(import_module(f"r2convert.cli.{module_name}"), module_name)
         assert isinstance(command, click.Command)  # noqa: S101 - a mistake in this package, not of the user
+        # A raw docstring spells out the backspace that keeps click from joining the lines of an example.
+        command.help = (command.help or "").replace("\\b\n", "\b\n")
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
@@ -63,6 +65,7 @@ class LazyGroup(click.Group):
 @click.pass_context
 def application(context: click.Context, debug: bool) -> None:
     """Convert Res2Net checkpoints between layouts and verify them against the published numbers."""
-    context.obj = {"debug": debug}
+    # Taken out of the arguments before click sees them, so that it may stand anywhere; here it is for --help.
+    del debug
     if context.invoked_subcommand is None:
         click.echo(context.get_help())

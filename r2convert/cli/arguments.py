@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from r2convert.errors import AccessError
+from r2convert.errors import AccessError, UsageError
 
 if TYPE_CHECKING:
     from r2convert.catalog.loading import Catalog
@@ -36,15 +37,20 @@ def checkpoint_path(catalog: Catalog, value: str) -> tuple[Path, Variant | None]
 
     Raises:
         AccessError: there is no such file, or the variant's file is not in the cache.
+        UsageError: it is empty.
         UnknownVariantError: it looks like a name, and no variant has it.
     """
-    path = Path(value).expanduser()
-    if path.exists() or path.suffix or "/" in value:
+    if not value:
+        raise UsageError("a checkpoint's name is empty", expected="a file, or a variant in the cache")
+    # The functions of os.path never raise: why a file cannot be had is told by whoever opens it.
+    path = Path(os.path.expanduser(value))  # noqa: PTH111
+    if os.path.lexists(path) or path.suffix or "/" in value:
         return path, None
     variant = catalog.find(value)
     cached = cached_path(variant)
     if cached is None:
-        raise AccessError(f"{variant.id} is not in the cache", next_step=f"`r2convert fetch {variant.id}` downloads it")
+        advice = f"`r2convert fetch {variant.id}` downloads it" if variant.sources else "give the path of your file"
+        raise AccessError(f"{variant.id} is not in the cache", next_step=advice)
     return cached, variant
 
 

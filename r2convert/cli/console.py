@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
@@ -10,28 +11,46 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from rich.console import Console
 
+_COLUMNS = 80
+
 
 def stdout_console() -> Console:
     """A console for results; plain text when piped, 80 columns wide where no terminal says otherwise."""
     from rich.console import Console
 
-    return Console(highlight=False, soft_wrap=False)
+    return Console(highlight=False, soft_wrap=False, width=_width())
 
 
 def stderr_console() -> Console:
     """A console for messages and progress."""
     from rich.console import Console
 
-    return Console(stderr=True, highlight=False)
+    return Console(stderr=True, highlight=False, width=_width())
+
+
+def _width() -> int | None:
+    """Columns where COLUMNS says nothing of use: a terminal of unknown size is handed on as 0 columns."""
+    return _COLUMNS if os.environ.get("COLUMNS") == "0" else None
+
+
+def printable(text: str) -> str:
+    """Spell out control characters but line ends: what a file holds must not steer the reader's terminal."""
+    if text.isprintable():
+        return text
+    return "".join(
+        letter if letter.isprintable() or letter == "\n" else letter.encode("unicode_escape").decode()
+        for letter in text
+    )
 
 
 def print_json(document: Mapping[str, object]) -> None:
     """Print one JSON document and nothing else on stdout."""
-    sys.stdout.write(json.dumps(document, indent=2, ensure_ascii=False) + "\n")
+    escaped = sys.stdout.encoding.lower() != "utf-8"
+    sys.stdout.write(json.dumps(document, indent=2, ensure_ascii=escaped) + "\n")
 
 
 def print_warning(message: str) -> None:
     """Print a warning on stderr."""
     from rich.markup import escape
 
-    stderr_console().print(f"[yellow]warning:[/] {escape(message)}", soft_wrap=True)
+    stderr_console().print(f"[yellow]warning:[/] {escape(printable(message))}", soft_wrap=True)

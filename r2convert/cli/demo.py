@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from r2convert.errors import R2ConvertError
+from r2convert.errors import AccessError, UsageError
 
 if TYPE_CHECKING:
     from r2convert.catalog.variant import Source, Variant
@@ -70,9 +70,14 @@ def demo(context: click.Context, keep: Path | None) -> None:
 @contextmanager
 def _working_folder(keep: Path | None) -> Iterator[Path]:
     if keep is not None:
-        keep.mkdir(parents=True, exist_ok=True)
-        if any(keep.iterdir()):
-            raise R2ConvertError("the folder to keep the demo in is not empty", where=str(keep))
+        try:
+            keep.mkdir(parents=True, exist_ok=True)
+            empty = not any(keep.iterdir())
+        except OSError as error:
+            got = error.strerror or str(error)
+            raise AccessError("the folder to keep the demo in cannot be made", where=str(keep), got=got) from error
+        if not empty:
+            raise UsageError("the folder to keep the demo in is not empty", where=str(keep))
         yield keep.resolve()
         return
     with tempfile.TemporaryDirectory(prefix="r2convert-demo-") as folder:

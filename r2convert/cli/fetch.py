@@ -92,7 +92,7 @@ def _wanted(
         variants = [
             variant
             for variant in catalog.variants.values()
-            if publisher is None or any(source.publisher == publisher for source in variant.sources)
+            if any(publisher in (None, source.publisher) for source in variant.sources)
         ]
     else:
         variants = [catalog.find(name) for name in names]

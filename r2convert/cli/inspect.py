@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from r2convert.cli.arguments import checkpoint_path, selection_options
-from r2convert.cli.console import print_json, stdout_console
+from r2convert.cli.console import print_json, printable, stdout_console
 
 if TYPE_CHECKING:
     from r2convert.checkpoint.reading import Checkpoint
@@ -128,7 +128,8 @@ def _print_facts(facts: dict[str, object]) -> None:
             console.print(f"{name:<13} {escape(_show(facts[name]))}", soft_wrap=True)
     for name in ("metadata", "sha256", "content_hash"):
         if facts[name]:
-            console.print(f"{labels.get(name, name):<13} {escape(_show(facts[name]))}", soft_wrap=True)
+            shown = printable(_show(facts[name])).replace("\n", " ")
+            console.print(f"{labels.get(name, name):<13} {escape(shown)}", soft_wrap=True)
     warnings = facts["warnings"]
     for warning in warnings if isinstance(warnings, list) else []:
         console.print(f"[yellow]warning[/]       {escape(warning)}", soft_wrap=True)

@@ -76,7 +76,7 @@ def map_checkpoint(
 
     tables = Tables(load_catalog())
     if table is not None:
-        _print_table(tables, table, layout or "official", target)
+        _print_table(tables, table, layout or "official", target, as_json)
         return
     if source is None or not (destination or publish or dry_run) or (destination and publish):
         raise UsageError(
@@ -166,19 +166,24 @@ def _by_reason(rows: tuple[PlanRow, ...]) -> dict[str, list[str]]:
     return grouped
 
 
-def _print_table(tables: Tables, name: str, source: str, target: str) -> None:
+def _print_table(tables: Tables, name: str, source: str, target: str, as_json: bool) -> None:
     variant = tables.catalog.find(name)
     if source == "official" and source not in tables.of(variant).table.layouts:
         source = variant.sources[0].layout
     for layout in (source, target):
         tables.require_layout(variant, layout)
     expansion = tables.of(variant)
+    rows = [
+        (slot.names.get(source), slot.names.get(target), expansion.shape_in(source, slot))
+        for slot in expansion.slots
+        if source in slot.names or target in slot.names
+    ]
+    if as_json:
+        tensors = [{"from": before, "to": after, "shape": list(shape)} for before, after, shape in rows]
+        print_json({"variant": variant.id, "from": source, "to": target, "tensors": tensors})
+        return
     lines = [(source, target, "shape")]
-    for slot in expansion.slots:
-        names = [slot.names.get(layout, "-") for layout in (source, target)]
-        if names != ["-", "-"]:
-            shape = "x".join(map(str, expansion.shape_in(source, slot))) or "scalar"
-            lines.append((names[0], names[1], shape))
+    lines += [(before or "-", after or "-", "x".join(map(str, shape)) or "scalar") for before, after, shape in rows]
     widths = [max(len(line[column]) for line in lines) for column in (0, 1)]
     for line in lines:
         click.echo(f"{line[0]:<{widths[0]}}  {line[1]:<{widths[1]}}  {line[2]}")

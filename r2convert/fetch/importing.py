@@ -58,12 +58,16 @@ def import_file(
         progress: told about the copy.
 
     Raises:
-        UnknownFileError: it is no published file that is known.
+        UnknownFileError: it is no published file that is known, or no file at all.
         UsageError: it could be one of several.
         WrongFileError: another file was recorded under its name before.
         AccessError: it cannot be read, or the cache cannot be written.
     """
     try:
+        if path.exists() and not path.is_file():
+            raise UnknownFileError(
+                "this is not a regular file", where=str(path), next_step="give the path of the downloaded file"
+            )
         sha256, size = hash_file(path)
     except OSError as problem:
         raise AccessError("the file cannot be read", where=str(path), got=problem.strerror or str(problem)) from problem

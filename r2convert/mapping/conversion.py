@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -13,7 +14,7 @@ from r2convert.checkpoint.digests import DigestedTensor, OutputTensor, network_h
 from r2convert.checkpoint.dtypes import DType
 from r2convert.checkpoint.reading import Checkpoint, open_checkpoint
 from r2convert.checkpoint.writing import WrittenFile, write_checkpoint
-from r2convert.errors import MappingError, UsageError
+from r2convert.errors import AccessError, MappingError, UsageError
 from r2convert.mapping.casting import Stream
 from r2convert.mapping.plan import Plan, PlanRow, canonical_plan, fill_dtype, fill_value, target_tensor
 from r2convert.mapping.receipt import receipt_path, write_receipt
@@ -72,6 +73,7 @@ def convert(
     """
     plan.require_clean(str(checkpoint.path))
     _require_fitting_suffix(plan, destination)
+    _require_place_for_receipt(destination)
     if receipt or check:
         checkpoint.begin_sha256()
     streams: dict[str, Stream] = {}
@@ -99,6 +101,13 @@ def convert(
             cast=dtype.value if dtype else None,
         )
     return Conversion(plan, written, source_sha256, content, path)
+
+
+def _require_place_for_receipt(destination: Path) -> None:
+    """Before anything is written: a receipt of an earlier output is replaced or removed, a folder cannot be."""
+    place = receipt_path(destination)
+    if os.path.isdir(place) and not os.path.islink(place):  # noqa: PTH112, PTH114 - these never raise
+        raise AccessError("a folder lies where the receipt belongs", where=str(place), next_step="choose another name")
 
 
 def content_hash_of(checkpoint: Checkpoint, resolution: Resolution) -> str:

@@ -145,3 +145,91 @@ def test_an_interrupted_run_cleans_up(standin: Standin, tmp_path: Path, sent: si
     assert "Traceback" not in err
     assert process.returncode == code
     assert os.listdir(output) == []
+
+
+def shell(command: str, folder: Path, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Run a line of bash in which ``r2convert`` is the command line under test."""
+    line = f"r2convert() {{ '{sys.executable}' -m r2convert \"$@\"; }}; {command}"
+    return subprocess.run(
+        ["bash", "-c", line],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=folder,
+        env={**os.environ, "R2CONVERT_CACHE": str(folder / "cache"), **environment},
+    )
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_line_of_an_example_is_a_command_to_paste(run: Run, name: str) -> None:
+    after = run(name, "--help").out.split("Example")[1].split("\n\n")[0].splitlines()[1:]
+    assert after
+    assert all(line.strip().startswith(f"r2convert {name}") for line in after)
+
+
+@pytest.mark.parametrize(
+    "command", ["list", "list --json", "map --table res2net101_w26_s4", "fetch --help", "selftest --json"]
+)
+def test_a_reader_that_goes_away_is_not_a_check_that_said_no(command: str, tmp_path: Path) -> None:
+    # The reader has gone before the first line: nothing depends on how much fits into the pipe.
+    done = shell(f"{{ sleep 0.2; r2convert {command}; echo $? >&2; }} | true", tmp_path)
+    assert done.stderr == "141\n"
+
+
+@pytest.mark.parametrize("command", ["list", "list --json", "map --table res2net101_w26_s4", "list --help"])
+def test_a_full_disk_under_stdout_is_exit_code_4(command: str, tmp_path: Path) -> None:
+    done = shell(f"r2convert {command} > /dev/full", tmp_path)
+    assert done.returncode == 4
+    assert "No space left on device" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_closed_streams_are_no_error_and_do_not_change_the_answer(tmp_path: Path) -> None:
+    assert shell("r2convert list >&-", tmp_path).returncode == 0
+    assert shell("r2convert list <&- >&- 2>&-", tmp_path).returncode == 0
+    assert shell("r2convert inspect no_such_variant 2>&-", tmp_path).returncode == 2
+
+
+def test_debug_may_stand_at_the_end(run: Run) -> None:
+    ran = run("inspect", "nowhere.pth", "--debug")
+    assert ran.code == 4
+    assert "Traceback" in ran.err
+
+
+@pytest.mark.parametrize("name", ["x" * 300 + ".pth", "~nobody-of-this-name/x.pth", "a/" * 3000 + "b"])
+def test_paths_that_cannot_be_are_exit_code_4(run: Run, name: str) -> None:
+    for arguments in (
+        ("inspect", name),
+        ("verify", name),
+        ("compare", name, name),
+        ("map", "--src", name, "--dst", "o.pth"),
+    ):
+        ran = run(*arguments)
+        assert ran.code == 4
+        assert ran.err.startswith("error: ")
+
+
+def test_an_empty_name_is_wrong_usage_and_not_the_folder_one_is_in(run: Run) -> None:
+    assert run("inspect", "").code == 2
+
+
+def test_a_file_name_that_is_not_utf8_is_shown(run: Run, standin: Standin, tmp_path: Path) -> None:
+    path = tmp_path / os.fsdecode(b"r\xe9s.pth")
+    path.symlink_to(standin("res2net50_w14_s8"))
+    plain = run("inspect", path, "--no-digest")
+    assert plain.code == 0
+    assert "r\\udce9s.pth" in plain.out
+    document = run("inspect", path, "--no-digest", "--json").json
+    assert document["path"] == str(path)
+
+
+def test_a_terminal_without_a_size_shows_everything(run: Run) -> None:
+    assert run("list", COLUMNS="0").out == run("list", COLUMNS="80").out
+
+
+def test_a_folder_that_the_demo_cannot_work_in_is_refused(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("kept")
+    assert run("demo", "--keep", tmp_path).code == 2
+    assert run("demo", "--keep", tmp_path / "file").code == 4
+    assert run("demo", "--keep", tmp_path / "file" / "below").code == 4
+    assert (tmp_path / "file").read_text() == "kept"

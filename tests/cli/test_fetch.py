@@ -100,6 +100,17 @@ def test_all_means_every_variant_that_the_publisher_has(lab: Lab) -> None:
     assert "without --offline" in result.stderr
 
 
+def test_all_leaves_out_a_network_that_nobody_publishes(lab: Lab) -> None:
+    lab.publish("lab-net", DATA)
+    text = (lab.mappings / "lab-net.toml").read_text().replace("lab-net", "own-net")
+    (lab.mappings / "own-net.toml").write_text(text.split("[[sources]]")[0])
+    assert "own-net" in lab.run("list").stdout
+    result = lab.run("fetch", "--all", "--offline")
+    assert result.returncode == 4
+    assert "13 files could not be fetched" in result.stderr
+    assert "no file of" not in result.stderr
+
+
 def test_of_several_files_every_address_is_told(lab: Lab) -> None:
     for name in ("lab-one", "lab-two"):
         lab.publish(name, sample(seed=len(name)), *[faults.status(410)] * 9)
@@ -172,6 +183,18 @@ def test_a_file_brought_by_hand_is_recognised_by_its_content(lab: Lab, tmp_path:
     result = lab.run("fetch", "--import", tmp_path / "model (1)")
     assert (result.returncode, result.stdout) == (0, f"{lab.cache / 'res2net50_14w_8s.in1k.safetensors'}\n")
     assert "nobody publishes a hash" in result.stderr
+
+
+@pytest.mark.parametrize("kind", ["folder", "pipe", "device"])
+def test_what_is_no_file_is_not_read_for_ever(kind: str, lab: Lab, tmp_path: Path) -> None:
+    path = Path("/dev/zero") if kind == "device" else tmp_path / kind
+    if kind == "folder":
+        path.mkdir()
+    if kind == "pipe":
+        os.mkfifo(path)
+    result = lab.run("fetch", "--import", path)
+    assert (result.returncode, result.stdout) == (3, "")
+    assert "not a regular file" in result.stderr
 
 
 def test_a_file_that_nobody_published_is_exit_3(lab: Lab, tmp_path: Path) -> None:

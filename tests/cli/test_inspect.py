@@ -67,3 +67,14 @@ def test_what_is_no_checkpoint_is_said_to_be_what_it_is(run: Run, tmp_path: Path
     ran = run("inspect", tmp_path / "file.pth")
     assert ran.code == 3
     assert message.lower() in ran.err.lower()
+
+
+def test_what_a_file_holds_does_not_steer_the_terminal(run: Run, tmp_path: Path) -> None:
+    path = tmp_path / "odd.pth"
+    torch.save({"state_dict": {"a": torch.ones(1)}, "note": "\x1b[31mred\x07"}, path)
+    ran = run("inspect", path)
+    assert ran.code == 0
+    assert "\\x1b[31mred\\x07" in ran.out
+    refused = run("inspect", path, "--key", "\x1b[31m")
+    assert refused.code == 2
+    assert "\x1b" not in ran.out + refused.err

@@ -226,3 +226,20 @@ def test_publishing_names_the_file_by_its_digest_and_describes_it(run: Run, stan
     again = run("map", "--src", standin("res2net50_w14_s8"), "--publish", tmp_path / "zoo")
     assert again.code == 4
     assert len(os.listdir(tmp_path / "zoo")) == 3
+
+
+def test_the_table_as_json(run: Run) -> None:
+    document = run("map", "--table", "res2net50_w14_s8", "--json").json
+    assert (document["variant"], document["from"], document["to"]) == ("res2net50_w14_s8", "official", "mm")
+    assert len(document["tensors"]) == 896
+    assert document["tensors"][0] == {"from": "conv1.weight", "to": "backbone.conv1.weight", "shape": [64, 3, 7, 7]}
+
+
+def test_a_folder_where_the_receipt_belongs_is_seen_before_anything_is_written(
+    run: Run, standin: Standin, tmp_path: Path
+) -> None:
+    (tmp_path / "mm.pth.receipt.json").mkdir()
+    ran = run("map", "--src", standin("res2net50_w14_s8"), "--dst", tmp_path / "mm.pth")
+    assert ran.code == 4
+    assert "receipt" in ran.err
+    assert os.listdir(tmp_path) == ["mm.pth.receipt.json"]

@@ -102,16 +102,19 @@ def examine(tables: Tables, request: Request, probes: Probes, *, load: bool) -> 
         UsageError: the network cannot be shown images of the input size.
     """
     with open_checkpoint(request.path, key=request.key, prefix=request.prefix) as checkpoint:
+        # On a thread of its own, while the names are read and the layers counted.
+        checkpoint.begin_sha256()
         resolution = resolve(tables, checkpoint, request.variant, request.layout)
         identity = resolution.identity
         require_input_size(identity.variant, probes.input_size)
         if load:
             _require_imagenet_classifier(request.path, resolution)
-        sha256 = checkpoint.sha256()
-        content = content_hash_of(checkpoint, resolution)
-        receipt = read_receipt(request.path)
         numbers = file_numbers(checkpoint, resolution, probes.input_size)
+        claims, operations = numbers.checks(), numbers.operations_of(identity.layout)
         checks = file_checks(checkpoint, resolution)
+        content = content_hash_of(checkpoint, resolution)
+        sha256 = checkpoint.sha256()
+        receipt = read_receipt(request.path)
         if receipt is not None:
             checks.insert(0, receipt_check(receipt, resolution, sha256=sha256, content_hash=content))
         wiring, parity = _probe(checkpoint, resolution, probes, checks)
@@ -122,9 +125,9 @@ def examine(tables: Tables, request: Request, probes: Probes, *, load: bool) -> 
         sha256,
         content,
         identity.layout,
-        (*checks, *numbers.checks()),
+        (*checks, *claims),
         input_size=probes.input_size,
-        operations=numbers.operations_of(identity.layout),
+        operations=operations,
         wiring=wiring,
         parity=parity,
     )

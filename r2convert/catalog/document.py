@@ -76,9 +76,14 @@ class Section:
         self.values = values
         self.key = key
         self._asked: set[str] = set()
+        self._damaged: set[str] = set()
 
     def problem(self, message: str, name: str | None = None) -> None:
-        """Record a problem with this table, or with one of its fields."""
+        """Record a problem with this table, or with one of its fields: there the first explains what follows."""
+        if name is not None:
+            if name in self._damaged:
+                return
+            self._damaged.add(name)
         self.document.problem(self.key if name is None else (*self.key, name), message)
 
     def has(self, name: str) -> bool:
@@ -96,13 +101,13 @@ class Section:
         """A non-empty string, or ``None`` if the field is absent."""
         return self.text(name) if self.has(name) else None
 
-    def number(self, name: str, default: int | None = None) -> int:
+    def number(self, name: str, default: int | None = None, *, most: int | None = None) -> int:
         """A positive integer; without a default it is required."""
         value = self._value(name, int, "a positive integer", default)
         if type(value) is not int or value < 1:
             self.problem(f"{name!r} must be a positive integer, not {value!r}", name)
             return 1
-        return value
+        return self._at_most(name, (value,), most)[0]
 
     def flag(self, name: str) -> bool:
         """A required boolean."""
@@ -123,7 +128,7 @@ class Section:
             return ()
         return tuple(value)
 
-    def numbers(self, name: str, count: int) -> tuple[int, ...]:
+    def numbers(self, name: str, count: int, *, most: int | None = None) -> tuple[int, ...]:
         """A list of exactly ``count`` positive integers."""
         value = self._value(name, list, f"a list of {count} positive integers", None)
         if (
@@ -133,7 +138,7 @@ class Section:
         ):
             self.problem(f"{name!r} must be a list of {count} positive integers, not {value!r}", name)
             return (1,) * count
-        return tuple(value)
+        return self._at_most(name, tuple(value), most)
 
     def cells(self, name: str, count: int) -> Iterator[tuple[str, ...]]:
         """The rows of a list of lists of ``count`` strings; an empty tuple stands in for a damaged row."""
@@ -164,12 +169,18 @@ class Section:
             if name not in self._asked:
                 self.problem(f"unknown field {name!r}; known here: {', '.join(sorted(self._asked))}", name)
 
+    def _at_most(self, name: str, values: tuple[int, ...], most: int | None) -> tuple[int, ...]:
+        if most is not None and max(values) > most:
+            self.problem(f"{name!r} is {max(values)}: more than {most}, the most that makes sense", name)
+            return (1,) * len(values)
+        return values
+
     def _value(self, name: str, kind: type, wanted: str, default: object) -> Any:
         self._asked.add(name)
         if name not in self.values:
             if default is not None:
                 return default
-            self.problem(f"{name!r} is missing: expected {wanted}")
+            self.problem(f"{name!r} is missing: expected {wanted}", name)
             return kind()
         value = self.values[name]
         if type(value) is not kind:

@@ -39,6 +39,12 @@ DLA_FAMILIES = ("res2net_dla", "res2next_dla")
 _UNITS = ("M", "G", "%", "error %", "fraction")
 _COUNTED = ("parameters", "flops")
 
+# A slip of the keyboard must be told, not expanded into millions of names. A level doubles a tree's blocks.
+_MOST_BLOCKS = 500
+_MOST_LEVELS = 8
+_MOST_SCALES = 64
+_MOST_CHANNELS = 100_000
+
 
 @dataclass(frozen=True, slots=True)
 class Catalog:
@@ -177,10 +183,10 @@ def _architecture(section: Section) -> Architecture:
 def _staged(section: Section, family: str) -> StagedArchitecture:
     values: dict[str, Any] = {
         "depth": section.number("depth"),
-        "stage_blocks": section.numbers("stage_blocks", 4),
-        "base_width": section.number("base_width"),
-        "scales": section.number("scales"),
-        "cardinality": section.number("cardinality"),
+        "stage_blocks": section.numbers("stage_blocks", 4, most=_MOST_BLOCKS),
+        "base_width": section.number("base_width", most=_MOST_CHANNELS),
+        "scales": section.number("scales", most=_MOST_SCALES),
+        "cardinality": section.number("cardinality", most=_MOST_CHANNELS),
         "stem": section.choice("stem", ("conv7x7", "deep")),
         "shortcut": section.choice("shortcut", ("strided-conv", "pooled", "pooled-if-strided")),
         "first_block": section.choice("first_block", ("stage", "normal")),
@@ -193,12 +199,12 @@ def _staged(section: Section, family: str) -> StagedArchitecture:
 
 def _dla(section: Section, family: str) -> DlaArchitecture:
     values: dict[str, Any] = {
-        "levels": section.numbers("levels", 6),
-        "channels": section.numbers("channels", 6),
-        "base_width": section.number("base_width"),
-        "scales": section.number("scales"),
-        "cardinality": section.number("cardinality"),
-        "expansion": section.number("expansion"),
+        "levels": section.numbers("levels", 6, most=_MOST_LEVELS),
+        "channels": section.numbers("channels", 6, most=_MOST_CHANNELS),
+        "base_width": section.number("base_width", most=_MOST_CHANNELS),
+        "scales": section.number("scales", most=_MOST_SCALES),
+        "cardinality": section.number("cardinality", most=_MOST_CHANNELS),
+        "expansion": section.number("expansion", most=_MOST_CHANNELS),
     }
     if values["scales"] < 2:
         section.problem("'scales' must be at least 2", "scales")
@@ -218,9 +224,9 @@ def _source(section: Section) -> Source:
     }
     if "/" in values["file_name"] or values["file_name"].startswith("."):
         section.problem("'file_name' must be a plain file name", "file_name")
-    for url in values["urls"]:
-        if not url.startswith("https://"):
-            section.problem(f"a source must be fetched over https: {url}", "urls")
+    insecure = [url for url in values["urls"] if not url.startswith("https://")]
+    if insecure:
+        section.problem(f"a source must be fetched over https: {', '.join(insecure)}", "urls")
     if values["sha256"] and values["sha256_prefix"] and not values["sha256"].startswith(values["sha256_prefix"]):
         section.problem("'sha256' does not start with 'sha256_prefix'", "sha256")
     section.close()

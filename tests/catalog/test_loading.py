@@ -72,6 +72,13 @@ def test_every_file_name_is_unique_and_carries_its_hash_prefix(catalog: Catalog)
         ("scales = 8", "scales = 1", "'scales' must be at least 2"),
         ("scales = 8", 'scales = "8"', "'scales' must be a positive integer"),
         ("scales = 8", "", "'scales' is missing"),
+        ("scales = 8", "scales = 1000000000000", "'scales' is 1000000000000: more than 64"),
+        (
+            "stage_blocks = [3, 4, 6, 3]",
+            "stage_blocks = [3, 4, 600000000, 3]",
+            "'stage_blocks' is 600000000: more than",
+        ),
+        ("base_width = 14", "base_width = 99999999999999999999", "'base_width' is 99999999999999999999: more than"),
         ("scales = 8", "scalez = 8", "unknown field 'scalez'"),
         ('stem = "conv7x7"', 'stem = "conv5x5"', "'stem' is 'conv5x5': expected one of conv7x7, deep"),
         ("stage_blocks = [3, 4, 6, 3]", "stage_blocks = [3, 4, 6]", "'stage_blocks' must be a list of 4"),
@@ -102,6 +109,19 @@ def test_all_problems_of_a_file_are_reported_together(tmp_path: Path) -> None:
         load_variant(path)
     assert "'depth'" in str(caught.value)
     assert str(caught.value).count("'metric' is 'flop'") == 3
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [("depth = 50\n", 'depth = "x"\n'), ("depth = 50\n", ""), ("scales = 8\n", ""), ('table = "res2net"\n', "")],
+)
+def test_one_mistake_is_one_problem(tmp_path: Path, old: str, new: str) -> None:
+    text = (builtin_folder() / "res2net50_w14_s8.toml").read_text()
+    path = tmp_path / "res2net50_w14_s8.toml"
+    path.write_text(text.replace(old, new))
+    with pytest.raises(CatalogError) as caught:
+        load_variant(path)
+    assert str(caught.value).count(f"{path}:") == 1
 
 
 def test_a_claim_is_placed_at_its_own_line(tmp_path: Path) -> None:

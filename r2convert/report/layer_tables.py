@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
@@ -12,19 +13,19 @@ from r2convert.verify.wiring_check import WiringResult
 _PREFIX = "backbone."
 
 
-def operations_table(operations: OperationCount) -> Table:
-    """What every layer costs for one image, in network order, with the sum below; layers that cost nothing left out."""
-    headings = ("MACs", "mmcv", "fvcore", "activations")
+def operations_view(operations: OperationCount) -> RenderableType:
+    """What every layer costs for one image, in network order, and all together; layers that cost nothing left out."""
+    headings = ("MACs", "mmcv", "fvcore", "activ.")
     table = plain_table("layer", *headings, right=headings)
-    table.columns[0].overflow = "fold"
+    # Where the counts leave no room for a name, it goes on in the next line.
+    table.columns[0].no_wrap, table.columns[0].overflow = False, "fold"
     for layer in operations.layers:
         counts = (layer.macs, layer.mmcv, layer.fvcore, layer.activations)
         if any(counts):
             table.add_row(layer.name.removeprefix(_PREFIX), *(f"{count:,}" if count else "" for count in counts))
-    table.add_section()
-    total = (operations.macs, operations.mmcv, operations.fvcore, operations.activations)
-    table.add_row("all layers", *(f"{count:,}" for count in total))
-    return table
+    conventions = ("macs", "mmcv", "fvcore", "activations")
+    total = "\n".join(f"  {each:<11} {operations.by_convention(each):>15,}" for each in conventions)
+    return Group(table, Text(f"all layers\n{total}\n"))
 
 
 def wiring_table(wiring: WiringResult) -> Table:

@@ -10,7 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from r2convert.catalog.printed import readable
-from r2convert.report.layer_tables import operations_table, wiring_table
+from r2convert.report.layer_tables import operations_view, wiring_table
 from r2convert.report.styles import plain_table, verdict_text
 from r2convert.report.verdict_table import verdict_table
 from r2convert.verify.checks import Check, Verdict
@@ -41,7 +41,7 @@ def results_view(
             views.append(wiring_table(result.wiring))
         if by_layer and result.operations is not None:
             title = f"\n{result.variant}: one {shown_size(result.input_size)} image, layer by layer"
-            views += [Text(title, style="bold"), operations_table(result.operations)]
+            views += [Text(title, style="bold"), operations_view(result.operations)]
     if len(results) > 1:
         views.append(verdict_table(results))
     return Group(*views, _reasons(results))

@@ -1,0 +1,86 @@
+"""The terminal's tables: 80 columns, a word for every verdict, a reason for every one that is not pass."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+from rich.console import Console, RenderableType
+
+from r2convert.mapping.tables import Tables
+from r2convert.report.terminal import results_view
+from r2convert.verify.checks import Check
+from r2convert.verify.predictions import Accuracy
+from r2convert.verify.results import CheckpointResult
+from r2convert.verify.run import verify_references
+
+
+def shown(view: RenderableType, *, colour: bool = False) -> str:
+    console = Console(width=80, force_terminal=colour, color_system="standard" if colour else None, highlight=False)
+    with console.capture() as capture:
+        console.print(view)
+    return capture.get()
+
+
+@pytest.fixture(scope="module")
+def references(tables: Tables) -> list[CheckpointResult]:
+    return verify_references(tables)
+
+
+def measured_on_images(result: CheckpointResult) -> CheckpointResult:
+    """A result with an accuracy, one claim of each kind."""
+    claims = (
+        Check("top1", "pass", "official README", None, "21.86", "error %", 39_070),
+        Check("top1", "not-comparable", "timm results", None, "78.152", "%", 39_070, "speaks of another file"),
+        Check("top5", "inconclusive", "OpenMMLab metafile", None, "93.85", "%", 46_700, "3 images off"),
+    )
+    counts = dict.fromkeys(("missing", "unreadable", "not_a_number"), 0)
+    values = {"images": 50_000, "top1_correct": 39_070, "top5_correct": 46_700, "pipeline": "pil"}
+    accuracy = Accuracy(**values, **counts, precision="strict", crops_sha256="")  # type: ignore[arg-type]
+    return replace(result, checks=(*result.checks, *claims), accuracy=accuracy)
+
+
+@pytest.mark.parametrize("details", [False, True])
+def test_everything_fits_in_80_columns(references: list[CheckpointResult], details: bool) -> None:
+    for results in (references, [measured_on_images(each) for each in references]):
+        lines = shown(results_view(results, details=details, by_layer=details)).splitlines()
+        assert max(map(len, lines)) <= 80
+        assert not any("…" in line for line in lines)
+
+
+def test_accuracies_are_shown_in_per_cent_that_are_right(references: list[CheckpointResult]) -> None:
+    lines = shown(results_view([measured_on_images(each) for each in references])).splitlines()
+    row = next(number for number, line in enumerate(lines) if line.strip().startswith("res2net50_w14_s8 "))
+    assert lines[row].split()[-2:] == ["78.14/78.14", "93.85/93.40"]
+    assert lines[row + 1].split() == ["inconclusive", "pass", "pass", "pass", "inconclusive"]
+
+
+def test_the_worst_claim_of_a_column_is_the_one_shown(references: list[CheckpointResult]) -> None:
+    wrong = Check("parameters", "fail", "somebody", "weights", "25.1", "M", 25_059_816, "wrong")
+    failing = [replace(each, checks=(*each.checks, wrong)) for each in references]
+    out = shown(results_view(failing))
+    assert out.count("25.1/25.06") >= 1
+    assert "parameters (somebody): fail: wrong" in out
+
+
+def test_a_failing_property_is_named_beside_the_verdict(references: list[CheckpointResult]) -> None:
+    wrong = Check("wiring", "fail", measured=83, note="layer3.3.bns.0 is not what it was")
+    out = shown(results_view([replace(each, checks=(wrong, *each.checks)) for each in references]))
+    assert "fail: wiring" in out
+    assert "layer3.3.bns.0 is not what it was" in " ".join(out.split())
+
+
+def test_colour_only_repeats_what_words_say(references: list[CheckpointResult]) -> None:
+    import re
+
+    coloured = shown(results_view(references), colour=True)
+    assert "\x1b[" in coloured
+    assert re.sub(r"\x1b\[[0-9;]*m", "", coloured) == shown(results_view(references))
+
+
+def test_every_verdict_that_is_not_pass_has_its_reason(references: list[CheckpointResult]) -> None:
+    out = " ".join(shown(results_view(references)).split())
+    for result in references:
+        for check in result.checks:
+            if check.verdict != "pass":
+                assert check.note in out

@@ -90,7 +90,11 @@ def verify(
     if references and (checkpoints or options.imagenet):
         raise UsageError("--references checks networks without files or images")
     if network.need_files and not requests:
-        raise UsageError("--wiring and --peer check files", expected="a checkpoint", got="none, and none in the cache")
+        raise UsageError(
+            "--wiring and --peer check files",
+            expected="a checkpoint before --wiring, which takes the next word for a folder, or --wiring=FOLDER",
+            got="no checkpoint, and none in the cache",
+        )
     images = open_images(options) if requests else None
     device = choose_device(options.device) if images or network.runs_networks else None
     probes = open_probes(network, device)

@@ -7,6 +7,7 @@ from rich.table import Table
 from rich.text import Text
 
 from r2convert.report.styles import plain_table, verdict_text
+from r2convert.verify.activations import ActivationComparison
 from r2convert.verify.counting import OperationCount
 from r2convert.verify.wiring_check import WiringResult
 
@@ -36,4 +37,14 @@ def wiring_table(wiring: WiringResult) -> Table:
         values = (layer.mean_shift, layer.log_variance, layer.mean_correlation, layer.variance_correlation)
         word = verdict_text("fail", "suspect") if layer.suspect else Text("")
         table.add_row(layer.name.removeprefix(_PREFIX), *(f"{value:.2f}" for value in values), word)
+    return table
+
+
+def stages_table(comparison: ActivationComparison) -> Table:
+    """How far two networks are apart at every stage, and at the first layer that differs."""
+    table = plain_table("output", "largest difference", "of its largest value", right=("largest difference",))
+    first = comparison.first_layer
+    for output in (*comparison.stages, *([first] if first is not None and first not in comparison.stages else [])):
+        name = output.name.removeprefix(_PREFIX) + (" (first layer to differ)" if output is first else "")
+        table.add_row(name, f"{output.max_abs_diff:.3g}", f"{100 * output.relative:.2g} %")
     return table

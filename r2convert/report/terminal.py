@@ -10,7 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from r2convert.catalog.printed import readable
-from r2convert.report.layer_tables import operations_view, wiring_table
+from r2convert.report.layer_tables import operations_view, stages_table, wiring_table
 from r2convert.report.styles import plain_table, verdict_text
 from r2convert.report.verdict_table import verdict_table
 from r2convert.verify.checks import Check, Verdict
@@ -30,7 +30,8 @@ def results_view(
 
     Args:
         results: what to show.
-        details: show every check of every result, and every layer of the wiring check.
+        details: show every check of every result, every layer of the wiring check, and every stage of parity (which
+            is shown in any case where two networks part).
         by_layer: show every layer's operations.
     """
     views: list[RenderableType] = []
@@ -39,6 +40,9 @@ def results_view(
             views.append(result_view(result))
         if details and result.wiring is not None:
             views.append(wiring_table(result.wiring))
+        comparison = result.parity.comparison if result.parity else None
+        if comparison is not None and (details or not comparison.equal):
+            views.append(stages_table(comparison))
         if by_layer and result.operations is not None:
             title = f"\n{result.variant}: one {shown_size(result.input_size)} image, layer by layer"
             views += [Text(title, style="bold"), operations_view(result.operations)]

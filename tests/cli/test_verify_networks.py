@@ -9,7 +9,9 @@ import pytest
 import torch
 
 from r2convert.catalog import Catalog
+from r2convert.cli.network_options import PEERS
 from r2convert.imagenet.standin import draw_picture
+from r2convert.verify.peers import peer_names
 from tests.cli.conftest import Run
 from tests.conftest import Standin
 from tests.verify.calibrated import calibrated_network, drawn_images
@@ -132,8 +134,18 @@ def test_too_few_pictures_are_bad_input(run: Run, standin: Standin, tmp_path: Pa
 
 def test_a_checkpoint_after_wiring_is_explained(run: Run, standin: Standin) -> None:
     ran = run("verify", "--wiring", standin(DLA))
-    assert ran.code in (2, 3)
-    assert "checkpoint" in ran.err
+    assert ran.code == 2
+    assert "a checkpoint before --wiring" in ran.err
+
+
+def test_a_file_given_as_the_folder_of_pictures_is_explained(run: Run, standin: Standin) -> None:
+    ran = run("verify", standin(DLA), "--wiring", standin(DLA))
+    assert ran.code == 3
+    assert "put --wiring after the checkpoints" in ran.err
+
+
+def test_every_peer_that_can_be_named_can_be_asked() -> None:
+    assert peer_names() == PEERS
 
 
 def test_networks_without_files_cannot_be_probed(run: Run) -> None:

@@ -9,7 +9,9 @@ from rich.console import Console, RenderableType
 
 from r2convert.mapping.tables import Tables
 from r2convert.report.terminal import results_view
+from r2convert.verify.activations import ActivationComparison, OutputDifference
 from r2convert.verify.checks import Check
+from r2convert.verify.parity import ParityResult
 from r2convert.verify.predictions import Accuracy
 from r2convert.verify.results import CheckpointResult
 from r2convert.verify.run import verify_references
@@ -84,3 +86,13 @@ def test_every_verdict_that_is_not_pass_has_its_reason(references: list[Checkpoi
         for check in result.checks:
             if check.verdict != "pass":
                 assert check.note in out
+
+
+def test_networks_that_part_are_shown_stage_by_stage(references: list[CheckpointResult]) -> None:
+    same, other = OutputDifference("backbone.layer1", 0.0, 0.0), OutputDifference("backbone.layer2", 0.5, 0.02)
+    first = OutputDifference("backbone.layer2.0.pool", 0.25, 0.01)
+    parity = ParityResult("timm", "1.0", ActivationComparison((first,), (same, other)))
+    lines = [line.split() for line in shown(results_view([replace(references[0], parity=parity)])).splitlines()]
+    assert ["layer1", "0", "0", "%"] in lines
+    assert ["layer2", "0.5", "2", "%"] in lines
+    assert ["layer2.0.pool", "(first", "layer", "to", "differ)", "0.25", "1", "%"] in lines

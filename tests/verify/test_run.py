@@ -114,6 +114,13 @@ def test_values_that_no_training_gives_fail(
     assert message in check(result, "values").note
 
 
+def test_a_v1b_file_called_v1_is_bad_input(tables: Tables, standin: Standin) -> None:
+    path = standin("res2net50_v1b_w26_s4")
+    with pytest.raises(MappingError, match="not res2net50_w26_s4: it is res2net50_v1b_w26_s4") as raised:
+        verify_checkpoints(tables, [Request(path, tables.catalog.find("res2net50_w26_s4"))])
+    assert "conv1.0.weight" in str(raised.value)
+
+
 def test_a_wrong_variant_is_bad_input(tables: Tables, standin: Standin) -> None:
     with pytest.raises(MappingError, match="it is res2net_dla60_w28_s4"):
         verify_checkpoints(tables, [Request(standin(SMALLEST), tables.catalog.find("res2next_dla60"))])

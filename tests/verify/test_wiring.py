@@ -176,13 +176,33 @@ def flip_the_padding_of_a_pool(backbone: Any) -> None:
     backbone.layer2[0].pool.count_include_pad = False
 
 
-def scale_a_convolution(backbone: Any) -> None:
-    backbone.layer2[0].conv3.weight.mul_(1.01)
+def scale_a_convolution(factor: float) -> Callable[[Any], None]:
+    def plant(backbone: Any) -> None:
+        backbone.layer2[0].conv3.weight.mul_(factor)
+
+    return plant
 
 
-@pytest.mark.parametrize("plant", [flip_the_padding_of_a_pool, scale_a_convolution])
+def exchange_a_third_of_the_channels(backbone: Any) -> None:
+    weight = backbone.layer2[0].conv3.weight
+    third = len(weight) // 3
+    weight[:third] = weight[:third].flip(0).clone()
+
+
+@pytest.mark.parametrize(
+    "plant",
+    [flip_the_padding_of_a_pool, scale_a_convolution(1.01), scale_a_convolution(1.2), exchange_a_third_of_the_channels],
+)
 def test_what_is_below_the_noise_is_not_seen(sound: Classifier, unseen: Tensor, plant: Callable[[Any], None]) -> None:
     assert suspects(broken(sound, plant), unseen) == []
+
+
+def test_a_large_factor_is_seen(sound: Classifier, unseen: Tensor) -> None:
+    assert suspects(broken(sound, scale_a_convolution(1.5)), unseen) == ["layer2.0.bn3"]
+
+
+def test_exchanged_colours_show_at_the_first_layer(sound: Classifier, unseen: Tensor) -> None:
+    assert suspects(sound, unseen.flip(1)) == ["bn1"]
 
 
 def test_values_that_are_not_numbers_are_suspect(sound: Classifier, unseen: Tensor) -> None:

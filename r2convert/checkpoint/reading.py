@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType, TracebackType
@@ -191,7 +192,8 @@ def open_checkpoint(path: Path, *, key: str | None = None, prefix: str = "") -> 
         UsageError: there is nothing under ``key`` or ``prefix``.
         AccessError: there is no such file or it cannot be read.
     """
-    is_folder = path.is_dir()
+    # Unlike Path.is_dir this never raises: why a path cannot be read is told where it is opened.
+    is_folder = os.path.isdir(path)  # noqa: PTH112
     sources = open_folder(path) if is_folder else [SourceFile(path)]
     try:
         contents = read_paddle_folder(sources) if is_folder else _read_file(sources[0])

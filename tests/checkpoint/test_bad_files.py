@@ -144,3 +144,12 @@ def test_a_folder_of_other_things_is_called_so(tmp_path: Path) -> None:
 def test_a_missing_file(tmp_path: Path) -> None:
     with pytest.raises(AccessError, match="no such file"):
         open_checkpoint(tmp_path / "a.pth")
+
+
+@pytest.mark.parametrize("name", ["x" * 300, "loop", "file/below"])
+def test_a_path_that_cannot_be_followed_is_an_error_of_access(tmp_path: Path, name: str) -> None:
+    (tmp_path / "loop").symlink_to("loop")
+    (tmp_path / "file").touch()
+    with pytest.raises(AccessError, match="cannot be opened") as caught, open_checkpoint(tmp_path / name):
+        pass
+    assert caught.value.where == str(tmp_path / name)

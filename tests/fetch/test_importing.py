@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -104,8 +105,17 @@ def test_a_different_file_in_the_cache_stays_and_is_said_to(stick: Path, cache: 
 
 
 def test_an_unreadable_file_is_an_error_of_access(tmp_path: Path, cache: Cache) -> None:
-    for path in (tmp_path / "missing", tmp_path):
-        with pytest.raises(AccessError) as caught:
+    path = tmp_path / "missing"
+    with pytest.raises(AccessError) as caught:
+        bring(path, cache, variant(unhashed()))
+    assert caught.value.where == str(path)
+
+
+def test_what_is_no_regular_file_is_none_of_the_published_ones(tmp_path: Path, cache: Cache) -> None:
+    """It is said before anything is read: a device may go on for ever, a pipe never begin."""
+    os.mkfifo(tmp_path / "pipe")
+    for path in (tmp_path, tmp_path / "pipe", Path("/dev/zero")):
+        with pytest.raises(UnknownFileError, match="not a regular file") as caught:
             bring(path, cache, variant(unhashed()))
         assert caught.value.where == str(path)
 

@@ -76,6 +76,8 @@ def map_checkpoint(
 
     tables = Tables(load_catalog())
     if table is not None:
+        if source or destination or publish:
+            raise UsageError("--table prints a table and converts nothing", expected="--table without --src and --dst")
         _print_table(tables, table, layout or "official", target, as_json)
         return
     if source is None or not (destination or publish or dry_run) or (destination and publish):

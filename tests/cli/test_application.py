@@ -107,6 +107,7 @@ def test_an_error_is_one_message_and_debug_shows_the_traceback(run: Run) -> None
     [
         (("frobnicate",), "No such command"),
         (("list", "--frobnicate"), "No such option"),
+        (("map", "--table", "res2next50", "--src", "a.pth", "--dst", "b.pth"), "converts nothing"),
         (("map",), "--src FILE with --dst FILE"),
         (("map", "--src", "res2net50x"), "--src FILE with --dst FILE"),
         (("verify", "no-such-variant"), "no variant is called"),

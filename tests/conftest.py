@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,6 +11,9 @@ from hypothesis import settings
 
 from r2convert.catalog import Catalog, load_catalog
 from r2convert.mapping.tables import Tables
+
+# A shell that starts the tests in the background has them ignore SIGINT, and every process they start would too.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # A busy machine is no failure.
 settings.register_profile("r2convert", deadline=None)

@@ -81,6 +81,7 @@ def open_images(options: ImageOptions) -> OpenedImages | None:
         UsageError: options contradict each other.
     """
     if options.imagenet is None:
+        _refuse_without_images(options)
         return None
     if options.resume and options.predictions is None:
         raise UsageError("--resume continues a prediction file", expected="--predictions FILE --resume")
@@ -92,6 +93,20 @@ def open_images(options: ImageOptions) -> OpenedImages | None:
         print_warning(warning)
     shown = images if options.limit is None else stratified_sample(images, options.limit, seed=options.seed)
     return OpenedImages(shown, images.is_full)
+
+
+def _refuse_without_images(options: ImageOptions) -> None:
+    """An option that needs images must not be passed over in silence."""
+    given = {
+        "--limit": options.limit,
+        "--fail-fast": options.fail_fast,
+        "--predictions": options.predictions,
+        "--resume": options.resume,
+        "--crop-cache": options.crop_cache,
+    }
+    for name, value in given.items():
+        if value:
+            raise UsageError(f"{name} is about images, and none were given", expected=f"--imagenet PATH {name} ...")
 
 
 def choose_device(name: str | None) -> str:

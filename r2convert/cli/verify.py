@@ -14,7 +14,7 @@ from r2convert.cli.arguments import SOURCE_LAYOUTS, cached_path, checkpoint_path
 from r2convert.cli.console import print_json, stderr_console, stdout_console
 from r2convert.cli.image_options import ImageOptions, choose_device, image_options, image_run, open_images
 from r2convert.cli.network_options import NetworkOptions, network_options, open_probes
-from r2convert.errors import UsageError
+from r2convert.errors import AccessError, UsageError
 
 if TYPE_CHECKING:
     from r2convert.cli.image_options import OpenedImages
@@ -95,6 +95,7 @@ def verify(
             expected="a checkpoint before --wiring, which takes the next word for a folder, or --wiring=FOLDER",
             got="no checkpoint, and none in the cache",
         )
+    _require_place(json_file)
     images = open_images(options) if requests else None
     device = choose_device(options.device) if images or network.runs_networks else None
     probes = open_probes(network, device)
@@ -148,6 +149,20 @@ def _run(
         return verify_checkpoints(tables, requests, probes=probes)
     with image_run(options, images, device) as run:
         return verify_checkpoints(tables, requests, run, probes)
+
+
+def _require_place(json_file: str | None) -> None:
+    """Refuse a place that cannot take the results before hours go into measuring them."""
+    if json_file is None or json_file == "-":
+        return
+    path = Path(json_file)
+    if path.is_dir() or not path.parent.is_dir():
+        raise AccessError(
+            "the results cannot be written there",
+            where=json_file,
+            expected="a file in a folder that exists",
+            got="a folder" if path.is_dir() else "no such folder",
+        )
 
 
 def _report(results: list[CheckpointResult], device: str | None, json_file: str | None, shown: Shown) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import warnings
+from importlib import import_module
 
 import pytest
 import torch
@@ -37,6 +39,25 @@ def test_macs_agree_with_torchs_own_counter(catalog: Catalog, name: str, size: t
             network(torch.empty(1, 3, *size))
     # torch counts a multiply-add as two operations.
     assert counter.get_total_flops() == 2 * count_operations(catalog.find(name), input_size=size).macs
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "name", ["res2net50_w48_s2", "res2next50_w4_s4_c8", "res2net_dla60_w28_s4", "res2net50_v1b_w26_s4"]
+)
+def test_operations_and_activations_agree_with_fvcore(catalog: Catalog, name: str) -> None:
+    # One network a family: fvcore takes seconds for each; the recorded figures above are its own for all of them.
+    size = (96, 64)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # fvcore traces with means that torch has deprecated
+        fvcore = import_module("fvcore.nn")
+        arguments = (build_network(catalog.find(name)).eval(), torch.zeros(1, 3, *size))
+        counters = [fvcore.FlopCountAnalysis(*arguments), fvcore.ActivationCountAnalysis(*arguments)]
+        for counter in counters:
+            counter.unsupported_ops_warnings(False).uncalled_modules_warnings(False)
+        totals = [counter.total() for counter in counters]
+    count = count_operations(catalog.find(name), input_size=size)
+    assert totals == [count.fvcore, count.activations]
 
 
 def test_layers_add_up_and_come_in_network_order(catalog: Catalog) -> None:

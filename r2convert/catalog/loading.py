@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal, InvalidOperation
 from difflib import get_close_matches
@@ -104,7 +104,7 @@ def load_catalog(environment: Mapping[str, str] | None = None) -> Catalog:
     variants: dict[str, Variant] = {}
     for folder in folders:
         for path in sorted(folder.glob("*.toml")):
-            variant = load_variant(path)
+            variant = load_variant(path, folders)
             variants[variant.id] = variant
     ordered = dict(sorted(variants.items(), key=lambda item: _catalogue_order(item[1])))
     return Catalog(MappingProxyType(ordered), tuple(folders), MappingProxyType(_index_names(ordered.values())))
@@ -116,8 +116,12 @@ def builtin_folder() -> Path:
     return Path(str(import_module("r2convert.mappings").__file__)).parent
 
 
-def load_variant(path: Path) -> Variant:
+def load_variant(path: Path, folders: Sequence[Path] = ()) -> Variant:
     """Read one variant file.
+
+    Args:
+        path: the file.
+        folders: where its family table may be, in ``tables/``; with none, that is not looked at.
 
     Raises:
         CatalogError: with every problem of the file, each at its line.
@@ -137,6 +141,8 @@ def load_variant(path: Path) -> Variant:
     )
     published.close()
     root.close()
+    if variant.table and folders and not any((each / "tables" / f"{variant.table}.toml").is_file() for each in folders):
+        root.problem(f"there is no family table {variant.table!r} in {' or '.join(map(str, folders))}", "table")
     if variant.id and variant.id != path.stem:
         root.problem(f"id is {variant.id!r}, but the file is called {path.name!r}", "id")
     document.finish()

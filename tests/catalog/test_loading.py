@@ -170,3 +170,13 @@ def test_two_variants_may_not_share_a_name(tmp_path: Path) -> None:
 def test_a_users_folder_that_is_not_there_is_named(tmp_path: Path) -> None:
     with pytest.raises(CatalogError, match="R2CONVERT_MAPPINGS must name a folder"):
         load_catalog({"R2CONVERT_MAPPINGS": str(tmp_path / "nowhere")})
+
+
+def test_a_family_table_that_is_not_there_is_reported_with_file_and_line(tmp_path: Path) -> None:
+    lines = (builtin_folder() / "res2net50_w26_s4.toml").read_text().splitlines()
+    number = lines.index('table = "res2net"') + 1
+    lines[number - 1] = 'table = "resnet"'
+    path = tmp_path / "res2net50_w26_s4.toml"
+    path.write_text("\n".join(lines))
+    with pytest.raises(CatalogError, match=f":{number}: there is no family table 'resnet'"):
+        load_catalog({"R2CONVERT_MAPPINGS": str(tmp_path)})

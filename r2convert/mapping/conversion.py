@@ -8,6 +8,7 @@ import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
+from math import prod
 from pathlib import Path
 
 from r2convert.checkpoint.digests import DigestedTensor, OutputTensor, network_hash, tensor_digest
@@ -196,9 +197,7 @@ def _fill_chunks(row: PlanRow) -> Iterator[bytes]:
     """The elements of a filled tensor, in pieces of bounded size."""
     value = fill_value(row.slot)
     element = struct.pack("<q", int(value)) if row.slot.is_counter else struct.pack("<f", value)
-    left = 1
-    for length in row.shape:
-        left *= length
+    left = prod(row.shape)
     while left > 0:
         count = min(left, _FILL_CHUNK)
         yield element * count

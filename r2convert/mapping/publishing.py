@@ -9,6 +9,7 @@ import json
 import shutil
 import tempfile
 from dataclasses import dataclass, replace
+from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -102,7 +103,7 @@ def model_index_entry(conversion: Conversion, name: str, source_name: str) -> st
     """The YAML that describes a published file; every scalar is written as JSON, which YAML reads."""
     plan = conversion.plan
     slots = plan.expansion.names(CANONICAL)
-    parameters = sum(_elements(tensor.shape) for tensor in conversion.written.tensors if slots[tensor.name].is_learned)
+    parameters = sum(prod(tensor.shape) for tensor in conversion.written.tensors if slots[tensor.name].is_learned)
     lines = [
         "Models:",
         f"  - Name: {json.dumps(name)}",
@@ -134,10 +135,3 @@ def _result_lines(plan: Plan) -> list[str]:
         f"          Top 1 Accuracy: {values[0]}",
         f"          Top 5 Accuracy: {values[1]}",
     ]
-
-
-def _elements(shape: tuple[int, ...]) -> int:
-    elements = 1
-    for length in shape:
-        elements *= length
-    return elements

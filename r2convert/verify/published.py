@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from math import prod
 
 from r2convert.catalog.variant import Claim
-from r2convert.mapping.expansion import IMAGENET_CLASSES, Expansion, Slot
+from r2convert.mapping.expansion import IMAGENET_CLASSES, Expansion
 from r2convert.mapping.table import CANONICAL
 from r2convert.verify.checks import Check, claim_check, judge_count
 from r2convert.verify.counting import IMAGENET_INPUT, OperationCount, count_operations, shown_size
@@ -46,7 +47,7 @@ class PublishedNumbers:
         for slot in self.expansion.names(layout).values():
             if slot.is_counter or not (slot.is_learned or statistics):
                 continue
-            elements = _elements(slot)
+            elements = prod(slot.shape)
             if self.stored is not None:
                 absent += 0 if slot.key in self.stored else elements
                 elements = self.stored.get(slot.key, elements)
@@ -102,10 +103,3 @@ class PublishedNumbers:
 
 
 _JUDGED = ("parameters", "flops", "activations")
-
-
-def _elements(slot: Slot) -> int:
-    elements = 1
-    for length in slot.shape:
-        elements *= length
-    return elements

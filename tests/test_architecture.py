@@ -12,6 +12,7 @@ ROOT = PACKAGE.parent
 
 MAY_IMPORT = {
     "cli": {"report", "verify", "imagenet", "models", "mapping", "checkpoint", "catalog", "fetch"},
+    "api": {"verify", "imagenet", "models", "mapping", "checkpoint", "catalog", "fetch"},
     "report": {"verify", "imagenet", "models", "mapping", "checkpoint", "catalog"},
     "verify": {"imagenet", "models", "mapping", "checkpoint", "catalog"},
     "imagenet": {"checkpoint", "catalog"},

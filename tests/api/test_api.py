@@ -1,0 +1,209 @@
+"""The Python API as its callers meet it: typed functions that import nothing before it is needed and print nothing."""
+
+from __future__ import annotations
+
+import doctest
+import importlib
+import inspect
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+import r2convert
+from r2convert.catalog import Catalog
+from r2convert.errors import (
+    AccessError,
+    MappingError,
+    OfflineError,
+    OutputExistsError,
+    UnknownVariantError,
+    UsageError,
+)
+from tests.conftest import Standin
+from tests.published import IMAGES, TOP1, TOP5, VARIANTS, Published
+
+FUNCTIONS = ("fetch", "map_checkpoint", "compare", "verify", "load_model")
+NAME = VARIANTS[0]
+UNTYPED: Any = r2convert
+"""The API as a caller sees it whom no type checker warns."""
+
+
+@pytest.fixture
+def fetched(published: Published) -> Path:
+    """The first variant's file, in the cache."""
+    return r2convert.fetch(NAME).path
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_the_example_of_every_function_does_what_it_says(name: str, fetched: Path) -> None:
+    function = getattr(r2convert, name)
+    finder = doctest.DocTestFinder(recurse=False)
+    (example,) = finder.find(function, name)
+    assert example.examples
+    runner = doctest.DocTestRunner(verbose=False)
+    assert runner.run(example).failed == 0
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_every_argument_error_and_result_is_described(name: str) -> None:
+    function = getattr(r2convert, name)
+    text = inspect.getdoc(function) or ""
+    for parameter in inspect.signature(function).parameters:
+        assert f"    {parameter}: " in text
+    assert "Returns:" in text
+    assert "Raises:" in text
+
+
+def test_importing_the_package_loads_nothing_heavy() -> None:
+    code = (
+        "import sys, r2convert; from r2convert import fetch, map_checkpoint, verify, load_model, compare;"
+        "print(*{name.split('.')[0] for name in sys.modules})"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert set(done.stdout.split()) & {"torch", "numpy", "requests", "PIL", "rich", "click"} == set()
+
+
+def test_converting_and_comparing_need_no_torch(fetched: Path) -> None:
+    code = (
+        "import sys, r2convert; r2convert.map_checkpoint(sys.argv[1], 'mm.pth');"
+        "assert r2convert.compare(sys.argv[1], 'mm.pth').equal; assert 'torch' not in sys.modules"
+    )
+    done = subprocess.run([sys.executable, "-c", code, str(fetched)], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
+@pytest.mark.parametrize("name", ["fetch", "verify"])
+def test_a_room_of_the_same_name_does_not_take_a_functions_place(name: str) -> None:
+    room = importlib.import_module(f"r2convert.{name}")
+    assert room.__path__
+    assert callable(getattr(r2convert, name))
+
+
+def test_every_public_name_is_there_and_another_is_not() -> None:
+    assert set(dir(r2convert)) == set(r2convert.__all__)
+    assert all(getattr(r2convert, name) is not None for name in r2convert.__all__)
+    with pytest.raises(AttributeError, match="no attribute 'convert'"):
+        _ = UNTYPED.convert
+
+
+def test_what_is_not_in_the_cache_is_fetched_only_if_asked_for(cache: Path) -> None:
+    with pytest.raises(AccessError, match=r"not in the cache(.|\n)*r2convert\.fetch"):
+        r2convert.load_model(NAME)
+    assert not cache.exists()
+    assert not r2convert.load_model(NAME, fetch=True).training
+    assert r2convert.fetch(NAME, offline=True).path.is_relative_to(cache)
+
+
+def test_offline_means_no_network(published: Published, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("R2CONVERT_MIRROR")
+    with pytest.raises(OfflineError):
+        r2convert.fetch(NAME, offline=True)
+
+
+def test_any_layout_gives_the_same_network(fetched: Path) -> None:
+    r2convert.map_checkpoint(fetched, "timm.safetensors", to="timm")
+    model = r2convert.load_model("timm.safetensors")
+    reference = r2convert.load_model(NAME)
+    assert all(torch.equal(model.state_dict()[name], value) for name, value in reference.state_dict().items())
+
+
+def test_the_network_has_as_many_classes_as_its_file(fetched: Path, tmp_path: Path) -> None:
+    state = torch.load(fetched, weights_only=True)
+    state["fc.weight"], state["fc.bias"] = state["fc.weight"][:10].clone(), state["fc.bias"][:10].clone()
+    torch.save(state, tmp_path / "ten.pth")
+    model = r2convert.load_model("ten.pth")
+    with torch.inference_mode():
+        assert model(torch.zeros(2, 3, 64, 64)).shape == (2, 10)
+
+
+def test_a_network_is_loaded_strictly(fetched: Path) -> None:
+    r2convert.map_checkpoint(fetched, "backbone.pth", backbone_only=True)
+    with pytest.raises(MappingError, match=r"head\.fc\.weight"):
+        r2convert.load_model("backbone.pth")
+
+
+def test_accuracy_is_what_was_constructed(
+    fetched: Path, published: Published, capfd: pytest.CaptureFixture[str]
+) -> None:
+    accuracy = r2convert.verify(fetched, imagenet=published.images, device="cpu").accuracy
+    assert accuracy is not None
+    assert (accuracy.images, accuracy.top1_correct, accuracy.top5_correct) == (IMAGES, TOP1, TOP5)
+    sample = r2convert.verify(NAME, imagenet=str(published.images), limit=5, device="cpu").accuracy
+    assert sample is not None
+    assert sample.images == 5
+    assert capfd.readouterr() == ("", "")
+
+
+def test_a_failing_check_is_a_result_and_no_error(fetched: Path) -> None:
+    state = torch.load(fetched, weights_only=True)
+    state["bn1.running_var"][0] = float("nan")
+    torch.save(state, "broken.pth")
+    result = r2convert.verify("broken.pth")
+    assert result.verdict == "fail"
+    assert [check.metric for check in result.checks if check.verdict == "fail"] == ["values"]
+
+
+def test_files_that_are_no_known_network_are_compared_by_their_own_names(tmp_path: Path) -> None:
+    torch.save({"weight": torch.ones(3)}, tmp_path / "a.pth")
+    torch.save({"weight": torch.zeros(3), "bias": torch.zeros(1)}, tmp_path / "b.pth")
+    comparison = r2convert.compare(tmp_path / "a.pth", tmp_path / "b.pth")
+    assert not comparison.equal
+    assert [(tensor.name, tensor.max_abs_diff) for tensor in comparison.differing] == [("weight", 1.0)]
+    assert comparison.only_in_b == ("bias",)
+
+
+def test_a_path_object_is_never_taken_for_a_name(fetched: Path) -> None:
+    with pytest.raises(AccessError):
+        r2convert.load_model(Path(NAME))
+
+
+def test_nothing_is_overwritten_unasked(fetched: Path) -> None:
+    r2convert.map_checkpoint(NAME, "mm.pth")
+    with pytest.raises(OutputExistsError):
+        r2convert.map_checkpoint(NAME, "mm.pth")
+    conversion = r2convert.map_checkpoint(NAME, "mm.pth", overwrite=True, receipt=False)
+    assert conversion.receipt is None
+
+
+def test_a_weight_file_is_told_from_the_variant_it_is_said_to_be(standin: Standin, catalog: Catalog) -> None:
+    other = standin("res2net_dla60_w28_s4")
+    with pytest.raises(MappingError, match="res2net_dla60_w28_s4"):
+        r2convert.load_model(other, variant=NAME)
+
+
+@pytest.mark.parametrize(
+    ("function", "arguments", "options", "named"),
+    [
+        ("map_checkpoint", (NAME, "a.pth"), {"to": "onnx"}, "onnx"),
+        ("map_checkpoint", (NAME, "a.pth"), {"layout": "onnx"}, "onnx"),
+        ("map_checkpoint", (NAME, "a.pth"), {"dtype": "int8"}, "int8"),
+        ("map_checkpoint", (NAME, "a.onnx"), {}, "onnx"),
+        ("map_checkpoint", ("", "a.pth"), {}, "empty"),
+        ("fetch", (NAME,), {"publisher": "onnx"}, "onnx"),
+        ("verify", (NAME,), {"imagenet": ".", "precision": "int8"}, "int8"),
+        ("verify", (NAME,), {"imagenet": ".", "pipeline": "onnx"}, "onnx"),
+        ("verify", (NAME,), {"imagenet": ".", "device": "abacus"}, "abacus"),
+    ],
+)
+def test_an_argument_that_does_not_exist_is_named(
+    function: str,
+    arguments: tuple[str, ...],
+    options: dict[str, str],
+    named: str,
+    fetched: Path,
+    published: Published,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(published.images)
+    with pytest.raises(UsageError, match=named):
+        getattr(UNTYPED, function)(*arguments, **options)
+    assert not Path("a.pth").exists()
+
+
+def test_a_name_that_no_variant_has_brings_close_ones() -> None:
+    with pytest.raises(UnknownVariantError, match="res2net50_w14_s8"):
+        r2convert.fetch("res2net50_w14_s9")

@@ -169,7 +169,7 @@ def _report(results: list[CheckpointResult], device: str | None, json_file: str 
     from r2convert.report.document import results_document
     from r2convert.report.terminal import results_view
 
-    document = results_document(results, device, by_layer=shown.by_layer)
+    document = results_document(results, device, by_layer=shown.by_layer, command=["r2convert", *sys.argv[1:]])
     if json_file == "-":
         print_json(document)
         return

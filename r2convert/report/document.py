@@ -6,6 +6,7 @@ import os
 import platform
 from collections.abc import Sequence
 from dataclasses import asdict
+from datetime import UTC, datetime
 from importlib.metadata import version
 from math import isfinite
 
@@ -21,7 +22,11 @@ SCHEMA = "r2convert.verify/1"
 
 
 def results_document(
-    results: Sequence[CheckpointResult], device: str | None = None, *, by_layer: bool = False
+    results: Sequence[CheckpointResult],
+    device: str | None = None,
+    *,
+    by_layer: bool = False,
+    command: Sequence[str] | None = None,
 ) -> dict[str, object]:
     """The results of one run as plain values.
 
@@ -29,9 +34,11 @@ def results_document(
         results: one a checkpoint.
         device: where the networks ran, if they did.
         by_layer: list the operations of every layer.
+        command: the words of the command line that asked for them, to be repeated.
     """
     return {
         "schema": SCHEMA,
+        "command": list(command) if command is not None else None,
         "environment": environment(device),
         "results": [_result(result, by_layer=by_layer) for result in results],
         "verdict": overall(result.verdict for result in results),
@@ -48,6 +55,7 @@ def environment(device: str | None) -> dict[str, object]:
         "pillow": version("pillow"),
         "platform": platform.platform(),
         "cores": os.cpu_count(),
+        "date": datetime.now(UTC).isoformat(timespec="seconds"),
     }
     if device is not None:
         facts["device"] = torch.cuda.get_device_name(device) if device.startswith("cuda") else device
@@ -111,6 +119,7 @@ def activations(comparison: ActivationComparison) -> dict[str, object]:
         "first_stage": _difference(comparison.first_stage),
         "stages": [_difference(stage) for stage in comparison.stages],
         "layers": len(comparison.layers),
+        "by_layer": [_difference(layer) for layer in comparison.layers],
     }
 
 

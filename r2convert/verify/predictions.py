@@ -12,6 +12,7 @@ import numpy.typing as npt
 from r2convert.imagenet.labels import CLASS_COUNT, real_labels, synsets
 from r2convert.imagenet.loading import LoadedImage
 from r2convert.imagenet.validation_set import ValidationImage
+from r2convert.verify.confusions import Confusion, most_frequent_confusions
 from r2convert.verify.ranking import TOP, Ranking
 
 
@@ -57,6 +58,7 @@ class Accuracy:
         real_top1_correct: those of them whose first class is one of their ReaL labels.
         audit: for other precisions than ``strict``: what was found when images were shown again in strict float32.
         per_class: by WordNet id: images of the class, and those whose label is ranked first.
+        confusions: the pairs of classes confused most often.
         problems: id and reason of every missing or unreadable image, in order.
     """
 
@@ -73,6 +75,7 @@ class Accuracy:
     real_top1_correct: int = 0
     audit: PrecisionAudit | None = None
     per_class: dict[str, tuple[int, int]] = field(default_factory=dict)
+    confusions: tuple[Confusion, ...] = ()
     problems: tuple[tuple[str, str], ...] = ()
 
 
@@ -167,6 +170,7 @@ class Predictions:
             real_top1_correct=real_top1_correct,
             audit=audit,
             per_class=_count_classes(self.images[: self.done], answers),
+            confusions=most_frequent_confusions(self.images[: self.done], answers.top[: self.done, 0]),
             problems=problems,
         )
 

@@ -1,4 +1,4 @@
-"""Hashing beside other work: hashlib releases the interpreter's lock, so that a second core can take part."""
+"""Hashing and syncing beside other work: both release the interpreter's lock, so that a second core can take part."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import threading
 from collections.abc import Callable
 from typing import Generic, TypeVar
 
-from r2convert.checkpoint.limits import CHUNK_BYTES
+from r2convert.checkpoint.limits import CHUNK_BYTES, SYNC_BYTES
 
 Result = TypeVar("Result")
 
@@ -45,55 +45,73 @@ class Background(Generic[Result]):
         return self._result[0]
 
 
-class FollowingDigest:
-    """The SHA-256 of a file that is still being written, from start to end, some bytes behind the writer.
+class Progress:
+    """How much of a file has been written: its writer says so, and threads behind it wait for more."""
 
-    The bytes are read back from the file, so that the digest is of what the file holds.
-
-    Args:
-        descriptor: the file, open for reading.
-    """
-
-    def __init__(self, descriptor: int) -> None:
-        self._descriptor = descriptor
+    def __init__(self) -> None:
         self._written = 0
         self._is_finished = False
         self._changed = threading.Condition()
-        self._background = Background(self._follow)
 
     def advance(self, size: int) -> None:
         """Say that the file now has ``size`` bytes that will not change."""
         with self._changed:
             self._written = size
-            self._changed.notify()
+            self._changed.notify_all()
 
     def finish(self) -> None:
-        """Say that the file is complete, or given up."""
+        """Say that the file is complete, or given up; saying it twice is fine."""
         with self._changed:
             self._is_finished = True
-            self._changed.notify()
+            self._changed.notify_all()
 
-    def wait(self) -> None:
-        """Wait until the descriptor is no longer read."""
-        self._background.wait()
+    def beyond(self, done: int, least: int) -> int:
+        """Wait until ``least`` bytes behind the first ``done`` are written, or the file is complete.
 
-    def hexdigest(self) -> str:
-        """Wait for the end of the file and return its SHA-256."""
-        self.finish()
-        return self._background.result()
+        Returns:
+            How many there are; fewer than ``least`` only at the end of the file.
+        """
+        with self._changed:
+            self._changed.wait_for(lambda: self._is_finished or self._written - done >= least)
+            return self._written - done
 
-    def _follow(self) -> str:
+
+def digest_behind(descriptor: int, progress: Progress) -> Background[str]:
+    """Compute the SHA-256 (in hexadecimal) of a file while it is being written.
+
+    The bytes are read back from the file, so that the digest is of what the file holds.
+
+    Args:
+        descriptor: the file, open for reading.
+        progress: how far it is written.
+    """
+
+    def follow() -> str:
         digest = hashlib.sha256()
         buffer = memoryview(bytearray(CHUNK_BYTES))
         done = 0
-        while (available := self._wait(done)) > 0:
-            count = os.preadv(self._descriptor, [buffer[: min(available, len(buffer))]], done)
+        while (available := progress.beyond(done, CHUNK_BYTES)) > 0:
+            count = os.preadv(descriptor, [buffer[: min(available, len(buffer))]], done)
             digest.update(buffer[:count])
             done += count
         return digest.hexdigest()
 
-    def _wait(self, done: int) -> int:
-        """Return how many bytes can be read, once there is a whole chunk or the file is complete."""
-        with self._changed:
-            self._changed.wait_for(lambda: self._is_finished or self._written - done >= CHUNK_BYTES)
-            return self._written - done
+    return Background(follow)
+
+
+def sync_behind(descriptor: int, progress: Progress) -> Background[None]:
+    """Let the disk work while a file is being written, so that little is left to wait for at its end.
+
+    Args:
+        descriptor: the file.
+        progress: how far it is written.
+    """
+
+    def follow() -> None:
+        done = 0
+        while (available := progress.beyond(done, SYNC_BYTES)) >= SYNC_BYTES:
+            os.fdatasync(descriptor)
+            done += available
+        os.fsync(descriptor)
+
+    return Background(follow)

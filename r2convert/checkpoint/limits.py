@@ -15,6 +15,9 @@ MEBIBYTE: Final = 1024 * KIBIBYTE
 #: same bytes are read, checked, hashed and written.
 CHUNK_BYTES: Final = 512 * KIBIBYTE
 
+#: While a file is written, the disk is told to start on it every so many bytes.
+SYNC_BYTES: Final = 32 * MEBIBYTE
+
 #: A strided tensor whose bytes span at most this much is read whole and rearranged in memory.
 GATHER_BYTES: Final = 16 * MEBIBYTE
 

@@ -2,14 +2,9 @@
 
 from __future__ import annotations
 
-import struct
-from typing import Final
-
 from r2convert.checkpoint.limits import CHUNK_BYTES
 from r2convert.checkpoint.source_file import SourceFile
 from r2convert.errors import LimitExceededError
-
-_UNSIGNED: Final = {1: struct.Struct("<B"), 2: struct.Struct("<H"), 4: struct.Struct("<I"), 8: struct.Struct("<Q")}
 
 
 class PickleBytes:
@@ -57,10 +52,18 @@ class PickleBytes:
         self._cursor = cursor + count
         return self._window[cursor : cursor + count]
 
+    def byte(self) -> int:
+        """Return the next byte as a number; raises as :meth:`read` does."""
+        cursor = self._cursor
+        if cursor >= len(self._window):
+            self._refill(1)
+            cursor = 0
+        self._cursor = cursor + 1
+        return self._window[cursor]
+
     def unsigned(self, width: int) -> int:
-        """Return the next ``width`` bytes as a little-endian unsigned number."""
-        number: int = _UNSIGNED[width].unpack(self.read(width))[0]
-        return number
+        """Return the next ``width`` bytes as a little-endian unsigned number; raises as :meth:`read` does."""
+        return self.byte() if width == 1 else int.from_bytes(self.read(width), "little")
 
     def line(self, cap: int) -> str:
         """Return the text up to the next line feed, and pass over that.

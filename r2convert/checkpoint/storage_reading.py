@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import zlib
 from collections.abc import Iterator, Sequence
 
-from r2convert.checkpoint.checksums import require_crc
+from r2convert.checkpoint.checksums import crc32, require_crc
 from r2convert.checkpoint.latin1 import decode_latin1
 from r2convert.checkpoint.limits import CHUNK_BYTES
 from r2convert.checkpoint.source_file import SourceFile
@@ -38,7 +37,7 @@ class StorageReader:
         for extent in storage.extents:
             for piece in self._pieces(extent, storage.label):
                 if must_check:
-                    checksum = zlib.crc32(piece, checksum)
+                    checksum = crc32(piece, checksum)
                 total += len(piece)
                 if total > storage.nbytes:
                     break

@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import hashlib
 import os
-import zlib
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from r2convert.checkpoint.background import Background, FollowingDigest
+from r2convert.checkpoint.background import Progress, digest_behind, sync_behind
+from r2convert.checkpoint.checksums import crc32
 from r2convert.checkpoint.digests import DigestedTensor, OutputTensor
 from r2convert.checkpoint.output_layout import OutputLayout
 from r2convert.checkpoint.pdparams_output import pdparams_segments
 from r2convert.checkpoint.placing import file_beside
-from r2convert.checkpoint.reading_back import require_as_written
+from r2convert.checkpoint.reading_back import WrittenTensor, require_as_written
 from r2convert.checkpoint.safetensors_output import safetensors_segments
 from r2convert.checkpoint.torch_zip_output import torch_zip_segments
 from r2convert.errors import CorruptCheckpointError, UsageError
@@ -36,14 +36,15 @@ class WrittenFile:
     Attributes:
         path: where it is.
         size: its size in bytes.
-        sha256: the SHA-256 of the whole file, in hexadecimal.
+        sha256: the SHA-256 of the whole file, in hexadecimal; ``None`` if no digests were asked for.
         tensors: every tensor with the digest of its bytes, in the order given; make the content hash of it
-            with :func:`r2convert.checkpoint.digests.network_hash` without reading anything again.
+            with :func:`r2convert.checkpoint.digests.network_hash` without reading anything again. Empty if no
+            digests were asked for.
     """
 
     path: Path
     size: int
-    sha256: str
+    sha256: str | None
     tensors: tuple[DigestedTensor, ...]
 
 
@@ -54,6 +55,7 @@ def write_checkpoint(
     metadata: Mapping[str, str] | Callable[[], Mapping[str, str]] | None = None,
     overwrite: bool = False,
     check: bool = True,
+    digest: bool = True,
     accept: Callable[[], None] | None = None,
 ) -> WrittenFile:
     """Write a checkpoint; its container follows from the suffix: `.pth`, `.pt`, `.safetensors` or `.pdparams`.
@@ -66,7 +68,8 @@ def write_checkpoint(
         metadata: texts to keep in the file, or a function that gives them, called only if they are needed:
             only safetensors has a place for them.
         overwrite: whether a file at ``path`` may be replaced.
-        check: whether to read the file back and compare every tensor by digest before it is put in place.
+        check: whether to read the file back and compare every tensor before it is put in place.
+        digest: whether to take the digests of the file and of every tensor.
         accept: called when all is written, before the file is put in place; if it raises, nothing is left behind.
 
     Raises:
@@ -79,24 +82,26 @@ def write_checkpoint(
     _require_writable(tensors)
     give_metadata = metadata if callable(metadata) else lambda: metadata or {}
     with file_beside(path, overwrite=overwrite) as (temporary, descriptor):
-        writer, follower = _Writer(descriptor, tensors), FollowingDigest(descriptor)
+        progress = Progress()
+        synced = sync_behind(descriptor, progress)
+        file_digest = digest_behind(descriptor, progress) if digest else None
+        writer = _Writer(descriptor, tensors, progress, digest=digest)
         try:
-            writer.write(layout, give_metadata, follower)
-            # The disk may start on the whole file while it is read back.
-            syncing = Background(lambda: os.fsync(descriptor))
-            try:
-                if check:
-                    require_as_written(temporary, writer.digested, writer.checksums)
-            finally:
-                syncing.wait()
-            syncing.result()
+            writer.write(layout, give_metadata)
+            progress.finish()
             if accept is not None:
                 accept()
+            if check:
+                require_as_written(temporary, writer.written)
         finally:
-            follower.finish()
-            follower.wait()
-        sha256 = follower.hexdigest()
-    return WrittenFile(path, writer.size, sha256, tuple(writer.digested))
+            # Nothing may use the descriptor any more once it is closed.
+            progress.finish()
+            for work in (synced, file_digest):
+                if work is not None:
+                    work.wait()
+        synced.result()
+        sha256 = file_digest.result() if file_digest is not None else None
+    return WrittenFile(path, writer.size, sha256, writer.digested)
 
 
 def _layout(path: Path) -> OutputLayout:
@@ -121,43 +126,52 @@ def _require_writable(tensors: Sequence[OutputTensor]) -> None:
 
 
 class _Writer:
-    """Streams one file, digesting each tensor in the same pass and the file right behind."""
+    """Streams one file, and digests each tensor in the same pass if asked to."""
 
-    def __init__(self, descriptor: int, tensors: Sequence[OutputTensor]) -> None:
+    def __init__(self, descriptor: int, tensors: Sequence[OutputTensor], progress: Progress, *, digest: bool) -> None:
         self._descriptor = descriptor
         self._tensors = tensors
+        self._progress = progress
+        self._is_digesting = digest
         self._checksums: dict[int, int] = {}
         self._digests: dict[int, bytes] = {}
         self.size = 0
 
     @property
-    def digested(self) -> list[DigestedTensor]:
-        """The tensors written, with their digests, in the order given."""
-        return [
+    def digested(self) -> tuple[DigestedTensor, ...]:
+        """The tensors with their digests, in the order given; none unless they were to be digested."""
+        return tuple(
             DigestedTensor(tensor.name, tensor.dtype, tensor.shape, self._digests[index])
+            for index, tensor in enumerate(self._tensors)
+            if index in self._digests
+        )
+
+    @property
+    def written(self) -> list[WrittenTensor]:
+        """The tensors written, with their checksums, in the order given."""
+        return [
+            WrittenTensor(tensor.name, tensor.dtype, tensor.shape, self._checksums[index])
             for index, tensor in enumerate(self._tensors)
         ]
 
-    @property
-    def checksums(self) -> dict[str, int]:
-        """The CRC-32 of every tensor written, by name."""
-        return {self._tensors[index].name: checksum for index, checksum in self._checksums.items()}
-
-    def write(self, layout: OutputLayout, metadata: Callable[[], Mapping[str, str]], follower: FollowingDigest) -> None:
+    def write(self, layout: OutputLayout, metadata: Callable[[], Mapping[str, str]]) -> None:
+        """Write the whole file."""
         for segment in layout(self._tensors, metadata, self._checksums):
             if isinstance(segment, int):
                 self._write_tensor(segment)
             else:
                 self._write_bytes(segment)
-            follower.advance(self.size)
+            self._progress.advance(self.size)
 
     def _write_tensor(self, index: int) -> None:
         tensor = self._tensors[index]
-        digest, checksum, start = hashlib.sha256(), 0, self.size
+        digest = hashlib.sha256() if self._is_digesting else None
+        checksum, start = 0, self.size
         for chunk in tensor.chunks():
-            digest.update(chunk)
+            if digest is not None:
+                digest.update(chunk)
             if tensor.crc32 is None:
-                checksum = zlib.crc32(chunk, checksum)
+                checksum = crc32(chunk, checksum)
             self._write_bytes(chunk)
         if self.size - start != tensor.nbytes:
             raise CorruptCheckpointError(
@@ -165,7 +179,8 @@ class _Writer:
                 expected=f"{tensor.nbytes} bytes",
                 got=f"{self.size - start} bytes",
             )
-        self._digests[index] = digest.digest()
+        if digest is not None:
+            self._digests[index] = digest.digest()
         self._checksums[index] = checksum if tensor.crc32 is None else tensor.crc32
 
     def _write_bytes(self, data: memoryview | bytes) -> None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from r2convert.cli.arguments import LAYOUTS, SOURCE_LAYOUTS, checkpoint_path, selection_options
-from r2convert.cli.console import print_json, print_warning, stdout_console
+from r2convert.cli.console import print_json, print_warning, printable
 from r2convert.errors import UsageError
 
 if TYPE_CHECKING:
@@ -36,7 +36,11 @@ DTYPES = ("float32", "float16", "bfloat16")
 )
 @click.option("--overwrite", is_flag=True, help="Replace the output if it exists.")
 @click.option("--no-receipt", is_flag=True, help="Write no receipt beside the output.")
-@click.option("--no-check", is_flag=True, help="Do not read the output back before it is put in place.")
+@click.option(
+    "--no-check",
+    is_flag=True,
+    help="Do not read the output back before it is put in place; with --no-receipt, take no digests either.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
 def map_checkpoint(
     source: str | None,
@@ -88,7 +92,9 @@ def map_checkpoint(
     path, named = checkpoint_path(tables.catalog, source)
     wanted = tables.catalog.find(variant) if variant else named
     with open_checkpoint(path, key=key, prefix=prefix) as checkpoint:
-        if not dry_run and not (no_receipt and no_check):
+        # Whoever wants neither receipt nor check wants no digest either, unless they are to be printed for a script.
+        digest = as_json or not (no_receipt and no_check)
+        if digest and not dry_run:
             checkpoint.begin_sha256()
         resolution = resolve(tables, checkpoint, wanted, layout)
         identity = resolution.identity
@@ -96,7 +102,7 @@ def map_checkpoint(
         plan = make_plan(resolution.expansion, identity.layout, target, checkpoint.tensors, backbone_only=backbone_only)
         plan.require_clean(str(path))
         options: dict[str, Any] = {"overwrite": overwrite, "receipt": not no_receipt, "check": not no_check}
-        options["dtype"] = DType(dtype) if dtype else None
+        options |= {"digest": digest, "dtype": DType(dtype) if dtype else None}
         conversion = None if dry_run else _write(checkpoint, plan, destination, publish, options)
         for warning in (*checkpoint.warnings, *plan.warnings):
             print_warning(warning)
@@ -137,28 +143,28 @@ def _as_json(path: Path, plan: Plan, conversion: Conversion | None) -> dict[str,
 
 
 def _print_summary(plan: Plan, conversion: Conversion | None, dtype: str | None) -> None:
-    from rich.markup import escape
-
-    console = stdout_console()
-    console.print(f"{plan.expansion.variant.id}: {plan.source_layout} -> {plan.target_layout}", soft_wrap=True)
-    console.print(f"  renamed  {len(plan.rows_of('rename'))}")
+    lines = [f"{plan.expansion.variant.id}: {plan.source_layout} -> {plan.target_layout}"]
+    lines.append(f"  renamed  {len(plan.rows_of('rename'))}")
     for action in ("drop", "fill"):
         rows = plan.rows_of(action)
-        console.print(f"  {action + ('ped' if action == 'drop' else 'ed'):<8} {len(rows)}")
+        lines.append(f"  {action + ('ped' if action == 'drop' else 'ed'):<8} {len(rows)}")
         for reason, names in _by_reason(rows).items():
-            console.print(f"    {len(names)} x {escape(reason)}", soft_wrap=True)
-            console.print(f"      {escape(names[0])}{' ...' if len(names) > 1 else ''}", soft_wrap=True)
+            lines.append(f"    {len(names)} x {reason}")
+            lines.append(f"      {printable(names[0])}{' ...' if len(names) > 1 else ''}")
     if dtype is not None:
-        console.print(f"  cast     to {dtype}, rounded to nearest, ties to even")
-    if conversion is None:
-        console.print("  nothing written: a dry run")
-        return
+        lines.append(f"  cast     to {dtype}, rounded to nearest, ties to even")
+    lines += _written_lines(conversion) if conversion else ["  nothing written: a dry run"]
+    click.echo("\n".join(lines))
+
+
+def _written_lines(conversion: Conversion) -> list[str]:
     written = conversion.written
-    console.print(f"  wrote    {escape(str(written.path))} ({written.size / 1e6:.1f} MB)", soft_wrap=True)
-    console.print(f"  sha256   {written.sha256}", soft_wrap=True)
-    console.print(f"  content  {conversion.content_hash}", soft_wrap=True)
+    lines = [f"  wrote    {printable(str(written.path))} ({written.size / 1e6:.1f} MB)"]
+    if written.sha256 and conversion.content_hash:
+        lines += [f"  sha256   {written.sha256}", f"  content  {conversion.content_hash}"]
     if conversion.receipt:
-        console.print(f"  receipt  {escape(str(conversion.receipt))}", soft_wrap=True)
+        lines.append(f"  receipt  {printable(str(conversion.receipt))}")
+    return lines
 
 
 def _by_reason(rows: tuple[PlanRow, ...]) -> dict[str, list[str]]:

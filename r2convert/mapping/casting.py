@@ -47,15 +47,29 @@ class Stream:
             if not self._source.is_floating:
                 yield chunk
                 continue
+            if self._target is self._source:
+                if _may_be_not_finite(chunk, self._source):
+                    self.not_finite += _count_not_finite(_decode(chunk, self._source))
+                yield chunk
+                continue
             values = _decode(chunk, self._source)
             bad = _count_not_finite(values)
             self.not_finite += bad
-            if self._target is self._source:
-                yield chunk
-                continue
             encoded = _encode(values, self._target)
             self.overflowed += _count_not_finite(_decode(encoded, self._target)) - bad
             yield encoded
+
+
+def _may_be_not_finite(chunk: memoryview | bytes, dtype: DType) -> bool:
+    """Whether any element's top byte is that of an infinity or a NaN; of trained weights, next to none is.
+
+    Starting NumPy takes longer than looking through a whole file this way: it is left to the rare chunk that
+    has to be counted, and to float16, whose exponent does not fill the top byte.
+    """
+    if dtype is DType.FLOAT16:
+        return True
+    top_bytes = bytes(chunk)[dtype.itemsize - 1 :: dtype.itemsize]
+    return 0x7F in top_bytes or 0xFF in top_bytes
 
 
 def _decode(chunk: memoryview | bytes, dtype: DType) -> Array:

@@ -33,15 +33,15 @@ class Conversion:
     Args:
         plan: what was planned and done.
         written: the new file.
-        source_sha256: digest of the source file; ``None`` if neither a receipt nor a check was asked for.
-        content_hash: digest of the network that both files hold.
+        source_sha256: digest of the source file; ``None`` without digests.
+        content_hash: digest of the network that both files hold; ``None`` without digests.
         receipt: where the receipt is, if one was written.
     """
 
     plan: Plan
     written: WrittenFile
     source_sha256: str | None
-    content_hash: str
+    content_hash: str | None
     receipt: Path | None
 
 
@@ -53,6 +53,7 @@ def convert(
     overwrite: bool = False,
     receipt: bool = True,
     check: bool = True,
+    digest: bool = True,
     dtype: DType | None = None,
 ) -> Conversion:
     """Write a checkpoint in another layout; nothing is visible at the destination until it is whole.
@@ -64,6 +65,7 @@ def convert(
         overwrite: whether a file there may be replaced, its receipt with it.
         receipt: whether to write a receipt beside the output.
         check: whether to read the output back and compare it before it is put in place.
+        digest: whether to take digests of both files and of the network; a receipt needs them.
         dtype: cast floating-point tensors to this type, rounding to nearest, ties to even.
 
     Raises:
@@ -75,7 +77,9 @@ def convert(
     plan.require_clean(str(checkpoint.path))
     _require_fitting_suffix(plan, destination)
     _require_place_for_receipt(destination)
-    if receipt or check:
+    if receipt and not digest:
+        raise ValueError("a receipt binds digests")
+    if digest:
         checkpoint.begin_sha256()
     streams: dict[str, Stream] = {}
     outputs = [_output(checkpoint, plan, row, dtype, streams) for row in plan.rows if row.target is not None]
@@ -85,13 +89,15 @@ def convert(
         metadata=lambda: _provenance(plan, checkpoint.sha256(), dtype),
         overwrite=overwrite,
         check=check,
+        digest=digest,
         accept=lambda: _require_finite(plan, streams),
     )
-    source_sha256 = checkpoint.sha256() if receipt or check else None
-    content = _content_of(plan, written)
     receipt_path(destination).unlink(missing_ok=True)
+    if written.sha256 is None:
+        return Conversion(plan, written, None, None, None)
+    source_sha256, content = checkpoint.sha256(), _content_of(plan, written)
     path = None
-    if receipt and source_sha256 is not None:
+    if receipt:
         path = write_receipt(
             destination,
             plan,

@@ -65,6 +65,8 @@ def publish(
         raise AccessError("the folder to publish in cannot be made", where=str(folder), got=str(error)) from error
     try:
         with_receipt = options.pop("receipt", True)
+        # The name is made of the digest, so that there always is one.
+        options["digest"] = True
         draft = convert(checkpoint, plan, workshop / "draft.pth", receipt=False, **options)
         return _place(checkpoint, draft, folder, overwrite=overwrite, receipt=with_receipt, cast=options.get("dtype"))
     finally:
@@ -74,8 +76,12 @@ def publish(
 def _place(
     checkpoint: Checkpoint, draft: Conversion, folder: Path, *, overwrite: bool, receipt: bool, cast: Any
 ) -> Publication:
+    sha256, source_sha256, content = draft.written.sha256, draft.source_sha256, draft.content_hash
+    assert sha256 is not None  # noqa: S101 - digests were asked for
+    assert source_sha256 is not None  # noqa: S101
+    assert content is not None  # noqa: S101
     name = draft.plan.expansion.variant.id.replace("_", "-") + _SUFFIX
-    target = folder / f"{name}-{draft.written.sha256[:_DIGITS]}.pth"
+    target = folder / f"{name}-{sha256[:_DIGITS]}.pth"
     entry = target.with_suffix(".yml")
     for path in (target, entry):
         if path.exists() and not overwrite:
@@ -83,14 +89,14 @@ def _place(
     draft.written.path.replace(target)
     receipt_path(target).unlink(missing_ok=True)
     written = None
-    if receipt and draft.source_sha256 is not None:
+    if receipt:
         written = write_receipt(
             target,
             draft.plan,
-            output_sha256=draft.written.sha256,
+            output_sha256=sha256,
             source=checkpoint.path,
-            source_sha256=draft.source_sha256,
-            content_hash=draft.content_hash,
+            source_sha256=source_sha256,
+            content_hash=content,
             cast=cast.value if cast else None,
         )
     conversion = replace(draft, written=replace(draft.written, path=target), receipt=written)
@@ -115,7 +121,7 @@ def model_index_entry(conversion: Conversion, name: str, source_name: str) -> st
         f"    SHA256: {json.dumps(conversion.written.sha256)}",
         "    Converted From:",
         f"      Weights: {json.dumps(source_name)}",
-        *([f"      SHA256: {json.dumps(conversion.source_sha256)}"] if conversion.source_sha256 else []),
+        f"      SHA256: {json.dumps(conversion.source_sha256)}",
         '      Code: "https://github.com/Res2Net/Res2Net-PretrainedModels"',
     ]
     return "\n".join(lines) + "\n"

@@ -31,8 +31,8 @@ lint: $(STAMP)  ## Check style and formatting
 typecheck: $(STAMP)  ## Check types
 	$(BIN)/mypy
 
-bench: $(STAMP)  ## Run every benchmark against its peer and print the ratios
-	$(BIN)/python scripts/bench.py
+bench: $(STAMP)  ## Run every benchmark against its peer and write docs/benchmarks.md
+	$(BIN)/python -m scripts.bench
 
 clean:  ## Remove the virtual environment and everything built
 	rm -rf $(VENV) $(PEERS) $(PADDLE) build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis

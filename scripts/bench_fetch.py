@@ -7,7 +7,6 @@ name, synced to the disk; "command" is the whole process, the start of Python in
 
 from __future__ import annotations
 
-import argparse
 import hashlib
 import multiprocessing
 import os
@@ -27,8 +26,12 @@ from r2convert.catalog import load_catalog
 from r2convert.catalog.variant import Source
 from r2convert.fetch.cache import Cache
 from r2convert.fetch.download import fetch_source
+from scripts.measuring import Figure, parser, tell
 
 NAME = "bench_net"
+REMARKS = """\
+"transfer" is the time inside a running process, from the request to the file under its final name, synced to the disk;
+"command" is the whole process, the start of Python included. `curl` neither syncs nor checks."""
 
 
 class QuietHandler(SimpleHTTPRequestHandler):
@@ -123,19 +126,20 @@ def measure(folder: Path, size: int, rounds: int) -> dict[str, list[float]]:
 
 
 def main() -> None:
-    """Measure and print the table."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--megabytes", type=int, nargs="+", default=[180, 1000])
-    parser.add_argument("--rounds", type=int, default=5)
-    options = parser.parse_args()
-    print(f"{'file':>10}  {'way':<18}{'median':>9}{'MB/s':>9}{'throughput':>12}")
+    """Measure and tell the figures."""
+    arguments = parser(__doc__, rounds=5)
+    arguments.add_argument("--megabytes", type=int, nargs="+", default=[180, 1000])
+    options = arguments.parse_args()
+    figures = []
     for megabytes in options.megabytes:
         with tempfile.TemporaryDirectory() as folder:
-            seconds = measure(Path(folder), megabytes * 10**6, options.rounds)
-        by_hand = statistics.median(seconds["curl + sha256sum"])
-        for name, rounds in seconds.items():
-            median = statistics.median(rounds)
-            print(f"{megabytes:>7} MB  {name:<18}{median:>8.3f}s{megabytes / median:>9.0f}{by_hand / median:>11.2f}x")
+            runs = measure(Path(folder), megabytes * 10**6, options.rounds)
+        for way, goal in (("transfer", "at least 0.8"), ("command", "")):
+            ratios = [by_hand / own for by_hand, own in zip(runs["curl + sha256sum"], runs[way], strict=True)]
+            note = f"{megabytes / statistics.median(runs[way]):.0f} MB/s"
+            name = f"throughput of the {way} / `curl` and `sha256sum`, {megabytes} MB"
+            figures.append(Figure(name, goal, round(statistics.median(ratios), 2), note))
+    tell(f"Fetching (loopback, median of {options.rounds} rounds)", figures, options, REMARKS)
 
 
 if __name__ == "__main__":

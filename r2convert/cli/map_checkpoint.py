@@ -162,6 +162,8 @@ def _written_lines(conversion: Conversion) -> list[str]:
     lines = [f"  wrote    {printable(str(written.path))} ({written.size / 1e6:.1f} MB)"]
     if written.sha256 and conversion.content_hash:
         lines += [f"  sha256   {written.sha256}", f"  content  {conversion.content_hash}"]
+    else:
+        lines.append("  sha256   not taken; the file was not read back either")
     if conversion.receipt:
         lines.append(f"  receipt  {printable(str(conversion.receipt))}")
     return lines

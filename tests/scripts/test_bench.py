@@ -1,0 +1,75 @@
+"""Benchmarks tell the truth: ratios round by round, goals met or missed, and a page that says when one failed."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+
+from scripts import bench
+from scripts.measuring import Figure, Run, in_turn, parser, ratio, run, tell
+
+
+@pytest.mark.parametrize(
+    ("goal", "measured", "is_met"),
+    [("at most 3", 3.0, True), ("at most 3", 3.01, False), ("at least 0.8", 0.79, False), ("at least 0.8", 0.8, True)],
+)
+def test_a_goal_is_met_or_missed(goal: str, measured: float, is_met: bool) -> None:
+    assert Figure("x", goal, measured).is_met == is_met
+
+
+def test_a_figure_without_a_goal_misses_nothing() -> None:
+    assert Figure("x", "", 1e9).is_met
+
+
+def test_a_ratio_is_the_median_of_the_ratios_of_the_rounds() -> None:
+    runs = {"ours": [Run(2, 0), Run(30, 0), Run(4, 0)], "peer": [Run(1, 0), Run(10, 0), Run(8, 0)]}
+    assert ratio(runs, "ours", "peer", "at most 3").measured == 2
+
+
+def test_the_first_round_is_not_counted(tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    program = f"open({str(log)!r}, 'a').write('x')"
+    runs = in_turn({"one": [sys.executable, "-c", program]}, rounds=2)
+    assert len(runs["one"]) == 2
+    assert log.read_text() == "xxx"
+
+
+def test_time_and_memory_of_a_process_are_its_own() -> None:
+    result = run([sys.executable, "-c", "import time; data = bytearray(96 << 20); time.sleep(0.2)"])
+    assert result.seconds >= 0.2
+    assert 96 <= result.mebibytes < 400
+
+
+def test_a_process_that_fails_is_no_measurement() -> None:
+    with pytest.raises(SystemExit, match="failed"):
+        run([sys.executable, "-c", "raise SystemExit(3)"])
+
+
+def test_a_missed_goal_is_said_to_be_missed(capsys: pytest.CaptureFixture[str]) -> None:
+    options = parser("x", rounds=1).parse_args([])
+    tell("Things", [Figure("slow", "at most 1", 2.0), Figure("fast", "at most 1", 0.5)], options)
+    slow, fast = capsys.readouterr().out.splitlines()[1:]
+    assert "MISSED" in slow
+    assert "MISSED" not in fast
+
+
+def test_a_benchmarks_document_becomes_a_section(capsys: pytest.CaptureFixture[str]) -> None:
+    tell("Things", [Figure("slow", "at most 1", 2.0, "2 s")], parser("x", rounds=1).parse_args(["--json"]), "Why.")
+    text = bench.section_text("scripts.bench_things", json.loads(capsys.readouterr().out))
+    assert text.startswith("## Things\n")
+    assert "| slow | at most 1 | **2** missed | 2 s |" in text
+    assert text.endswith("\n\nWhy.")
+
+
+def test_a_benchmark_that_fails_is_said_to_have_failed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "executable", "/bin/false")
+    assert "Did not finish: exit code 1" in bench.section("map")
+
+
+def test_the_page_names_machine_versions_date_and_command() -> None:
+    text = bench.machine("python -m scripts.bench")
+    for row in ("machine", "system", "versions", "date", "command"):
+        assert f"| {row} | " in text

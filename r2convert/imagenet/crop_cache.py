@@ -9,18 +9,15 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 
 from r2convert.errors import AccessError
-from r2convert.imagenet.loading import NO_CROP
+from r2convert.imagenet.loading import NO_CROP, ReadCrop
 from r2convert.imagenet.pipeline import CROP_SIDE, Crop
 from r2convert.imagenet.pipelines import Pipeline
 from r2convert.imagenet.validation_set import ValidationImage, ValidationSet
-
-ReadCrop = Callable[[ValidationImage], Crop]
 
 _CROP_BYTES = CROP_SIDE * CROP_SIDE * 3
 
@@ -43,7 +40,7 @@ class CropCache:
     def __init__(self, folder: Path, images: ValidationSet, pipeline: Pipeline) -> None:
         key = _key(images, pipeline)
         self.crops_path, self.digests_path = folder / f"{key}.crops", folder / f"{key}.digests"
-        self._rows = {image.id: row for row, image in enumerate(images.images)}
+        self._rows = {image: row for row, image in enumerate(images.images)}
         count = len(images.images)
         try:
             folder.mkdir(parents=True, exist_ok=True)
@@ -59,23 +56,40 @@ class CropCache:
         """A function that gives the same crops, from the cache where it has them, and keeps those it has not."""
 
         def read(image: ValidationImage) -> Crop:
-            row = self._rows[image.id]
-            digest = self._digests[row].tobytes()
-            if digest != NO_CROP and hashlib.sha256(self._crops[row].data).digest() == digest:
-                kept: Crop = self._crops[row]
+            kept = self.get(image)
+            if kept is not None:
                 return kept
             crop = read_crop(image)
-            self._keep(row, crop)
+            self.keep(image, crop, hashlib.sha256(crop.tobytes()).digest())
             return crop
 
         return read
 
-    def _keep(self, row: int, crop: Crop) -> None:
+    def get(self, image: ValidationImage) -> Crop | None:
+        """The crop of an image of the set, if it is kept and sound."""
+        row = self._rows[image]
+        digest = self._digests[row].tobytes()
+        if digest == NO_CROP or hashlib.sha256(self._crops[row].data).digest() != digest:
+            return None
+        crop: Crop = self._crops[row]
+        return crop
+
+    def keep(self, image: ValidationImage, crop: Crop, digest: bytes) -> None:
+        """Keeps the crop of an image of the set.
+
+        Args:
+            image: the image.
+            crop: uint8, shape (224, 224, 3).
+            digest: SHA-256 of its bytes.
+
+        Raises:
+            AccessError: it cannot be written.
+        """
+        row = self._rows[image]
         # Written, not stored through the map: a full disk is an error then, and not the end of the process.
-        pixels = crop.tobytes()
         try:
-            _write_at(self.crops_path, row * _CROP_BYTES, pixels)
-            _write_at(self.digests_path, row * len(NO_CROP), hashlib.sha256(pixels).digest())
+            _write_at(self.crops_path, row * _CROP_BYTES, crop.tobytes())
+            _write_at(self.digests_path, row * len(NO_CROP), digest)
         except OSError as error:
             raise _cannot_keep(self.crops_path.parent, error) from error
 

@@ -1,73 +1,80 @@
 """Pillow's resizing and cropping on a torch device, bit for bit, so that the processor only has to decode.
 
 Pillow resamples 8-bit pictures in integers: weights are computed in double precision, rounded to 22-bit fixed point,
-and each of the two passes adds a half, shifts and clips to a byte. All sums stay far below 2**53, so matrix products
-in float64 give the same integers in whatever order they add up: two small products a picture, width first, then
-height, for the rows and columns of the crop only.
+and each of the two passes, width first, adds a half, shifts and clips to a byte. Here the weights, a few an output, are
+computed on the processor and kept by size; the device gathers pixels, multiplies and adds in int32, for all pictures
+of a batch at once. All sums stay below 2**31, and integers add up to the same in whatever order.
 """
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
-from r2convert.imagenet.pipeline import CROP_SIDE, Crop, crop_corner, crop_pixels, fast_crop_function, resized_size
+from r2convert.imagenet.pipeline import CROP_SIDE, Crop, crop_corner, crop_pixels, resized_size
+
+SOURCE_SIDE = 512
+"""Pixels of a picture that the device is handed, each way; what needs more of them is resized on the processor."""
 
 _FRACTION_BITS = 22
-_PROBED_SIZES = ((500, 375), (375, 500), (256, 256), (300, 200), (1200, 901))
+_PICTURES_AT_ONCE = 32
+_PROBED_SIZES = ((500, 375), (375, 500), (256, 256), (300, 200), (224, 600), (580, 575))
+
+Pixels = npt.NDArray[np.uint8]
 
 
 @dataclass(frozen=True, slots=True)
-class _Pass:
-    needed: slice
-    weights: torch.Tensor
-
-
-class DeviceCropper:
-    """Crops pictures on a device; keeps the weights of sizes it has seen, which are few in ImageNet.
-
-    Any number of threads may use it at once.
+class Pass:
+    """Pillow's weights for the 224 outputs of one pass that the crop shows.
 
     Args:
-        device: any that has float64: ``cpu`` or ``cuda``, not ``mps``.
-        kept_weights: how many sizes to keep weights of; about a megabyte each.
+        needed: the source pixels they are computed from.
+        starts: int64, shape (224,): for each output the first of its source pixels, counted from the first needed.
+        weights: int32, shape (224, taps): of that source pixel and those after it, in units of 2**-22.
     """
 
-    def __init__(self, device: torch.device, kept_weights: int = 512) -> None:
-        self.device = device
-        self._kept_weights = kept_weights
-        self._passes: dict[tuple[int, int, int], _Pass] = {}
-        self._thread = threading.local()
+    needed: slice
+    starts: npt.NDArray[np.int64]
+    weights: npt.NDArray[np.int32]
 
-    def crop_pixels(self, pixels: npt.NDArray[np.uint8]) -> Crop:
-        """The same for pixels in the processor's memory; takes turns with nothing else that the device computes."""
-        with self._own_stream():
-            return self.crop(torch.from_numpy(pixels).to(self.device)).cpu().numpy()
+    @property
+    def size(self) -> int:
+        """How many source pixels are needed."""
+        return int(self.needed.stop - self.needed.start)
 
-    def _own_stream(self) -> AbstractContextManager[object]:
-        # On the common stream a crop would wait for the networks' whole batch that was put there before it.
-        if self.device.type != "cuda":
-            return nullcontext()
-        if not hasattr(self._thread, "stream"):
-            cuda: Any = torch.cuda  # whose Stream has no type hints
-            self._thread.stream = cuda.Stream(self.device)
-        return torch.cuda.stream(self._thread.stream)
 
-    def crop(self, pixels: torch.Tensor) -> torch.Tensor:
-        """Resizes the short side to 256 and cuts out the central 224x224.
+@dataclass(frozen=True, slots=True)
+class Geometry:
+    """How one picture becomes its crop: the pass over its width, then that over its height."""
+
+    across: Pass
+    down: Pass
+
+
+class SourceReader:
+    """Puts into a buffer what a device needs of a picture; any number of threads may use it at once.
+
+    Args:
+        kept_passes: how many sizes to keep weights of, some ten kilobytes each.
+    """
+
+    def __init__(self, kept_passes: int = 10_000) -> None:
+        self._kept_passes = kept_passes
+        self._passes: dict[tuple[int, int, int], Pass] = {}
+
+    def put(self, pixels: Pixels, target: Pixels) -> Geometry:
+        """Puts the needed pixels of a picture into a buffer.
 
         Args:
-            pixels: uint8, shape (height, width, 3), on the device.
+            pixels: uint8, shape (height, width, 3).
+            target: uint8, shape (512, 512, 3); the rest of it is left as it is.
 
         Returns:
-            uint8, shape (224, 224, 3), on the device: what :func:`~r2convert.imagenet.pipeline.crop_pixels` gives.
+            How to make its crop from the buffer.
 
         Raises:
             UnreadableImageError: the image is absurdly long and thin.
@@ -76,47 +83,72 @@ class DeviceCropper:
         new_width, new_height = resized_size(width, height)
         left, top = crop_corner(new_width, new_height)
         across, down = self._pass(width, new_width, left), self._pass(height, new_height, top)
-        source = pixels[down.needed, across.needed].to(torch.float64)
-        # A pass whose size does not change has the identity for weights: no pixel changes, as if it were left out.
-        narrow = _to_bytes(torch.einsum("xw,hwc->hxc", across.weights, source))
-        return _to_bytes(torch.einsum("yh,hxc->yxc", down.weights, narrow)).to(torch.uint8)
+        if across.size > SOURCE_SIDE or down.size > SOURCE_SIDE:
+            return self.put_crop(crop_pixels(pixels), target)
+        target[: down.size, : across.size] = pixels[down.needed, across.needed]
+        return Geometry(across, down)
 
-    def _pass(self, size: int, new_size: int, first: int) -> _Pass:
+    def put_crop(self, crop: Crop, target: Pixels) -> Geometry:
+        """Puts a crop that is ready into a buffer; nothing is left to resize."""
+        target[:CROP_SIDE, :CROP_SIDE] = crop
+        same = self._pass(CROP_SIDE, CROP_SIDE, 0)
+        return Geometry(same, same)
+
+    def _pass(self, size: int, new_size: int, first: int) -> Pass:
         key = size, new_size, first
         found = self._passes.get(key)
         if found is None:
-            needed, weights = resampling_weights(size, new_size, first)
-            found = _Pass(needed, torch.from_numpy(weights).to(self.device))
-            if len(self._passes) >= self._kept_weights:
+            found = resampling_pass(size, new_size, first)
+            if len(self._passes) >= self._kept_passes:
                 self._passes.clear()
             self._passes[key] = found
         return found
 
 
-def crop_function_on(device: torch.device) -> Callable[[bytes], Crop]:
-    """A function that gives the bytes of :func:`~r2convert.imagenet.pipeline.crop_image`, resizing on a device.
+def resample(sources: torch.Tensor, geometries: Sequence[Geometry]) -> torch.Tensor:
+    """Makes crops from what :class:`SourceReader` has put into a buffer.
 
-    The device is tried out on pictures of several sizes first; unless all bytes agree, nothing is resized there.
+    Args:
+        sources: uint8, shape (at least as many as there are geometries, 512, 512, 3), on any device.
+        geometries: of the first so many.
+
+    Returns:
+        uint8, shape (geometries, 224, 224, 3), on the device: what
+        :func:`~r2convert.imagenet.pipeline.crop_pixels` gives.
     """
-    cropper = DeviceCropper(device)
+    crops = [torch.empty((0, CROP_SIDE, CROP_SIDE, 3), dtype=torch.uint8, device=sources.device)]
+    for start in range(0, len(geometries), _PICTURES_AT_ONCE):
+        some = geometries[start : start + _PICTURES_AT_ONCE]
+        rows = max(geometry.down.size for geometry in some)
+        narrow = _resample_axis(sources[start : start + len(some), :rows], [each.across for each in some], axis=2)
+        crops.append(_resample_axis(narrow, [each.down for each in some], axis=1))
+    return torch.cat(crops)
+
+
+def resamples_exactly(device: torch.device) -> bool:
+    """Whether pictures of several sizes become Pillow's crops on a device, to the last bit."""
     generator = np.random.default_rng(0)
-    for width, height in _PROBED_SIZES:
-        pixels = generator.integers(0, 256, (height, width, 3), np.uint8)
-        if not np.array_equal(cropper.crop_pixels(pixels), crop_pixels(pixels)):
-            return fast_crop_function()
-    return fast_crop_function(cropper.crop_pixels)
+    pictures = [generator.integers(0, 256, (height, width, 3), np.uint8) for width, height in _PROBED_SIZES]
+    sources = np.zeros((len(pictures), SOURCE_SIDE, SOURCE_SIDE, 3), np.uint8)
+    reader = SourceReader()
+    geometries = [reader.put(pixels, source) for pixels, source in zip(pictures, sources, strict=True)]
+    try:
+        crops = resample(torch.from_numpy(sources).to(device), geometries).cpu().numpy()
+    except (RuntimeError, TypeError):
+        # A device without one of the integer operations.
+        return False
+    return np.array_equal(crops, np.stack([crop_pixels(pixels) for pixels in pictures]))
 
 
-def resampling_weights(size: int, new_size: int, first: int) -> tuple[slice, npt.NDArray[np.float64]]:
+def resampling_pass(size: int, new_size: int, first: int) -> Pass:
     """Pillow's bilinear weights for 224 neighbouring outputs of one pass.
+
+    A pass whose size does not change gets the weight 1 for each pixel, as if it were left out.
 
     Args:
         size: pixels of the source.
         new_size: pixels it is resized to.
         first: the first output wanted.
-
-    Returns:
-        The source pixels needed, and whole numbers in float64, shape (224, pixels needed), in units of 2**-22.
     """
     scale = size / new_size
     reach = max(scale, 1.0)
@@ -128,14 +160,24 @@ def resampling_weights(size: int, new_size: int, first: int) -> tuple[slice, npt
     taps[places >= ends[:, None]] = 0.0
     # A running sum from left to right, as Pillow has it: a pairwise one would round otherwise.
     totals = np.cumsum(taps, axis=1)[:, -1:]
-    whole = np.floor(0.5 + taps / totals * (1 << _FRACTION_BITS))
-    needed = slice(int(starts[0]), int(ends[-1]))
-    weights = np.zeros((CROP_SIDE, needed.stop - needed.start))
-    rows, columns = np.nonzero(whole)
-    weights[rows, places[rows, columns] - needed.start] = whole[rows, columns]
-    return needed, weights
+    weights = np.floor(0.5 + taps / totals * (1 << _FRACTION_BITS)).astype(np.int32)
+    return Pass(slice(int(starts[0]), int(ends[-1])), starts - starts[0], weights)
 
 
-def _to_bytes(sums: torch.Tensor) -> torch.Tensor:
-    half = float(1 << (_FRACTION_BITS - 1))
-    return ((sums + half) / float(1 << _FRACTION_BITS)).floor_().clamp_(0, 255)
+def _resample_axis(pixels: torch.Tensor, passes: Sequence[Pass], axis: int) -> torch.Tensor:
+    """One pass over all pictures: axis 1 is their height, axis 2 their width."""
+    taps = max(each.weights.shape[1] for each in passes)
+    weights = np.zeros((taps, len(passes), CROP_SIDE), np.int32)
+    for row, each in enumerate(passes):
+        weights[: each.weights.shape[1], row] = each.weights.T
+    shape = [len(passes), 1, 1, 1]
+    shape[axis] = CROP_SIDE
+    result_shape = list(pixels.shape)
+    result_shape[axis] = CROP_SIDE
+    starts = torch.from_numpy(np.stack([each.starts for each in passes])).to(pixels.device).reshape(shape)
+    sums = torch.full(result_shape, 1 << (_FRACTION_BITS - 1), dtype=torch.int32, device=pixels.device)
+    for tap, weight in enumerate(torch.from_numpy(weights).to(pixels.device)):
+        # Beyond the last source pixel of an output the weight is 0, whatever lies there.
+        places = (starts + tap).clamp_(max=pixels.shape[axis] - 1).expand(result_shape)
+        sums.addcmul_(pixels.gather(axis, places).to(torch.int32), weight.reshape(shape))
+    return sums.bitwise_right_shift_(_FRACTION_BITS).clamp_(0, 255).to(torch.uint8)

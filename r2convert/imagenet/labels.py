@@ -20,6 +20,8 @@ from importlib import resources
 from types import MappingProxyType
 
 CLASS_COUNT = 1000
+TOP = 5
+"""How many classes an answer may name and still count for top-5."""
 VALIDATION_IMAGE_COUNT = 50_000
 
 _VALIDATION_NAME = re.compile(r"ILSVRC2012_val_(\d{8})", re.ASCII)

@@ -9,13 +9,22 @@ import hashlib
 from collections import deque
 from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass
+from typing import TypeVar
+
+import numpy as np
+import numpy.typing as npt
 
 from r2convert.errors import UnreadableImageError
 from r2convert.imagenet.pipeline import Crop
 from r2convert.imagenet.validation_set import ValidationImage
 
 NO_CROP = bytes(hashlib.sha256().digest_size)
+
+ReadCrop = Callable[[ValidationImage], Crop]
+Pixels = npt.NDArray[np.uint8]
+Loaded = TypeVar("Loaded")
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,23 +58,29 @@ class CropBatch:
     crops: Crop
 
 
-def reader(crop_image: Callable[[bytes], Crop]) -> Callable[[ValidationImage], Crop]:
+def reader(crop_image: Callable[[bytes], Crop]) -> ReadCrop:
     """Reads an image's bytes and crops them."""
 
     def read(image: ValidationImage) -> Crop:
-        if image.location is None:
-            raise UnreadableImageError("the image is missing", where=image.id)
-        return crop_image(image.location.read())
+        return crop_image(read_bytes(image))
 
     return read
 
 
+def read_bytes(image: ValidationImage) -> bytes:
+    """The encoded image.
+
+    Raises:
+        UnreadableImageError: the set ought to have it and does not.
+        OSError: it cannot be read.
+    """
+    if image.location is None:
+        raise UnreadableImageError("the image is missing", where=image.id)
+    return image.location.read()
+
+
 def load_batches(
-    images: Sequence[ValidationImage],
-    read_crop: Callable[[ValidationImage], Crop],
-    buffers: Sequence[Crop],
-    *,
-    workers: int,
+    images: Sequence[ValidationImage], read_crop: ReadCrop, buffers: Sequence[Crop], *, workers: int
 ) -> Generator[CropBatch, None, None]:
     """Crops of all images, in order, in batches.
 
@@ -80,37 +95,80 @@ def load_batches(
         Every image exactly once, unreadable and missing ones included. Close the generator (``contextlib.closing``)
         to stop early: the threads end then.
     """
+
+    def load(image: ValidationImage, target: Crop) -> LoadedImage:
+        def put() -> None:
+            target[...] = read_crop(image)
+
+        problem = fill(target, image, put)
+        digest = NO_CROP if problem else hashlib.sha256(target.data).digest()
+        return LoadedImage(image, digest, problem)
+
+    with closing(load_ahead(images, load, buffers, workers=workers)) as batches:
+        start = 0
+        for loaded, buffer in batches:
+            buffer[len(loaded) :] = 0
+            yield CropBatch(start, loaded, buffer)
+            start += len(loaded)
+
+
+def load_ahead(
+    images: Sequence[ValidationImage],
+    load: Callable[[ValidationImage, Pixels], Loaded],
+    buffers: Sequence[Pixels],
+    *,
+    workers: int,
+) -> Generator[tuple[tuple[Loaded, ...], Pixels], None, None]:
+    """Loads images on threads into a ring of buffers, one buffer after the other.
+
+    Args:
+        images: what to load.
+        load: puts an image into one row of a buffer, and says something about it.
+        buffers: at least two arrays, a row an image.
+        workers: number of threads.
+
+    Yields:
+        What was said of each image of a buffer, in order, and the buffer: it is filled again once the next one has
+        been asked for.
+    """
     batch_size = len(buffers[0])
     pool = ThreadPoolExecutor(workers, thread_name_prefix="decode")
     free = deque(buffers)
-    pending: deque[tuple[int, Crop, list[Future[LoadedImage]]]] = deque()
+    pending: deque[tuple[Pixels, list[Future[Loaded]]]] = deque()
     starts = iter(range(0, len(images), batch_size))
     try:
         while True:
             while free and (start := next(starts, None)) is not None:
                 buffer = free.popleft()
-                buffer[len(images) - start :] = 0
                 wanted = images[start : start + batch_size]
-                futures = [pool.submit(_load, image, read_crop, buffer[row]) for row, image in enumerate(wanted)]
-                pending.append((start, buffer, futures))
+                pending.append((buffer, [pool.submit(load, image, buffer[row]) for row, image in enumerate(wanted)]))
             if not pending:
                 return
-            start, buffer, futures = pending.popleft()
-            yield CropBatch(start, tuple(future.result() for future in futures), buffer)
+            buffer, futures = pending.popleft()
+            yield tuple(future.result() for future in futures), buffer
             free.append(buffer)
     finally:
         pool.shutdown(cancel_futures=True)
 
 
-def _load(image: ValidationImage, read_crop: Callable[[ValidationImage], Crop], target: Crop) -> LoadedImage:
-    if image.location is None:
-        target[...] = 0
-        return LoadedImage(image, NO_CROP, "missing")
-    try:
-        crop = read_crop(image)
-    except (UnreadableImageError, OSError) as error:
-        target[...] = 0
-        reason = error.got if isinstance(error, UnreadableImageError) else str(error)
-        return LoadedImage(image, NO_CROP, reason or "unreadable")
-    target[...] = crop
-    return LoadedImage(image, hashlib.sha256(target.data).digest())
+def fill(target: Pixels, image: ValidationImage, read: Callable[[], object]) -> str | None:
+    """Reads an image into its place; if that fails the place is blank.
+
+    Args:
+        target: its place.
+        image: the image.
+        read: reads it into its place; raises ``UnreadableImageError`` or ``OSError``.
+
+    Returns:
+        Why there is no crop, in words; ``None`` if there is one.
+    """
+    problem: str | None = "missing"
+    if image.location is not None:
+        try:
+            read()
+        except (UnreadableImageError, OSError) as error:
+            problem = (error.got if isinstance(error, UnreadableImageError) else str(error)) or "unreadable"
+        else:
+            return None
+    target[...] = 0
+    return problem

@@ -49,23 +49,27 @@ def crop_image(data: bytes) -> Crop:
     return np.asarray(resized.crop((left, top, left + CROP_SIDE, top + CROP_SIDE)))
 
 
-def fast_crop_function(resize: Callable[[npt.NDArray[np.uint8]], Crop] | None = None) -> Callable[[bytes], Crop]:
-    """A function that gives the bytes of :func:`crop_image`, for any data, in less time on this machine.
+def fast_crop_function() -> Callable[[bytes], Crop]:
+    """A function that gives the bytes of :func:`crop_image`, for any data, in less time on this machine."""
+    decode = pixel_function()
+    return lambda data: crop_pixels(decode(data))
 
-    Args:
-        resize: decoded pixels to crop; by default :func:`crop_pixels`.
+
+def pixel_function() -> Callable[[bytes], npt.NDArray[np.uint8]]:
+    """A function from an encoded image to Pillow's pixels, uint8 (height, width, 3), the fastest on this machine.
+
+    It raises ``UnreadableImageError`` where :func:`crop_image` does.
     """
     from r2convert.imagenet.jpeg import agrees_with_pillow, decode_jpeg
 
-    resize = resize or crop_pixels
     if not agrees_with_pillow():
-        return crop_image
+        return _decode_pixels
 
-    def crop(data: bytes) -> Crop:
+    def decode(data: bytes) -> npt.NDArray[np.uint8]:
         pixels = decode_jpeg(data)
-        return crop_image(data) if pixels is None else resize(pixels)
+        return _decode_pixels(data) if pixels is None else pixels
 
-    return crop
+    return decode
 
 
 def crop_pixels(pixels: npt.NDArray[np.uint8]) -> Crop:
@@ -128,6 +132,10 @@ def require_readable(data: bytes) -> None:
 
 def _resize(image: Image.Image, width: int, height: int) -> Image.Image:
     return image.resize((width, height), Image.Resampling.BILINEAR)
+
+
+def _decode_pixels(data: bytes) -> npt.NDArray[np.uint8]:
+    return np.asarray(_decode(data))
 
 
 def _decode(data: bytes) -> Image.Image:

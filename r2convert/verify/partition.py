@@ -7,7 +7,7 @@ end all of them have all answers. Only those travel between processes, so gloo i
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -16,7 +16,8 @@ from torch import distributed
 
 from r2convert.errors import UsageError
 from r2convert.imagenet.loading import LoadedImage
-from r2convert.verify.predictions import NetworkAnswers, PrecisionAudit, Predictions
+from r2convert.imagenet.validation_set import ValidationImage
+from r2convert.verify.predictions import AnsweredPart, NetworkAnswers, PrecisionAudit, Predictions
 
 
 @contextmanager
@@ -57,36 +58,64 @@ def local_device(device: torch.device) -> torch.device:
     return device
 
 
+def own_number() -> int:
+    """The number of this process, from 0."""
+    return distributed.get_rank() if is_shared() else 0
+
+
 def own_stretch(image_count: int) -> slice:
-    """Which images are this process's: all, if it is alone."""
+    """Which of so many images are this process's: all, if it is alone."""
     if not is_shared():
         return slice(0, image_count)
     rank, count = distributed.get_rank(), distributed.get_world_size()
     return slice(rank * image_count // count, (rank + 1) * image_count // count)
 
 
-def gather(own: Predictions, audits: Mapping[str, PrecisionAudit], whole: Predictions) -> dict[str, PrecisionAudit]:
-    """Everybody's answers in the order of the set, and everybody's audits as one.
+def wait_for_all() -> None:
+    """Returns once every process has come here."""
+    if is_shared():
+        distributed.barrier()
+
+
+def gather(own: AnsweredPart, images: Sequence[ValidationImage]) -> list[AnsweredPart]:
+    """Everybody's answers, those of this process among them.
 
     Args:
-        own: what this process has found out about its stretch.
-        audits: and about its precision.
-        whole: the whole set, nothing answered yet; it is filled.
+        own: what this process has found out.
+        images: the whole set.
     """
+    if not is_shared():
+        return [own]
+    predictions = own.predictions
     message = {
-        "loaded": [(loaded.crop_digest, loaded.problem) for loaded in own.loaded],
-        "answers": {name: (answers.top, answers.rank, answers.margins) for name, answers in own.answers.items()},
-        "audits": dict(audits),
+        "places": list(own.places)[: predictions.done],
+        "loaded": [(loaded.crop_digest, loaded.problem) for loaded in predictions.loaded],
+        "answers": {name: (each.top, each.rank, each.margins) for name, each in predictions.answers.items()},
     }
+    return [_unpack(each, images) for each in _exchange(message)]
+
+
+def merged_audits(audits: Mapping[str, PrecisionAudit]) -> dict[str, PrecisionAudit]:
+    """Everybody's audits as one, by network."""
+    if not is_shared():
+        return dict(audits)
+    everybodys = _exchange(dict(audits))
+    names = dict.fromkeys(name for each in everybodys for name in each)
+    return {name: _merge([each[name] for each in everybodys if name in each]) for name in names}
+
+
+def _exchange(message: dict[str, Any]) -> list[dict[str, Any]]:
     messages: list[dict[str, Any]] = [{} for _ in range(distributed.get_world_size())]
     distributed.all_gather_object(messages, message)
-    for each in messages:
-        images = whole.images[whole.done : whole.done + len(each["loaded"])]
-        part = Predictions(images, whole.answers)
-        part.loaded += [LoadedImage(image, *found) for image, found in zip(images, each["loaded"], strict=True)]
-        part.answers = {name: NetworkAnswers(*arrays) for name, arrays in each["answers"].items()}
-        whole.append(part)
-    return {name: _merge([each["audits"][name] for each in messages]) for name in audits}
+    return messages
+
+
+def _unpack(message: Mapping[str, Any], images: Sequence[ValidationImage]) -> AnsweredPart:
+    chosen = [images[place] for place in message["places"]]
+    part = Predictions(chosen, ())
+    part.answers = {name: NetworkAnswers(*arrays) for name, arrays in message["answers"].items()}
+    part.loaded += [LoadedImage(image, *found) for image, found in zip(chosen, message["loaded"], strict=True)]
+    return AnsweredPart(message["places"], part)
 
 
 def _merge(audits: list[PrecisionAudit]) -> PrecisionAudit:

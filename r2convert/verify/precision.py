@@ -3,9 +3,11 @@
 ``strict``
     float32 products and sums as IEEE has them, deterministic: the reference.
 ``fast``
-    a first pass in bfloat16, then ``strict`` for every image that this could have decided otherwise: strict's counts.
-``tf32``, ``bf16``, ``fp16``
-    all images in that precision, with what it changes found out on a sample.
+    a first pass in what the device is fastest in, then ``strict`` for every image that this could have decided
+    otherwise: strict's counts.
+``fp32``, ``tf32``, ``bf16``, ``fp16``
+    all images in that precision, with what it changes found out on a sample. ``fp32`` is ``strict`` until it is
+    accelerated (see :mod:`r2convert.verify.acceleration`).
 """
 
 from __future__ import annotations
@@ -18,12 +20,22 @@ import torch
 
 from r2convert.errors import UsageError
 
-Precision = Literal["strict", "fast", "tf32", "bf16", "fp16"]
-ComputePrecision = Literal["strict", "tf32", "bf16", "fp16"]
+Precision = Literal["strict", "fast", "fp32", "tf32", "bf16", "fp16"]
+ComputePrecision = Literal["strict", "fp32", "tf32", "bf16", "fp16"]
 
 PRECISIONS: tuple[Precision, ...] = get_args(Precision)
 
 _AUTOCAST = {"bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+def first_precision(device: torch.device) -> ComputePrecision:
+    """What a first pass is run in, before ``strict`` settles the doubtful images: the fastest the device has."""
+    if device.type == "cuda":
+        return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp16"
+    if device.type == "cpu":
+        capabilities = torch.cpu.get_capabilities()
+        return "bf16" if capabilities.get("amx_bf16") or capabilities.get("avx512_bf16") else "fp32"
+    return "fp16"
 
 
 @contextmanager
@@ -39,7 +51,7 @@ def computing_in(precision: ComputePrecision, device: torch.device) -> Iterator[
     if precision == "tf32" and device.type != "cuda":
         raise UsageError(
             "TF32 exists on CUDA devices only",
-            expected="--precision strict, fast, bf16 or fp16",
+            expected="--precision strict, fast, fp32, bf16 or fp16",
             got=f"tf32 on {device}",
         )
     with ExitStack() as settings:

@@ -2,16 +2,63 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from r2convert.errors import AccessError, InputError, UsageError
-from r2convert.verify.prediction_file import Question, read_question
-from r2convert.verify.ranking import TOP
+from r2convert.errors import InputError, UsageError
+from r2convert.imagenet.labels import TOP
+from r2convert.verify.prediction_rows import Answer, AnsweredImage, Question, read_question, read_whole_lines
 from r2convert.verify.significance import mcnemar
+
+
+@dataclass(frozen=True, slots=True)
+class PairedCounts:
+    """How often two networks were right on the same images.
+
+    Args:
+        both: images both have right.
+        only_a: images only the first network has right.
+        only_b: images only the second one has right.
+        neither: images neither has right.
+    """
+
+    both: int
+    only_a: int
+    only_b: int
+    neither: int
+
+    @property
+    def a(self) -> int:
+        """Images the first network has right."""
+        return self.both + self.only_a
+
+    @property
+    def b(self) -> int:
+        """Images the second one has right."""
+        return self.both + self.only_b
+
+    @property
+    def mcnemar_probability(self) -> float:
+        """Two-sided probability of such a difference if both were equally good (exact McNemar test)."""
+        return mcnemar(self.only_a, self.only_b)
+
+
+@dataclass(frozen=True, slots=True)
+class ChangedImage:
+    """An image whose first class differs.
+
+    Args:
+        image: its id.
+        label: its class index.
+        a: the first five classes of the first network, best first; none if the image could not be read.
+        b: those of the second one.
+    """
+
+    image: str
+    label: int
+    a: tuple[int, ...]
+    b: tuple[int, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,24 +66,57 @@ class PredictionComparison:
     """How the answers of two networks to the same images differ.
 
     Args:
+        network_a: name of the first network in its file.
+        network_b: name of the second one in its file.
         images: images compared.
-        same_crops: whether both networks were shown the same pixels.
-        changed_top1: images whose first class differs.
+        other_crops: images of which the two were shown different pixels.
         changed_top5: images whose first five classes, as a set, differ.
-        only_a_correct: images only the first network has right.
-        only_b_correct: images only the second one has right.
-        mcnemar_probability: two-sided probability of such a difference if both were equally good.
-        changed: ids of the images whose first class differs, in order.
+        top1: right answers at top-1.
+        top5: right answers at top-5.
+        changed: images whose first class differs, in order.
     """
 
+    network_a: str
+    network_b: str
     images: int
-    same_crops: bool
-    changed_top1: int
+    other_crops: int
     changed_top5: int
-    only_a_correct: int
-    only_b_correct: int
-    mcnemar_probability: float
-    changed: tuple[str, ...]
+    top1: PairedCounts
+    top5: PairedCounts
+    changed: tuple[ChangedImage, ...]
+
+    @property
+    def changed_top1(self) -> int:
+        """Images whose first class differs."""
+        return len(self.changed)
+
+    @property
+    def equal(self) -> bool:
+        """Whether no image's first class and no image's first five classes differ."""
+        return not self.changed and not self.changed_top5
+
+
+def network_pairs(
+    a: Path, b: Path, *, network_a: str | None = None, network_b: str | None = None
+) -> list[tuple[str, str]]:
+    """Which networks of two files to compare: those named, the only ones, or those of equal names.
+
+    Args:
+        a: a prediction file.
+        b: another one, or the same.
+        network_a: which network of the first file: its name, or the part of it behind the number.
+        network_b: which network of the second file.
+
+    Raises:
+        InputError: a file holds no predictions.
+        UsageError: it is not clear which networks are meant.
+        AccessError: a file cannot be read.
+    """
+    names_a, names_b = read_question(a).networks, read_question(b).networks
+    several = len(names_a) > 1 or len(names_b) > 1
+    if network_a is None and network_b is None and several and a != b and set(names_a) == set(names_b):
+        return [(name, name) for name in names_a]
+    return [(_choose_network(a, names_a, network_a), _choose_network(b, names_b, network_b))]
 
 
 def compare_predictions(
@@ -46,7 +126,7 @@ def compare_predictions(
 
     Args:
         a: a file that ``verify --predictions`` has written.
-        b: another one, of the same validation set.
+        b: another one, of the same validation set and pipeline.
         network_a: which network of the first file; may be left out if there is only one.
         network_b: which network of the second file.
 
@@ -56,91 +136,93 @@ def compare_predictions(
         AccessError: a file cannot be read.
     """
     questions = read_question(a), read_question(b)
-    if questions[0].data_set != questions[1].data_set:
-        raise UsageError(
-            "these predictions are about different images",
-            where=f"{a} and {b}",
-            expected="the same validation set",
-            got=f"{questions[0].images} and {questions[1].images} images",
-        )
-    names = _choose_network(a, questions[0], network_a), _choose_network(b, questions[1], network_b)
-    rows = zip(_read_answers(a, questions[0], names[0]), _read_answers(b, questions[1], names[1]), strict=True)
-    return _count(rows)
-
-
-@dataclass(frozen=True, slots=True)
-class _Answer:
-    image: str
-    label: int
-    crop: str | None
-    top: tuple[int, ...]
-
-
-def _count(rows: Iterator[tuple[_Answer, _Answer]]) -> PredictionComparison:
-    images = changed_top5 = only_a = only_b = 0
-    same_crops = True
-    changed: list[str] = []
-    for first, second in rows:
-        images += 1
-        same_crops &= first.crop == second.crop
-        changed_top5 += set(first.top) != set(second.top)
-        if first.top[:1] != second.top[:1]:
-            changed.append(first.image)
-            only_a += first.top[:1] == (first.label,)
-            only_b += second.top[:1] == (second.label,)
+    _refuse_other_images(a, b, *questions)
+    name_a = _choose_network(a, questions[0].networks, network_a)
+    name_b = _choose_network(b, questions[1].networks, network_b)
+    rows_a, rows_b = _read_rows(a, questions[0], name_a), _read_rows(b, questions[1], name_b)
+    # The order of the images is part of the set's fingerprint, so two files of one set agree line by line.
+    pairs = [
+        (first, first.answers.get(name_a), second, second.answers.get(name_b))
+        for first, second in zip(rows_a, rows_b, strict=True)
+    ]
+    changed = tuple(
+        ChangedImage(first.image, first.label, _top(answer_a), _top(answer_b))
+        for first, answer_a, _, answer_b in pairs
+        if _top(answer_a)[:1] != _top(answer_b)[:1]
+    )
+    answers = [(answer_a, answer_b) for _, answer_a, _, answer_b in pairs]
     return PredictionComparison(
-        images, same_crops, len(changed), changed_top5, only_a, only_b, mcnemar(only_a, only_b), tuple(changed)
+        network_a=name_a,
+        network_b=name_b,
+        images=len(pairs),
+        other_crops=sum(first.crop != second.crop for first, _, second, _ in pairs),
+        changed_top5=sum(set(_top(answer_a)) != set(_top(answer_b)) for answer_a, answer_b in answers),
+        top1=_count(answers, 1),
+        top5=_count(answers, TOP),
+        changed=changed,
     )
 
 
-def _choose_network(path: Path, question: Question, name: str | None) -> str:
-    if name is None and len(question.networks) == 1:
-        return next(iter(question.networks))
-    if name is None or name not in question.networks:
+def _refuse_other_images(a: Path, b: Path, first: Question, second: Question) -> None:
+    if first.data_set != second.data_set:
         raise UsageError(
-            "which network of these predictions is meant?",
-            where=str(path),
-            expected="one of " + ", ".join(question.networks),
-            got=name or "no name",
+            "these predictions are about different images",
+            where=f"{a} and {b}",
+            expected="the same images with the same labels",
+            got=f"{first.images:,} and {second.images:,} images, data sets {first.data_set[:12]} and "
+            f"{second.data_set[:12]}",
+            next_step="measure both on the same set, with the same --limit and --seed",
         )
-    return name
+    if first.pipeline != second.pipeline:
+        raise UsageError(
+            "these predictions are about different crops of the images",
+            where=f"{a} and {b}",
+            expected="the same --pipeline",
+            got=f"{first.pipeline} and {second.pipeline}",
+            next_step="measure both with the same --pipeline",
+        )
 
 
-def _read_answers(path: Path, question: Question, network: str) -> Iterator[_Answer]:
-    """The answers in order; images without a crop have none.
+def _top(answer: Answer | None) -> tuple[int, ...]:
+    return () if answer is None else answer.top
 
-    The order of the images is part of the set's fingerprint, so two files of one set agree line by line.
-    """
+
+def _count(answers: Iterable[tuple[Answer | None, Answer | None]], cut: int) -> PairedCounts:
+    outcomes = [tuple(answer is not None and answer.rank < cut for answer in pair) for pair in answers]
+    return PairedCounts(
+        both=outcomes.count((True, True)),
+        only_a=outcomes.count((True, False)),
+        only_b=outcomes.count((False, True)),
+        neither=outcomes.count((False, False)),
+    )
+
+
+def _choose_network(path: Path, networks: Mapping[str, str], name: str | None) -> str:
+    if name is None and len(networks) == 1:
+        return next(iter(networks))
+    # A number in front keeps two networks of one name apart; where there is one only, it may be left out.
+    exact = [each for each in networks if each == name]
+    meant = exact or [each for each in networks if each.partition(" ")[2] == name]
+    if len(meant) == 1:
+        return meant[0]
+    raise UsageError(
+        "which network of these predictions is meant?",
+        where=str(path),
+        expected="one of " + ", ".join(repr(each) for each in networks),
+        got=repr(name) if name else "no name",
+    )
+
+
+def _read_rows(path: Path, question: Question, network: str) -> Iterator[AnsweredImage]:
     count = 0
-    try:
-        with path.open("rb") as file:
-            next(file)
-            for count, line in enumerate(file, 1):
-                yield _parse(path, count + 1, line, network)
-    except OSError as error:
-        raise AccessError("the predictions cannot be read", where=str(path), got=str(error)) from error
+    for row in read_whole_lines(path, {network: question.networks[network]}):
+        count += 1
+        yield row
     if count != question.images:
         raise InputError(
             "the predictions are incomplete",
             where=str(path),
-            expected=f"{question.images} images",
-            got=f"{count}",
+            expected=f"{question.images:,} images",
+            got=f"{count:,}",
             next_step="finish the measurement with --resume",
         )
-
-
-def _parse(path: Path, number: int, line: bytes, network: str) -> _Answer:
-    try:
-        row: dict[str, Any] = json.loads(line)
-        top = tuple(map(int, row["answers"][network]["top5"])) if row["crop"] is not None else ()
-        if row["crop"] is not None and len(top) != TOP:
-            raise ValueError(f"{len(top)} classes")
-        return _Answer(str(row["image"]), int(row["label"]), row["crop"], top)
-    except (ValueError, TypeError, LookupError, AttributeError) as error:
-        raise InputError(
-            "the predictions are damaged",
-            where=f"{path}:{number}",
-            expected=f"an image with the first {TOP} classes of {network}",
-            got=str(error),
-            next_step="measure again with --predictions",
-        ) from error

@@ -1,54 +1,40 @@
 """Every answer of a measurement in a file: kept while it runs, to continue from, and to recompute scores from.
 
-One JSON document a line. The first says what was asked of whom; each further one is an image, in the order of the
-set: its id, label, SHA-256 of its crop (or why there is none), and for every network its first five classes, the
-rank of the label, and two margins (see :class:`~r2convert.verify.ranking.Ranking`; null where one is no number).
-
-While a measurement runs the file is called ``<name>.partial``. Whole lines of it are good whatever happened to the
-process; the last one may be cut off.
+While a measurement runs, each of its processes keeps what it finds out in a part of its own: ``<name>.partial``,
+``<name>.partial.1`` and so on. Whole lines of a part are good whatever happened to the process; the last one may be
+cut off. A run that continues takes the answers of all parts it finds, however many processes wrote them. When every
+image is answered, the file appears under its own name, in the order of the set, and the parts go.
 """
 
 from __future__ import annotations
 
 import hashlib
-import json
-import math
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections import defaultdict, deque
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
-import numpy as np
 import torch
 
-from r2convert.errors import AccessError, InputError, OutputExistsError, UsageError
+from r2convert.errors import AccessError, OutputExistsError, UsageError
 from r2convert.imagenet.loading import NO_CROP, LoadedImage
 from r2convert.imagenet.validation_set import ValidationSet
-from r2convert.verify.predictions import Predictions
-from r2convert.verify.ranking import Ranking
+from r2convert.verify.prediction_rows import (
+    Answer,
+    AnsweredImage,
+    Question,
+    damaged_line,
+    image_line,
+    parse_question,
+    question_line,
+    read_whole_lines,
+)
+from r2convert.verify.predictions import AnsweredPart, NetworkAnswers, Predictions
 
-SCHEMA = "r2convert.predictions/1"
-
-
-@dataclass(frozen=True, slots=True)
-class Question:
-    """What was asked of whom: answers can be put together only if this is the same.
-
-    Args:
-        data_set: fingerprint of the validation set.
-        images: number of its images.
-        pipeline: how crops were made.
-        precision: how networks were run.
-        networks: by name, SHA-256 over names and values of its tensors.
-    """
-
-    data_set: str
-    images: int
-    pipeline: str
-    precision: str
-    networks: dict[str, str]
+Record = Callable[[Predictions], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,31 +51,56 @@ class PredictionFile:
     resume: bool = False
     overwrite: bool = False
 
-    @property
-    def partial(self) -> Path:
-        """Where answers are kept until all are there."""
-        return self.path.with_name(self.path.name + ".partial")
+    def part(self, number: int = 0) -> Path:
+        """Where a process of this number keeps its answers until all are there."""
+        suffix = f".partial.{number}" if number else ".partial"
+        return self.path.with_name(self.path.name + suffix)
 
-    @contextmanager
-    def recording(
-        self, question: Question, images: ValidationSet, answered: Predictions
-    ) -> Iterator[Callable[[], None]]:
-        """Fills ``answered`` with what is already known; the function it gives writes down what has been added since.
+    def known(self, question: Question, images: ValidationSet) -> AnsweredPart:
+        """What earlier runs have left; without ``resume`` it is removed instead.
 
         Raises:
-            UsageError: the file holds the answers to another question.
+            UsageError: a file holds the answers to another question.
             OutputExistsError: there is a file, and neither ``resume`` nor ``overwrite`` was asked for.
+            InputError: a file is damaged.
+            AccessError: a file cannot be read.
+        """
+        parts = [path for path in self._parts() if path.exists()]
+        existing = [self.path] if self.path.exists() else parts
+        if self.resume:
+            return _restore(existing, question, images)
+        if existing and not self.overwrite:
+            raise OutputExistsError(
+                "there are predictions at this place already",
+                where=str(existing[0]),
+                next_step="--resume continues them, --overwrite replaces them",
+            )
+        with _explaining_failures(self.path):
+            for path in parts:
+                path.unlink(missing_ok=True)
+        return AnsweredPart((), Predictions((), question.networks))
+
+    @contextmanager
+    def recording(self, question: Question, number: int = 0) -> Iterator[Record]:
+        """Gives a function that writes down what has been answered since it was called last.
+
+        Args:
+            question: what is asked.
+            number: of this process, from 0.
+
+        Raises:
             AccessError: the file cannot be written.
         """
-        self._refuse_to_overwrite()
         with _explaining_failures(self.path):
-            file = self._open(question, images, answered)
-        written = answered.done
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            file = self.part(number).open("a+b")
+            _cut_to_whole_lines(file, question_line(question))
+        written = 0
 
-        def record() -> None:
+        def record(answered: Predictions) -> None:
             nonlocal written
             with _explaining_failures(self.path):
-                file.writelines(_row(answered, row) for row in range(written, answered.done))
+                file.writelines(image_line(_row(answered, row)) for row in range(written, answered.done))
                 file.flush()
             written = answered.done
 
@@ -100,31 +111,47 @@ class PredictionFile:
                 with _explaining_failures(self.path):
                     file.flush()
                     os.fsync(file.fileno())
-        if answered.done == len(images.images):
-            with _explaining_failures(self.path):
-                self.partial.replace(self.path)
 
-    def _refuse_to_overwrite(self) -> None:
-        existing = next((path for path in (self.path, self.partial) if path.exists()), None)
-        if existing is not None and not self.resume and not self.overwrite:
-            raise OutputExistsError(
-                "there are predictions at this place already",
-                where=str(existing),
-                next_step="--resume continues them, --overwrite replaces them",
-            )
+    def complete(self, question: Question, answered: Predictions) -> None:
+        """Puts the file in its place, every image answered.
 
-    def _open(self, question: Question, images: ValidationSet, answered: Predictions) -> BinaryIO:
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        kept = next((path for path in (self.path, self.partial) if path.exists()), None) if self.resume else None
-        good = 0 if kept is None else _restore(kept, question, images, answered)
-        if kept == self.path:
-            self.path.replace(self.partial)
-        file: BinaryIO = self.partial.open("r+b" if good else "wb")
-        file.truncate(good)
-        file.seek(good)
-        if not good:
-            file.write(_line({"schema": SCHEMA, **asdict(question)}))
-        return file
+        Raises:
+            AccessError: the file cannot be written.
+        """
+        beside = self.path.with_name(self.path.name + ".complete")
+        with _explaining_failures(self.path):
+            with beside.open("wb") as file:
+                file.write(question_line(question))
+                file.writelines(image_line(_row(answered, row)) for row in range(answered.done))
+                file.flush()
+                os.fsync(file.fileno())
+            beside.replace(self.path)
+
+    def remove_parts(self) -> None:
+        """Removes what the complete file has made superfluous.
+
+        Raises:
+            AccessError: a part cannot be removed.
+        """
+        with _explaining_failures(self.path):
+            for path in self._parts():
+                path.unlink(missing_ok=True)
+
+    def _parts(self) -> list[Path]:
+        """The parts that are there, whichever processes wrote them."""
+        first = self.part()
+        if not self.path.parent.is_dir():
+            return [first]
+        return [first, *sorted(path for path in self.path.parent.iterdir() if path.name.startswith(f"{first.name}."))]
+
+
+def network_fingerprint(network: torch.nn.Module) -> str:
+    """SHA-256 over names, dtypes, shapes and values of all tensors of a network."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(network.state_dict().items()):
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
+        digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()
 
 
 @contextmanager
@@ -140,120 +167,88 @@ def _explaining_failures(path: Path) -> Iterator[None]:
         ) from error
 
 
-def network_fingerprint(network: torch.nn.Module) -> str:
-    """SHA-256 over names, dtypes, shapes and values of all tensors of a network."""
-    digest = hashlib.sha256()
-    for name, tensor in sorted(network.state_dict().items()):
-        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
-        digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
-    return digest.hexdigest()
+def _restore(paths: list[Path], question: Question, images: ValidationSet) -> AnsweredPart:
+    """The answers in some files; no two of them have the same image."""
+    free: dict[tuple[str, int], deque[int]] = defaultdict(deque)
+    for place, image in enumerate(images.images):
+        free[image.id, image.label].append(place)
+    found: dict[int, AnsweredImage] = {}
+    for path in paths:
+        if not _answers(path, question):
+            continue
+        for number, row in enumerate(read_whole_lines(path, question.networks), 2):
+            places = free[row.image, row.label]
+            if not places:
+                raise damaged_line(path, number, f"no other image of this set is {row.image}, class {row.label}")
+            found[places.popleft()] = row
+    places_found = tuple(sorted(found))
+    known = Predictions([images.images[place] for place in places_found], question.networks)
+    for place in places_found:
+        _take_in(known, found[place])
+    return AnsweredPart(places_found, known)
 
 
-def read_question(path: Path) -> Question:
-    """What a prediction file answers.
+def _answers(path: Path, question: Question) -> bool:
+    """Whether a file has anything to say; a first line that was cut off says nothing.
 
     Raises:
-        InputError: it is no prediction file.
-        AccessError: it cannot be read.
+        UsageError: it answers another question.
     """
-    try:
-        with path.open("rb") as file:
-            return _parse_question(path, file.readline())
-    except OSError as error:
-        raise AccessError("the predictions cannot be read", where=str(path), got=str(error)) from error
-
-
-def _parse_question(path: Path, line: bytes) -> Question:
-    try:
-        fields = json.loads(line)
-        if fields.pop("schema") == SCHEMA:
-            return Question(**fields)
-        got = "another schema"
-    except (ValueError, TypeError, KeyError, AttributeError) as error:
-        got = str(error)
-    raise InputError(
-        "this is no file of predictions",
-        where=f"{path}:1",
-        expected=f'a line of JSON with "schema": "{SCHEMA}"',
-        got=got,
-        next_step="give a file that verify --predictions has written",
-    )
-
-
-def _restore(path: Path, question: Question, images: ValidationSet, answered: Predictions) -> int:
-    """Takes in the whole lines of a file; returns how many bytes they have."""
-    with path.open("rb") as file:
+    with _explaining_failures(path), path.open("rb") as file:
         first = file.readline()
-        if not first.endswith(b"\n"):
-            return 0
-        _refuse_other_question(path, _parse_question(path, first), question)
-        good = len(first)
-        for number, line in enumerate(file, 2):
-            if not line.endswith(b"\n"):
-                break
-            _take_in(path, number, line, images, answered)
-            good += len(line)
-    return good
-
-
-def _refuse_other_question(path: Path, found: Question, asked: Question) -> None:
-    if found != asked:
-        differing = [name for name in asdict(asked) if getattr(found, name) != getattr(asked, name)]
+    if not first.endswith(b"\n"):
+        return False
+    found = parse_question(path, first)
+    if found != question:
+        differing = [name for name in asdict(question) if getattr(found, name) != getattr(question, name)]
         raise UsageError(
             "these predictions belong to another measurement",
             where=str(path),
-            expected="the same " + ", ".join(asdict(asked)),
+            expected="the same " + ", ".join(asdict(question)),
             got="another " + ", ".join(differing),
             next_step="choose another file, or --overwrite this one",
         )
+    return True
 
 
-def _take_in(path: Path, number: int, line: bytes, images: ValidationSet, answered: Predictions) -> None:
-    try:
-        row = json.loads(line)
-        image = images.images[answered.done]
-        if row["image"] != image.id:
-            raise ValueError(f"the image is {row['image']}, not {image.id}")
-        if row["crop"] is None:
-            answered.add([LoadedImage(image, NO_CROP, row["problem"])], {})
-        else:
-            rankings = {name: _ranking(answer) for name, answer in row["answers"].items()}
-            answered.add([LoadedImage(image, bytes.fromhex(row["crop"]))], rankings)
-    except (ValueError, ArithmeticError, TypeError, LookupError, AttributeError, RuntimeError) as error:
-        raise InputError(
-            "the predictions are damaged",
-            where=f"{path}:{number}",
-            expected="an image of the set, with the answers of the networks",
-            got=str(error),
-            next_step="--overwrite the file",
-        ) from error
+def _cut_to_whole_lines(file: BinaryIO, first_line: bytes) -> None:
+    """Leaves the whole lines of a part, to go on behind them; a part without any begins with the question."""
+    size = file.seek(0, os.SEEK_END)
+    good, block = 0, 1 << 16
+    for end in range(size, 0, -block):
+        start = max(0, end - block)
+        file.seek(start)
+        last = file.read(end - start).rfind(b"\n")
+        if last >= 0:
+            good = start + last + 1
+            break
+    file.truncate(good)
+    file.seek(good)
+    if not good:
+        file.write(first_line)
 
 
-def _row(answered: Predictions, row: int) -> bytes:
+def _row(answered: Predictions, row: int) -> AnsweredImage:
     loaded = answered.loaded[row]
-    fields: dict[str, Any] = {"image": loaded.image.id, "label": loaded.image.label}
+    image, label = loaded.image.id, loaded.image.label
     if loaded.problem is not None:
-        return _line({**fields, "crop": None, "problem": loaded.problem})
-    answers = {
-        name: {
-            "top5": answer.top[row].tolist(),
-            "rank": int(answer.rank[row]),
-            # The shortest digits that are read back as the same float32.
-            "margins": [float(str(margin)) if math.isfinite(margin) else None for margin in answer.margins[row]],
-        }
-        for name, answer in answered.answers.items()
-    }
-    return _line({**fields, "crop": loaded.crop_digest.hex(), "answers": answers})
+        return AnsweredImage(image, label, None, loaded.problem, {})
+    answers = {name: _answer(answers, row) for name, answers in answered.answers.items()}
+    return AnsweredImage(image, label, loaded.crop_digest.hex(), None, answers)
 
 
-def _ranking(answer: Mapping[str, Any]) -> Ranking:
-    margins = [math.nan if margin is None else margin for margin in answer["margins"]]
-    return Ranking(
-        top=torch.from_numpy(np.array([answer["top5"]], np.int16)),
-        rank=torch.from_numpy(np.array([answer["rank"]], np.int16)),
-        margins=torch.from_numpy(np.array([margins], np.float32)),
-    )
+def _answer(answers: NetworkAnswers, row: int) -> Answer:
+    # The shortest digits that are read back as the same float32.
+    first, second = (float(str(margin)) for margin in answers.margins[row])
+    return Answer(tuple(answers.top[row].tolist()), int(answers.rank[row]), (first, second))
 
 
-def _line(fields: Mapping[str, Any]) -> bytes:
-    return json.dumps(fields, separators=(",", ":")).encode() + b"\n"
+def _take_in(known: Predictions, row: AnsweredImage) -> None:
+    image = known.images[known.done]
+    for name, answer in row.answers.items():
+        answers = known.answers[name]
+        answers.top[known.done] = answer.top
+        answers.rank[known.done] = answer.rank
+        answers.margins[known.done] = answer.margins
+    digest = NO_CROP if row.crop is None else bytes.fromhex(row.crop)
+    known.loaded.append(LoadedImage(image, digest, row.problem))

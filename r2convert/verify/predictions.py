@@ -9,11 +9,11 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
-from r2convert.imagenet.labels import CLASS_COUNT, real_labels, synsets
+from r2convert.imagenet.labels import CLASS_COUNT, TOP, real_labels, synsets
 from r2convert.imagenet.loading import LoadedImage
 from r2convert.imagenet.validation_set import ValidationImage
 from r2convert.verify.confusions import Confusion, most_frequent_confusions
-from r2convert.verify.ranking import TOP, Ranking
+from r2convert.verify.ranking import Ranking
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +60,7 @@ class Accuracy:
         per_class: by WordNet id: images of the class, and those whose label is ranked first.
         confusions: the pairs of classes confused most often.
         problems: id and reason of every missing or unreadable image, in order.
+        accelerations: what else made the network run faster (see :mod:`r2convert.verify.acceleration`).
     """
 
     images: int
@@ -77,6 +78,7 @@ class Accuracy:
     per_class: dict[str, tuple[int, int]] = field(default_factory=dict)
     confusions: tuple[Confusion, ...] = ()
     problems: tuple[tuple[str, str], ...] = ()
+    accelerations: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,17 +141,15 @@ class Predictions:
             answers.margins[at] = ranking.margins.numpy()
         self.loaded += loaded
 
-    def append(self, more: Predictions) -> None:
-        """Takes in what another pass has found out about the next images."""
-        first, last = self.done, self.done + more.done
-        for name, answers in self.answers.items():
-            found = more.answers[name]
-            answers.top[first:last] = found.top[: more.done]
-            answers.rank[first:last] = found.rank[: more.done]
-            answers.margins[first:last] = found.margins[: more.done]
-        self.loaded += more.loaded
-
-    def accuracy(self, network: str, *, pipeline: str, precision: str, audit: PrecisionAudit | None = None) -> Accuracy:
+    def accuracy(
+        self,
+        network: str,
+        *,
+        pipeline: str,
+        precision: str,
+        accelerations: Sequence[str] = (),
+        audit: PrecisionAudit | None = None,
+    ) -> Accuracy:
         """The scores of a network on the images that are finished."""
         answers = self.answers[network]
         missing = sum(loaded.image.location is None for loaded in self.loaded)
@@ -165,6 +165,7 @@ class Predictions:
             not_a_number=int(np.count_nonzero(shown & (answers.top[: self.done, 0] < 0))),
             pipeline=pipeline,
             precision=precision,
+            accelerations=tuple(accelerations),
             crops_sha256=hashlib.sha256(b"".join(loaded.crop_digest for loaded in self.loaded)).hexdigest(),
             real_images=real_images,
             real_top1_correct=real_top1_correct,
@@ -173,6 +174,44 @@ class Predictions:
             confusions=most_frequent_confusions(self.images[: self.done], answers.top[: self.done, 0]),
             problems=problems,
         )
+
+
+@dataclass(frozen=True, slots=True)
+class AnsweredPart:
+    """Answers to some images of a set.
+
+    Args:
+        places: their positions in the set.
+        predictions: what became of them, in this order; the first so many may be finished only.
+    """
+
+    places: Sequence[int]
+    predictions: Predictions
+
+
+def merge(images: Sequence[ValidationImage], parts: Iterable[AnsweredPart], networks: Iterable[str]) -> Predictions:
+    """All that is finished in some parts of a set, in the order of the set, each image once.
+
+    Args:
+        images: the set.
+        parts: what became of some of it; where two have the same image, the first one counts.
+        networks: names of the networks that were asked.
+    """
+    found: dict[int, tuple[Predictions, int]] = {}
+    for part in parts:
+        for row in range(part.predictions.done):
+            found.setdefault(part.places[row], (part.predictions, row))
+    places = sorted(found)
+    whole = Predictions([images[place] for place in places], networks)
+    for at, place in enumerate(places):
+        predictions, row = found[place]
+        for name, answers in whole.answers.items():
+            part_answers = predictions.answers[name]
+            answers.top[at] = part_answers.top[row]
+            answers.rank[at] = part_answers.rank[row]
+            answers.margins[at] = part_answers.margins[row]
+        whole.loaded.append(predictions.loaded[row])
+    return whole
 
 
 def _nothing_yet(image_count: int) -> NetworkAnswers:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import torch
 
-TOP = 5
+from r2convert.imagenet.labels import TOP
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,6 +13,7 @@ from r2convert.imagenet.pipelines import Pipeline
 from r2convert.imagenet.validation_set import ValidationSet
 from r2convert.mapping.table import CANONICAL
 from r2convert.mapping.tables import Tables
+from r2convert.verify.acceleration import Acceleration
 from r2convert.verify.accuracy import measure_accuracy
 from r2convert.verify.accuracy_claims import accuracy_checks, lowest_published_top1
 from r2convert.verify.counting import IMAGENET_INPUT
@@ -36,6 +37,7 @@ class ImageRun:
         batch_size: images a batch, or ``None`` for the device's default.
         pipeline: how crops are made, see :mod:`r2convert.imagenet.pipelines`.
         precision: how the networks are run, see :mod:`r2convert.verify.precision`.
+        accelerations: what else makes them run faster, see :mod:`r2convert.verify.acceleration`.
         progress: told after every batch.
         fail_fast: stop as soon as every network certainly misses a published top-1.
         predictions: where every image's answer is kept.
@@ -48,6 +50,7 @@ class ImageRun:
     batch_size: int | None = None
     pipeline: Pipeline = "pil"
     precision: Precision = "strict"
+    accelerations: tuple[Acceleration, ...] = ()
     progress: Callable[[AccuracyProgress], None] | None = None
     fail_fast: bool = False
     predictions: PredictionFile | None = None
@@ -91,6 +94,7 @@ def verify_checkpoints(
         batch_size=image_run.batch_size,
         pipeline=image_run.pipeline,
         precision=image_run.precision,
+        accelerations=image_run.accelerations,
         progress=image_run.progress,
         stop_when=_certain_failure(dict(zip(networks, examined, strict=True))) if image_run.fail_fast else None,
         predictions=image_run.predictions,

@@ -15,10 +15,10 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import numpy.typing as npt
 
+from r2convert.imagenet.labels import TOP
 from r2convert.imagenet.validation_set import ValidationImage
 from r2convert.verify.precision import ComputePrecision
 from r2convert.verify.predictions import NetworkAnswers, PrecisionAudit, Predictions
-from r2convert.verify.ranking import TOP
 
 Answer = Callable[[Sequence[ValidationImage], ComputePrecision], Predictions]
 Rows = npt.NDArray[np.intp]

@@ -17,8 +17,9 @@ from r2convert.imagenet.labels import synsets
 from r2convert.imagenet.standin import draw_picture
 from r2convert.imagenet.validation_set import ValidationSet
 from r2convert.verify.accuracy import Accuracy, AccuracyProgress, measure_accuracy
-from r2convert.verify.prediction_comparison import compare_predictions
-from r2convert.verify.prediction_file import PredictionFile, read_question
+from r2convert.verify.prediction_comparison import compare_predictions, network_pairs
+from r2convert.verify.prediction_file import PredictionFile
+from r2convert.verify.prediction_rows import read_question
 
 COUNT = 11
 
@@ -84,8 +85,8 @@ def test_a_stopped_run_is_continued_to_the_same_result(
     with pytest.raises(KeyboardInterrupt):
         measure(images, file, stop_after=stop_after)
     assert not file.path.exists()
-    kept = file.partial.read_bytes()
-    file.partial.write_bytes(kept[: len(kept) - cut])
+    kept = file.part().read_bytes()
+    file.part().write_bytes(kept[: len(kept) - cut])
     assert measure(images, file) == whole
     assert file.path.read_bytes() == (tmp_path / "whole").read_bytes()
 
@@ -94,7 +95,7 @@ def test_a_stopped_run_is_continued_to_the_same_result(
 def test_a_file_cut_in_its_first_line_is_begun_anew(images: ValidationSet, tmp_path: Path, length: int) -> None:
     whole = measure(images, PredictionFile(tmp_path / "whole"))
     file = PredictionFile(tmp_path / "cut", resume=True)
-    file.partial.write_bytes((tmp_path / "whole").read_bytes()[:length])
+    file.part().write_bytes((tmp_path / "whole").read_bytes()[:length])
     assert measure(images, file) == whole
 
 
@@ -141,7 +142,7 @@ def test_answers_to_another_question_are_not_mixed_in(images: ValidationSet, tmp
     with pytest.raises(UsageError, match="belong to another measurement") as caught:
         measure(images, file, seed=5)
     assert caught.value.got == "another networks"
-    assert file.partial.exists()
+    assert file.part().exists()
     measure(images, file)
     with pytest.raises(UsageError, match="belong to another measurement"):
         measure(images, file, seed=5)
@@ -216,17 +217,49 @@ def test_two_files_are_compared_image_by_image(images: ValidationSet, tmp_path: 
     measure(images, PredictionFile(tmp_path / "a"))
     measure(images, PredictionFile(tmp_path / "b"), seed=7)
     same = compare_predictions(tmp_path / "a", tmp_path / "b", network_a="second", network_b="second")
-    assert (same.images, same.same_crops, same.changed_top1, same.changed_top5) == (COUNT, True, 0, 0)
-    assert same.mcnemar_probability == 1
+    assert (same.images, same.other_crops, same.changed_top1, same.changed_top5) == (COUNT, 0, 0, 0)
+    assert same.equal
+    assert same.top1.mcnemar_probability == 1
     other = compare_predictions(tmp_path / "a", tmp_path / "b", network_a="first", network_b="first")
     top = [
         [(row["image"], row["label"], row["answers"]["first"]["top5"]) for row in rows if row["crop"]]
         for rows in ([json.loads(line) for line in (tmp_path / name).read_text().splitlines()[1:]] for name in "ab")
     ]
     changed = [a[0] for a, b in zip(*top, strict=True) if a[2][0] != b[2][0]]
-    assert list(other.changed) == changed
+    assert [each.image for each in other.changed] == changed
     assert other.changed_top1 == len(changed) > 5
+    for counts, cut in ((other.top1, 1), (other.top5, 5)):
+        right = [(a[1] in a[2][:cut], b[1] in b[2][:cut]) for a, b in zip(*top, strict=True)]
+        assert (counts.only_a, counts.only_b) == (right.count((True, False)), right.count((False, True)))
+        assert counts.both + counts.only_a + counts.only_b + counts.neither == COUNT
     assert other.changed_top5 >= sum(set(a[2]) != set(b[2]) for a, b in zip(*top, strict=True))
+
+
+def test_networks_are_paired_by_name(images: ValidationSet, tmp_path: Path) -> None:
+    measure(images, PredictionFile(tmp_path / "a"))
+    measure(images, PredictionFile(tmp_path / "b"), seed=7)
+    assert network_pairs(tmp_path / "a", tmp_path / "b") == [("first", "first"), ("second", "second")]
+    assert network_pairs(tmp_path / "a", tmp_path / "a", network_a="first", network_b="second") == [("first", "second")]
+    with pytest.raises(UsageError, match="which network"):
+        network_pairs(tmp_path / "a", tmp_path / "b", network_a="first")
+    measure_accuracy({"0 it": ByColour()}, images, predictions=PredictionFile(tmp_path / "numbered"))
+    measure_accuracy({"1 it": ByColour(), "2 that": ByColour()}, images, predictions=PredictionFile(tmp_path / "more"))
+    pair = [("0 it", "1 it")]
+    assert network_pairs(tmp_path / "numbered", tmp_path / "more", network_b="it") == pair
+
+
+def test_other_crops_are_counted_and_other_pipelines_refused(images: ValidationSet, tmp_path: Path) -> None:
+    measure(images, PredictionFile(tmp_path / "a"))
+    lines = (tmp_path / "a").read_bytes().splitlines(keepends=True)
+    row = json.loads(lines[1])
+    lines[1] = json.dumps({**row, "crop": "00" * 31 + "11"}).encode() + b"\n"
+    (tmp_path / "b").write_bytes(b"".join(lines))
+    found = compare_predictions(tmp_path / "a", tmp_path / "b", network_a="first", network_b="first")
+    assert (found.other_crops, found.equal) == (1, True)
+    lines[0] = lines[0].replace(b'"pil"', b'"opencv"')
+    (tmp_path / "b").write_bytes(b"".join(lines))
+    with pytest.raises(UsageError, match="different crops"):
+        compare_predictions(tmp_path / "a", tmp_path / "b", network_a="first", network_b="first")
 
 
 def test_files_that_do_not_belong_together_are_refused(images: ValidationSet, tmp_path: Path) -> None:
@@ -241,5 +274,5 @@ def test_files_that_do_not_belong_together_are_refused(images: ValidationSet, tm
     with pytest.raises(InputError, match="incomplete"):
         compare_predictions(tmp_path / "short", tmp_path / "short", network_a="first", network_b="first")
     (tmp_path / "cut").write_bytes(data[:-5])
-    with pytest.raises(InputError, match="damaged"):
+    with pytest.raises(InputError, match="incomplete"):
         compare_predictions(tmp_path / "cut", tmp_path / "cut", network_a="first", network_b="first")

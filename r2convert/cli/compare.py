@@ -1,14 +1,20 @@
-"""`r2convert compare`: are two checkpoints the same network, and if not, where do they differ?"""
+"""`r2convert compare`: are two checkpoints the same network, and if not, where do they differ?
+
+Two prediction files are compared by :mod:`r2convert.cli.compare_predictions`.
+"""
 
 from __future__ import annotations
 
 from contextlib import ExitStack
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
 from r2convert.cli.arguments import checkpoint_path
+from r2convert.cli.compare_predictions import are_predictions, compare_prediction_files
 from r2convert.cli.console import print_json, stdout_console
+from r2convert.errors import UsageError
 
 if TYPE_CHECKING:
     from r2convert.checkpoint.reading import Checkpoint
@@ -24,21 +30,52 @@ _SHOWN = 20
 @click.command(short_help="Are two checkpoints the same network? If not, where do they differ?")
 @click.argument("a")
 @click.argument("b")
-@click.option("--all", "everything", is_flag=True, help="List every differing tensor, not only the first 20.")
+@click.option("--all", "everything", is_flag=True, help="List every difference, not only the first 20.")
 @click.option("--activations", is_flag=True, help="Also run both, and name the first layer at which they part.")
+@click.option("--network-a", metavar="NAME", help="Which network of prediction file A, if it holds several.")
+@click.option("--network-b", metavar="NAME", help="Which network of prediction file B.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
 @click.pass_context
-def compare(context: click.Context, a: str, b: str, everything: bool, activations: bool, as_json: bool) -> None:
+def compare(
+    context: click.Context,
+    /,
+    a: str,
+    b: str,
+    everything: bool,
+    activations: bool,
+    network_a: str | None,
+    network_b: str | None,
+    as_json: bool,
+) -> None:
     r"""Compare checkpoints A and B tensor by tensor, across containers and layouts.
 
     If both are known variants, tensors are compared under their mm names; counters of training batches and
     layers that nothing reads do not count. Exit code 1 if they differ. With --activations both networks are run on
     one drawn image in float64, which tells where in the network a difference starts to matter.
 
+    A and B may also be two files that verify --predictions has written: then answers are compared image by image,
+    with the exact McNemar test of which network is better.
+
     \b
-    Example:
+    Examples:
       r2convert compare official.pth mm.safetensors
+      r2convert compare strict.jsonl bf16.jsonl --all
     """
+    if are_predictions((a, b)):
+        if activations:
+            raise UsageError("--activations compares two checkpoints", got="two prediction files")
+        named, limit = (network_a, network_b), None if everything else _SHOWN
+        if not compare_prediction_files(Path(a), Path(b), named, limit=limit, as_json=as_json):
+            context.exit(EXIT_DIFFERENT)
+        return
+    if network_a or network_b:
+        raise UsageError("--network-a and --network-b choose from prediction files", got="two checkpoints")
+    if not _compare_checkpoints(a, b, everything=everything, activations=activations, as_json=as_json):
+        context.exit(EXIT_DIFFERENT)
+
+
+def _compare_checkpoints(a: str, b: str, *, everything: bool, activations: bool, as_json: bool) -> bool:
+    """Compare, print, and say whether they are equal."""
     from r2convert.catalog import load_catalog
     from r2convert.checkpoint.reading import open_checkpoint
     from r2convert.mapping.comparison import Side
@@ -58,8 +95,7 @@ def compare(context: click.Context, a: str, b: str, everything: bool, activation
         _print(comparison, resolutions, None if everything else _SHOWN)
         if outputs is not None:
             _print_outputs(outputs)
-    if not comparison.equal:
-        context.exit(EXIT_DIFFERENT)
+    return comparison.equal
 
 
 def _resolve_both(tables: Tables, opened: list[Checkpoint]) -> list[Resolution | None]:
@@ -82,7 +118,6 @@ def _compare_activations(opened: list[Checkpoint], resolutions: list[Resolution 
     Raises:
         UsageError: they are not known networks of one architecture.
     """
-    from r2convert.errors import UsageError
     from r2convert.verify.activations import compare_activations, drawn_input
     from r2convert.verify.network import load_network
 

@@ -16,11 +16,13 @@ from r2convert.errors import UsageError
 if TYPE_CHECKING:
     from r2convert.imagenet.pipelines import Pipeline
     from r2convert.imagenet.validation_set import ValidationSet
+    from r2convert.verify.acceleration import Acceleration
     from r2convert.verify.accuracy import AccuracyProgress
     from r2convert.verify.precision import Precision
     from r2convert.verify.run import ImageRun
 
-PRECISIONS = ("strict", "fast", "tf32", "bf16", "fp16")
+PRECISIONS = ("strict", "fast", "fp32", "tf32", "bf16", "fp16")
+ACCELERATIONS = ("channels-last", "fold-bn", "compile", "cuda-graphs")
 PIPELINES = ("pil", "opencv")
 
 
@@ -35,6 +37,7 @@ class ImageOptions:
     seed: int
     fail_fast: bool
     precision: Precision
+    accelerate: tuple[Acceleration, ...]
     pipeline: Pipeline
     predictions: Path | None
     resume: bool
@@ -48,12 +51,18 @@ def image_options(command: Callable[..., Any]) -> Callable[..., Any]:
     for option in reversed(
         (
             click.option("--imagenet", type=folder, metavar="PATH", help="The validation images: measures accuracy."),
-            click.option("--device", help="cpu, cuda, cuda:1, mps; by default a GPU where there is one."),
+            click.option("--device", help="cpu, cuda, cuda:1, mps; by default a CUDA GPU where there is one."),
             click.option("--batch-size", type=click.IntRange(1), help="Images a batch, to begin with."),
             click.option("--limit", type=click.IntRange(1), help="Show this many images only, drawn over all classes."),
             click.option("--seed", type=int, default=0, show_default=True, help="Another draw for --limit."),
             click.option("--fail-fast", is_flag=True, help="Stop once a published accuracy is certainly missed."),
             click.option("--precision", type=click.Choice(PRECISIONS), default="strict", show_default=True),
+            click.option(
+                "--accelerate",
+                callback=_read_accelerations,
+                metavar="WAY,...",
+                help=f"Run faster in any precision but strict: {', '.join(ACCELERATIONS)}.",
+            ),
             click.option("--pipeline", type=click.Choice(PIPELINES), default="pil", show_default=True),
             click.option("--predictions", type=folder, metavar="FILE", help="Keep every image's answer in FILE."),
             click.option("--resume", is_flag=True, help="Continue what an interrupted run left in --predictions."),
@@ -63,6 +72,16 @@ def image_options(command: Callable[..., Any]) -> Callable[..., Any]:
     ):
         command = option(command)
     return command
+
+
+def _read_accelerations(context: click.Context, option: click.Parameter, value: str | None) -> tuple[str, ...]:
+    """A list with commas, each way once and in the order of the help."""
+    given = set() if value is None else {way.strip() for way in value.split(",")}
+    unknown = sorted(given - set(ACCELERATIONS))
+    if unknown:
+        message = f"{', '.join(map(repr, unknown))} is none of {', '.join(ACCELERATIONS)}."
+        raise click.BadParameter(message, context, option)
+    return tuple(way for way in ACCELERATIONS if way in given)
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +104,11 @@ def open_images(options: ImageOptions) -> OpenedImages | None:
         return None
     if options.resume and options.predictions is None:
         raise UsageError("--resume continues a prediction file", expected="--predictions FILE --resume")
+    if options.accelerate and options.precision == "strict":
+        raise UsageError(
+            "strict is the reference and takes no shortcut",
+            expected=f"--precision fast (strict's counts) or fp32 with --accelerate {','.join(options.accelerate)}",
+        )
     from r2convert.imagenet.datasets import open_validation_set
     from r2convert.imagenet.sampling import stratified_sample
 
@@ -103,6 +127,7 @@ def _refuse_without_images(options: ImageOptions) -> None:
         "--predictions": options.predictions,
         "--resume": options.resume,
         "--crop-cache": options.crop_cache,
+        "--accelerate": options.accelerate,
     }
     for name, value in given.items():
         if value:
@@ -128,14 +153,21 @@ def choose_device(name: str | None) -> str:
 
 @contextmanager
 def image_run(options: ImageOptions, opened: OpenedImages, device: str) -> Iterator[ImageRun]:
-    """How the images are to be shown, with a progress bar while they are; an interrupt says how to go on."""
+    """How the images are to be shown, with a progress bar while they are; an interrupt says what is known by then."""
     import torch
 
+    from r2convert.verify.partition import is_first
     from r2convert.verify.prediction_file import PredictionFile
     from r2convert.verify.run import ImageRun
 
     kept = options.predictions
-    with _progress(len(opened.images.images)) as progress:
+    seen: list[AccuracyProgress] = []
+    with _progress(shown=is_first()) as show:
+
+        def follow(progress: AccuracyProgress) -> None:
+            seen[:] = [progress]
+            show(progress)
+
         try:
             yield ImageRun(
                 opened.images,
@@ -144,19 +176,34 @@ def image_run(options: ImageOptions, opened: OpenedImages, device: str) -> Itera
                 batch_size=options.batch_size,
                 pipeline=options.pipeline,
                 precision=options.precision,
-                progress=progress,
+                accelerations=options.accelerate,
+                progress=follow,
                 fail_fast=options.fail_fast,
                 predictions=PredictionFile(kept, resume=options.resume, overwrite=options.overwrite) if kept else None,
                 crop_cache=options.crop_cache,
             )
         except KeyboardInterrupt:
-            if kept is not None:
-                stderr_console().print("\nWhat was measured is kept: the same command with --resume continues it.")
+            _explain_interrupt(seen[-1] if seen else None, options)
             raise
 
 
+def _explain_interrupt(progress: AccuracyProgress | None, options: ImageOptions) -> None:
+    """What was measured so far, and how to go on."""
+    said = []
+    if progress is not None:
+        top1 = ", ".join(f"{count:,}" for count in progress.top1_correct.values())
+        said.append(f"{progress.done:,} of {progress.total:,} images measured; right at top-1: {top1}")
+    if options.predictions is None:
+        said.append("Nothing is kept; with --predictions FILE an interrupted run can be continued.")
+    elif options.precision == "strict":
+        said.append("What was measured is kept: the same command with --resume continues it.")
+    else:
+        said.append(f"Nothing is kept: with --precision {options.precision} answers are kept at the end only.")
+    stderr_console().print("\n" + "\n".join(said), soft_wrap=True)
+
+
 @contextmanager
-def _progress(total: int) -> Iterator[Callable[[AccuracyProgress], None]]:
+def _progress(*, shown: bool) -> Iterator[Callable[[AccuracyProgress], None]]:
     """A bar on stderr with rate, time left and running top-1; nothing is drawn where stderr is no terminal."""
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
@@ -169,12 +216,14 @@ def _progress(total: int) -> Iterator[Callable[[AccuracyProgress], None]]:
         TimeRemainingColumn(compact=True),
         TextColumn("{task.fields[top1]}"),
     )
-    with Progress(*columns, console=console, disable=not console.is_terminal, transient=True) as bar:
-        task = bar.add_task("images", total=total, rate="", top1="")
+    with Progress(*columns, console=console, disable=not (shown and console.is_terminal), transient=True) as bar:
+        task = bar.add_task("images", total=None, rate="", top1="")
 
         def show(progress: AccuracyProgress) -> None:
             rate = f"{progress.images_per_second:.1f}/s"
             shares = (f"{100 * count / max(progress.done, 1):.1f}" for count in progress.top1_correct.values())
-            bar.update(task, completed=progress.done, rate=rate, top1=f"top-1 {' '.join(list(shares)[:3])} %")
+            top1 = f"top-1 {' '.join(list(shares)[:3])} %"
+            # Several processes have a share of the images each; a second pass has a part of them only.
+            bar.update(task, completed=progress.done, total=progress.total, rate=rate, top1=top1)
 
         yield show

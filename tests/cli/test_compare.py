@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -126,3 +128,86 @@ def test_activations_of_other_networks_are_wrong_usage(run: Run, standin: Standi
     ran = run("compare", standin(DLA), tmp_path / "one.pth", "--activations")
     assert ran.code == 2
     assert "two files of the same variant" in ran.err
+
+
+class ByShade(torch.nn.Module):
+    """Answers with a class that depends on how bright a picture is."""
+
+    def __init__(self, shift: int) -> None:
+        super().__init__()
+        self.shift = torch.nn.Parameter(torch.tensor(float(shift)))
+
+    def forward(self, images: Tensor) -> Tensor:
+        shade = images.mean((1, 2, 3))[:, None] * 500 + self.shift
+        return -(torch.arange(1000)[None] - shade % 1000).abs()
+
+
+@pytest.fixture(scope="module")
+def predictions(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the predictions of two networks, each alone and both together, on twelve images."""
+    from r2convert.imagenet.datasets import open_validation_set
+    from r2convert.imagenet.labels import synsets
+    from r2convert.imagenet.standin import draw_picture
+    from r2convert.verify.accuracy import measure_accuracy
+    from r2convert.verify.prediction_file import PredictionFile
+
+    folder = tmp_path_factory.mktemp("predictions")
+    for number in range(12):
+        file = folder / "val" / synsets()[number] / f"{number}.JPEG"
+        file.parent.mkdir(parents=True)
+        file.write_bytes(draw_picture(number))
+    images = open_validation_set(folder / "val")
+    files = {"a": {"0 it": 0}, "b": {"0 it": 0}, "c": {"0 it": 30}, "both": {"0 it": 0, "1 other": 30}}
+    for name, networks in files.items():
+        measured = {each: ByShade(shift) for each, shift in networks.items()}
+        measure_accuracy(measured, images, predictions=PredictionFile(folder / name))
+    return folder
+
+
+def test_equal_predictions_are_equal(run: Run, predictions: Path) -> None:
+    ran = run("compare", predictions / "a", predictions / "b")
+    assert ran.code == 0
+    assert "equal answers to 12 images" in ran.out
+
+
+def test_changed_predictions_are_counted_tested_and_listed(run: Run, predictions: Path) -> None:
+    document = run("compare", predictions / "a", predictions / "c", "--json").json
+    (found,) = document["comparisons"]
+    assert document["equal"] is False
+    assert (found["images"], found["changed_top1"], len(found["changed"])) == (12, 12, 12)
+    assert sum(found["top1"][name] for name in ("both", "only_a", "only_b", "neither")) == 12
+    assert 0 < found["top1"]["mcnemar_p"] <= 1
+    ran = run("compare", predictions / "a", predictions / "c")
+    assert ran.code == 1
+    assert "different answers to 12 images: the first class of 12" in ran.out
+    lines = ran.out.splitlines()
+    assert all(len(line) <= 80 for line in lines)
+    assert sum(each["image"] in line for each in found["changed"] for line in lines) == 12
+
+
+def test_one_of_several_networks_is_chosen_by_name(run: Run, predictions: Path) -> None:
+    both = predictions / "both"
+    ran = run("compare", both, both)
+    assert ran.code == 2
+    assert "'0 it', '1 other'" in ran.err
+    chosen = run("compare", both, both, "--network-a", "it", "--network-b", "other", "--json").json
+    alone = run("compare", predictions / "a", predictions / "c", "--json").json
+    assert chosen["comparisons"][0]["changed"] == alone["comparisons"][0]["changed"]
+
+
+def test_predictions_and_a_checkpoint_are_not_compared(run: Run, predictions: Path, standin: Standin) -> None:
+    ran = run("compare", predictions / "a", standin(DLA))
+    assert ran.code == 2
+    assert "only be compared with predictions" in ran.err
+
+
+def test_comparing_files_loads_no_torch(predictions: Path, standin: Standin, tmp_path: Path) -> None:
+    code = (
+        "import sys; sys.argv = ['r2convert', *sys.argv[1:]]\n"
+        "from r2convert.cli import main\n"
+        "try: main()\n"
+        "except SystemExit: pass\n"
+        "sys.exit('torch' in sys.modules)"
+    )
+    for pair in ((standin(DLA), standin(DLA)), (predictions / "a", predictions / "c")):
+        assert subprocess.run([sys.executable, "-c", code, "compare", *pair], check=False).returncode == 0

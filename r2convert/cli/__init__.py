@@ -13,6 +13,7 @@ from typing import NoReturn
 EXIT_INTERRUPTED = 130
 EXIT_TERMINATED = 143
 EXIT_BROKEN_PIPE = 141
+_GENERAL_OPTIONS = ("--debug", "--quiet")
 EXIT_INTERNAL = 70
 """A mistake in r2convert itself: none of the answers that scripts act on (sysexits.h, EX_SOFTWARE)."""
 
@@ -55,7 +56,8 @@ def _prepare_streams() -> None:
 def _run(arguments: list[str]) -> int:
     from r2convert.errors import AccessError, R2ConvertError
 
-    debug, arguments = _take_debug(arguments)
+    arguments = _general_options_first(arguments)
+    debug = "--debug" in arguments[: len(_GENERAL_OPTIONS)]
     try:
         code = _run_command(arguments)
         sys.stdout.flush()
@@ -87,11 +89,11 @@ def _run(arguments: list[str]) -> int:
     return code
 
 
-def _take_debug(arguments: list[str]) -> tuple[bool, list[str]]:
-    """Take ``--debug`` out of the arguments: whoever meets an error adds it at the end of the line."""
+def _general_options_first(arguments: list[str]) -> list[str]:
+    """Bring the options of the whole program to the front: whoever finds that they want one adds it at the end."""
     end = arguments.index("--") if "--" in arguments else len(arguments)
-    kept = [argument for argument in arguments[:end] if argument != "--debug"]
-    return len(kept) < end, kept + arguments[end:]
+    found = [option for option in _GENERAL_OPTIONS if option in arguments[:end]]
+    return found + [each for each in arguments[:end] if each not in _GENERAL_OPTIONS] + arguments[end:]
 
 
 def _run_command(arguments: list[str]) -> int:

@@ -7,7 +7,9 @@ from importlib import import_module
 from types import MappingProxyType
 
 import click
+from click.shell_completion import CompletionItem
 
+from r2convert.cli.console import QUIET
 from r2convert.version import __version__
 
 COMMANDS: Mapping[str, str] = MappingProxyType(
@@ -18,15 +20,29 @@ COMMANDS: Mapping[str, str] = MappingProxyType(
         "map": "Convert a checkpoint into another layout.",
         "compare": "Are two checkpoints the same network? If not, where do they differ?",
         "verify": "Check checkpoints against the published numbers.",
+        "doctor": "Accuracy is off: try the usual causes and rank them.",
+        "report": "Results of verify as a page, a Markdown table or a metafile.",
         "cache": "The cache folder and its files.",
         "selftest": "Run the reader over the catalogue of bad files.",
         "demo": "The whole job, offline, on a stand-in, in about a minute.",
+        "completion": "Print what makes a shell complete commands, options and names.",
     }
 )
 """Command name -> its short help; the command itself is ``r2convert.cli.<name>``'s object of that name."""
 
 _MODULES: Mapping[str, str] = MappingProxyType({"list": "list_variants", "map": "map_checkpoint"})
 """Modules that cannot be called as their command: the names are Python's own."""
+
+
+FIRST_STEPS = """\
+r2convert converts Res2Net checkpoints and proves that they are right. Three steps:
+
+  r2convert fetch res2net50_w14_s8                        download official weights
+  r2convert map --src res2net50_w14_s8 --dst mm.pth       convert them
+  r2convert verify mm.pth --imagenet /data/val            check sizes and accuracy
+
+No network, no images? `r2convert demo` goes the whole way on a stand-in.
+All commands: `r2convert --help`. Completion in your shell: `r2convert completion --help`."""
 
 
 class LazyGroup(click.Group):
@@ -47,6 +63,11 @@ class LazyGroup(click.Group):
         command.help = (command.help or "").replace("\\b\n", "\b\n")
         return command
 
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+        """Complete a command's name without importing every command."""
+        commands = [CompletionItem(name, help=text) for name, text in COMMANDS.items() if name.startswith(incomplete)]
+        return commands + click.Command.shell_complete(self, ctx, incomplete)
+
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
         """Write the list of commands into the help text."""
         with formatter.section("Commands"):
@@ -60,12 +81,13 @@ class LazyGroup(click.Group):
     epilog="Example:\n\n\b\n  r2convert fetch res2net50_w14_s8\n"
     "  r2convert map --src res2net50_w14_s8 --dst mm.pth\n  r2convert verify mm.pth",
 )
+@click.option("--quiet", is_flag=True, help="Print results, warnings and errors only.")
 @click.option("--debug", is_flag=True, help="Show Python's traceback with an error.")
 @click.version_option(__version__, prog_name="r2convert")
 @click.pass_context
-def application(context: click.Context, debug: bool) -> None:
+def application(context: click.Context, quiet: bool, debug: bool) -> None:
     """Convert Res2Net checkpoints between layouts and verify them against the published numbers."""
-    # Taken out of the arguments before click sees them, so that it may stand anywhere; here it is for --help.
-    del debug
+    del debug  # `main` looks for it itself, as errors are shown after click is done; here it is for --help
+    context.meta[QUIET] = quiet
     if context.invoked_subcommand is None:
-        click.echo(context.get_help())
+        click.echo(FIRST_STEPS)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 import click
 
-from r2convert.cli.console import print_json, stderr_console, stdout_console
+from r2convert.cli.console import print_json, print_note, stdout_console
+from r2convert.cli.progress import over_files
 from r2convert.errors import UsageError
 
 if TYPE_CHECKING:
@@ -107,7 +109,10 @@ def _verify(cache: Cache, as_json: bool) -> int:
     """Return the exit code: 1 if a file is not what it should be."""
     from r2convert.fetch.housekeeping import verify_cache
 
-    checked = verify_cache(cache, _sources().values())
+    def with_bar(files: Sequence[CacheEntry]) -> Iterator[CacheEntry]:
+        return over_files(files, [entry.path for entry in files], "hashing files")
+
+    checked = verify_cache(cache, _sources().values(), with_bar)
     if as_json:
         print_json(
             {
@@ -147,9 +152,9 @@ def _clean(cache: Cache, as_json: bool) -> None:
     for each in removed:
         click.echo(each.path)
     for each in busy:
-        stderr_console().print(f"in use, left alone: {each.path}", soft_wrap=True, markup=False)
+        print_note(f"in use, left alone: {each.path}")
     freed = sum(each.size for each in removed)
-    stderr_console().print(f"{len(removed)} files removed, {freed:,} bytes freed")
+    print_note(f"{len(removed)} files removed, {freed:,} bytes freed")
 
 
 def _forget(cache: Cache, file_name: str, as_json: bool) -> None:

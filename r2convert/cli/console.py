@@ -13,6 +13,9 @@ if TYPE_CHECKING:
 
 _COLUMNS = 80
 
+QUIET = "r2convert.quiet"
+"""Where the command line's context keeps whether ``--quiet`` was given."""
+
 
 def stdout_console() -> Console:
     """A console for results; plain text when piped, 80 columns wide where no terminal says otherwise."""
@@ -22,10 +25,24 @@ def stdout_console() -> Console:
 
 
 def stderr_console() -> Console:
-    """A console for messages and progress."""
+    """A console for messages and progress; with ``--quiet`` it prints nothing."""
     from rich.console import Console
 
-    return Console(stderr=True, highlight=False, width=_width())
+    return Console(stderr=True, highlight=False, width=_width(), quiet=is_quiet())
+
+
+def is_quiet() -> bool:
+    """Whether ``--quiet`` was given: results, warnings and errors only."""
+    import click
+
+    context = click.get_current_context(silent=True)
+    return context is not None and bool(context.meta.get(QUIET))
+
+
+def print_note(message: str) -> None:
+    """Print on stderr what is good to know, unless ``--quiet`` was given."""
+    if not is_quiet():
+        sys.stderr.write(f"{printable(message)}\n")
 
 
 def _width() -> int | None:
@@ -50,7 +67,9 @@ def print_json(document: Mapping[str, object]) -> None:
 
 
 def print_warning(message: str) -> None:
-    """Print a warning on stderr."""
+    """Print a warning on stderr, also with ``--quiet``: a conversion that is well but for one thing must say so."""
+    from rich.console import Console
     from rich.markup import escape
 
-    stderr_console().print(f"[yellow]warning:[/] {escape(printable(message))}", soft_wrap=True)
+    console = Console(stderr=True, highlight=False, width=_width())
+    console.print(f"[yellow]warning:[/] {escape(printable(message))}", soft_wrap=True)

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, cast
 
 import click
 
-from r2convert.cli.console import print_json, stderr_console
+from r2convert.cli.completion import complete_variant
+from r2convert.cli.console import print_json, print_note, stderr_console
 from r2convert.errors import R2ConvertError, UsageError
 
 if TYPE_CHECKING:
@@ -27,7 +28,7 @@ _PUBLISHERS = ("official", "openmmlab", "timm", "paddle")
     short_help="Download weights, verify them and keep them in the cache.",
     epilog="\b\nExample:\n  r2convert fetch res2net50_w14_s8 Res2Net-101-26w-4s",
 )
-@click.argument("names", nargs=-1, metavar="VARIANT...")
+@click.argument("names", nargs=-1, metavar="VARIANT...", shell_complete=complete_variant)
 @click.option("--all", "everything", is_flag=True, help="Every variant (that the publisher has).")
 @click.option("--from", "publisher", type=click.Choice(_PUBLISHERS), help="Whose file; default: the variant's first.")
 @click.option("--offline", is_flag=True, help="Use what is in the cache; no network.")
@@ -119,7 +120,7 @@ def _fetch(
 def _show_licence() -> None:
     from r2convert.catalog.licence import WEIGHTS_LICENCE
 
-    stderr_console().print(f"Licence of the official weights: {WEIGHTS_LICENCE}. This is shown once.", soft_wrap=True)
+    print_note(f"Licence of the official weights: {WEIGHTS_LICENCE}. This is shown once.")
 
 
 def _import(

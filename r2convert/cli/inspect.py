@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from r2convert.cli.arguments import checkpoint_path, selection_options
+from r2convert.cli.completion import complete_checkpoint
 from r2convert.cli.console import print_json, printable, stdout_console
 
 if TYPE_CHECKING:
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
 
 
 @click.command(short_help="What a file really is: container, layout, variant, tensors.")
-@click.argument("file")
+@click.argument("file", shell_complete=complete_checkpoint)
 @click.option("--tensors", is_flag=True, help="List every tensor: name, dtype, shape.")
 @selection_options
 @click.option("--no-digest", is_flag=True, help="Read names and shapes only: no SHA-256, no content hash.")

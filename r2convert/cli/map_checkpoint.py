@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from r2convert.cli.arguments import LAYOUTS, SOURCE_LAYOUTS, checkpoint_path, selection_options
+from r2convert.cli.completion import complete_checkpoint, complete_variant
 from r2convert.cli.console import print_json, print_warning, printable
 from r2convert.errors import UsageError
 
@@ -21,16 +22,26 @@ DTYPES = ("float32", "float16", "bfloat16")
 
 
 @click.command("map", short_help="Convert a checkpoint into another layout.")
-@click.option("--src", "source", help="The checkpoint, or the name of a variant in the cache.")
+@click.option(
+    "--src",
+    "source",
+    shell_complete=complete_checkpoint,
+    help="The checkpoint, or the name of a variant in the cache.",
+)
 @click.option("--dst", "destination", type=click.Path(path_type=Path), help="Where to write: .pth, .pt, .safetensors.")
 @click.option("--to", "target", type=click.Choice(LAYOUTS), default="mm", show_default=True, help="Target layout.")
 @click.option("--from", "layout", type=click.Choice(SOURCE_LAYOUTS), help="Source layout, instead of detecting it.")
-@click.option("--variant", help="The variant, instead of detecting it.")
+@click.option("--variant", shell_complete=complete_variant, help="The variant, instead of detecting it.")
 @selection_options
 @click.option("--backbone-only", is_flag=True, help="Leave the classifier out.")
 @click.option("--dtype", type=click.Choice(DTYPES), help="Cast weights: to nearest, ties to even.")
 @click.option("--dry-run", is_flag=True, help="Show what would be done; write nothing.")
-@click.option("--table", metavar="VARIANT", help="Print a variant's tensor names in both layouts, with shapes.")
+@click.option(
+    "--table",
+    metavar="VARIANT",
+    shell_complete=complete_variant,
+    help="Print a variant's tensor names in both layouts, with shapes.",
+)
 @click.option(
     "--publish", type=click.Path(path_type=Path), metavar="DIR", help="Write into DIR as OpenMMLab names its files."
 )

@@ -41,7 +41,7 @@ class TransferDisplay:
             TransferSpeedColumn(table_column=Column(no_wrap=True, justify="right")),
             TimeRemainingColumn(table_column=Column(no_wrap=True)),
             console=console,
-            disable=not console.is_terminal,
+            disable=not console.is_terminal or console.quiet,
             expand=True,
         )
         self._total = self._bars.add_task(f"all {files} files", total=0, visible=False) if files > 1 else None

@@ -11,9 +11,11 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from r2convert.cli.arguments import SOURCE_LAYOUTS, cached_path, checkpoint_path, selection_options
-from r2convert.cli.console import print_json, stderr_console, stdout_console
+from r2convert.cli.completion import complete_checkpoint, complete_variant
+from r2convert.cli.console import print_json, print_note, stdout_console
 from r2convert.cli.image_options import ImageOptions, choose_device, image_options, image_run, open_images
 from r2convert.cli.network_options import NetworkOptions, network_options, open_probes
+from r2convert.cli.progress import over_files
 from r2convert.errors import AccessError, UsageError
 
 if TYPE_CHECKING:
@@ -34,8 +36,8 @@ class Shown:
 
 
 @click.command(short_help="Check checkpoints against the published numbers.")
-@click.argument("checkpoints", nargs=-1, metavar="[CHECKPOINT]...")
-@click.option("--variant", help="The variant, instead of detecting it.")
+@click.argument("checkpoints", nargs=-1, metavar="[CHECKPOINT]...", shell_complete=complete_checkpoint)
+@click.option("--variant", shell_complete=complete_variant, help="The variant, instead of detecting it.")
 @click.option("--from", "layout", type=click.Choice(SOURCE_LAYOUTS), help="The layout, instead of detecting it.")
 @selection_options
 @click.option("--references", is_flag=True, help="Check the reference networks themselves; needs no file.")
@@ -100,10 +102,9 @@ def verify(
     device = choose_device(options.device) if images or network.runs_networks else None
     probes = open_probes(network, device)
     if not requests and not references:
-        stderr_console().print(
+        print_note(
             "No file was given and none is in the cache: checking the reference networks themselves.\n"
-            "`r2convert fetch VARIANT` downloads a file to check.",
-            soft_wrap=True,
+            "`r2convert fetch VARIANT` downloads a file to check."
         )
     with _joined(images) as number:
         results = _run(tables, requests, probes, images, device, options)
@@ -146,7 +147,12 @@ def _run(
     if not requests:
         return verify_references(tables, probes.input_size)
     if images is None or device is None:
-        return verify_checkpoints(tables, requests, probes=probes)
+        paths = [request.path for request in requests]
+        return [
+            result
+            for request in over_files(requests, paths, "checking files")
+            for result in verify_checkpoints(tables, [request], probes=probes)
+        ]
     with image_run(options, images, device) as run:
         return verify_checkpoints(tables, requests, run, probes)
 
@@ -187,4 +193,4 @@ def _write_json(path: Path, document: dict[str, object]) -> None:
     text = json.dumps(document, indent=2, ensure_ascii=False) + "\n"
     with file_beside(path, overwrite=True) as (_, descriptor), os.fdopen(os.dup(descriptor), "wb") as file:
         file.write(text.encode())
-    sys.stderr.write(f"results written to {path}\n")
+    print_note(f"results written to {path}")

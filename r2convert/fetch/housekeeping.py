@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -32,18 +32,24 @@ class Verified:
     known: bool = True
 
 
-def verify_cache(cache: Cache, sources: Iterable[Source]) -> list[Verified]:
+def verify_cache(
+    cache: Cache,
+    sources: Iterable[Source],
+    following: Callable[[Sequence[CacheEntry]], Iterable[CacheEntry]] = iter,
+) -> list[Verified]:
     """Hash every finished file in the cache again; damaged ones are moved to the bad files.
 
     Args:
         cache: the cache.
         sources: the catalogue's sources.
+        following: gives out the files one by one, and so knows how far the work is.
 
     Raises:
         CacheError: the folder, the record or a file cannot be read.
     """
     by_name = {source.file_name: source for source in sources}
-    return [_verify(cache, entry, by_name) for entry in cache.entries() if entry.kind == "file"]
+    files = [entry for entry in cache.entries() if entry.kind == "file"]
+    return [_verify(cache, entry, by_name) for entry in following(files)]
 
 
 def _verify(cache: Cache, entry: CacheEntry, by_name: Mapping[str, Source]) -> Verified:

@@ -30,7 +30,7 @@ def compare(a: FileOrVariant, b: FileOrVariant) -> Comparison:
         CheckpointError: a file is damaged, unsafe or of a kind that is not read.
         AccessError: a file is not there or cannot be read.
 
-    Example:
+    Examples:
         >>> from r2convert import compare, map_checkpoint
         >>> conversion = map_checkpoint("res2net50_w14_s8", "timm.safetensors", to="timm")
         >>> compare("res2net50_w14_s8", "timm.safetensors").equal

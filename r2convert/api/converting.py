@@ -57,7 +57,7 @@ def map_checkpoint(
         UsageError: the options do not fit together, or the variant does not exist in that layout.
         AccessError: the source is not there, or the output exists or cannot be written.
 
-    Example:
+    Examples:
         >>> from r2convert import map_checkpoint
         >>> conversion = map_checkpoint("res2net50_w14_s8", "mm.safetensors")
         >>> conversion.plan.source_layout, conversion.plan.target_layout

@@ -34,7 +34,7 @@ def fetch(
         FetchError: no address gave the file; the class says why.
         CacheError: the cache cannot be read or written.
 
-    Example:
+    Examples:
         >>> from r2convert import fetch
         >>> file = fetch("res2net50_w14_s8")
         >>> file.path.name

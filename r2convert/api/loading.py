@@ -45,7 +45,7 @@ def load_model(
         CheckpointError: the file is damaged, unsafe or of a kind that is not read.
         FetchError: the file could not be downloaded.
 
-    Example:
+    Examples:
         >>> import torch
         >>> from r2convert import load_model
         >>> model = load_model("res2net50_w14_s8")

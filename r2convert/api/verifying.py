@@ -61,7 +61,7 @@ def verify(
         UsageError: the device or the precision cannot be had here, or ``limit`` is not positive.
         AccessError: the file is not there or cannot be read.
 
-    Example:
+    Examples:
         >>> from r2convert import verify
         >>> result = verify("res2net50_w14_s8")
         >>> check = result.checks[3]

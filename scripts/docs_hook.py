@@ -1,0 +1,101 @@
+"""What MkDocs writes into pages by itself: the commands as click knows them, the JSON fields as the schemas do.
+
+A page says ``<!-- commands -->`` or ``<!-- schema: verify -->`` where these belong.
+"""
+
+from __future__ import annotations
+
+import inspect
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import click
+
+from r2convert.cli.application import COMMANDS, application
+
+_BLOCK = "\b"
+"""What click has in front of lines that it must not join."""
+
+
+def on_page_markdown(markdown: str, config: Any, **_: object) -> str:
+    """Fill in a page's generated parts; MkDocs calls this for every page."""
+    schemas = Path(config["docs_dir"]) / "reference" / "schemas"
+    if "<!-- commands -->" in markdown:
+        markdown = markdown.replace("<!-- commands -->", "\n".join(describe_commands()))
+    return re.sub(
+        r"<!-- schema: (\w+) -->",
+        lambda found: "\n".join(describe_schema(schemas / f"{found[1]}.schema.json")),
+        markdown,
+    )
+
+
+def describe_commands() -> Iterator[str]:
+    """Every command as Markdown: what it does, its arguments and options, its examples."""
+    parent = click.Context(application, info_name="r2convert")
+    for name in COMMANDS:
+        command = application.get_command(parent, name)
+        assert command is not None  # noqa: S101 - listed commands exist
+        context = click.Context(command, info_name=name, parent=parent)
+        yield f"## r2convert {name} {{#{name}}}\n"
+        yield f"```text\n{' '.join([context.command_path, *command.collect_usage_pieces(context)])}\n```\n"
+        yield from _paragraphs(command.help or "")
+        yield from _options(command, context)
+        yield from _paragraphs(command.epilog or "")
+
+
+def _paragraphs(text: str) -> Iterator[str]:
+    for paragraph in filter(None, inspect.cleandoc(text).split("\n\n")):
+        lines = paragraph.strip("\n").splitlines()
+        if _BLOCK not in lines:
+            yield " ".join(lines) + "\n"
+            continue
+        heading, *examples = lines[lines.index(_BLOCK) + 1 :]
+        yield f"{heading}\n\n```text"
+        yield from (f"$ {line.strip()}" for line in examples)
+        yield "```\n"
+
+
+def _options(command: click.Command, context: click.Context) -> Iterator[str]:
+    records = [parameter.get_help_record(context) for parameter in command.params]
+    described = [record for record in records if record is not None and record[1]]
+    if described:
+        yield "| option | meaning |\n|---|---|"
+        yield from (f"| `{names}` | {_cell(meaning)} |" for names, meaning in described)
+        yield ""
+
+
+def describe_schema(path: Path) -> Iterator[str]:
+    """A schema's fields as a table, objects inside it by dotted names."""
+    schema = json.loads(path.read_text(encoding="utf-8"))
+    yield f"{schema['description']} Schema: [`{path.name}`](schemas/{path.name}).\n"
+    yield "| field | type | meaning |\n|---|---|---|"
+    for name, field in _fields(schema, schema.get("$defs", {}), ""):
+        yield f"| `{name}` | {_cell(_type(field))} | {_cell(field.get('description', ''))} |"
+    yield ""
+
+
+def _fields(schema: dict[str, Any], shared: dict[str, Any], parent: str) -> Iterator[tuple[str, dict[str, Any]]]:
+    for name, given in schema.get("properties", {}).items():
+        field = {**shared[given["$ref"].rpartition("/")[2]], **given} if "$ref" in given else given
+        items = field.get("items", {})
+        yield parent + name, field
+        yield from _fields(field, shared, f"{parent}{name}.")
+        yield from _fields(items, shared, f"{parent}{name}[].")
+
+
+def _type(field: dict[str, Any]) -> str:
+    if "const" in field:
+        return f"`{json.dumps(field['const'])}`"
+    if "enum" in field:
+        return ", ".join(f"`{json.dumps(value)}`" for value in field["enum"])
+    types = field.get("type", "any")
+    names = types if isinstance(types, list) else [types]
+    of = field.get("items", {}).get("type")
+    return " or ".join(f"array of {of}" if name == "array" and of else name for name in names)
+
+
+def _cell(text: str) -> str:
+    return text.replace("|", "\\|").replace("\n", " ")

@@ -1,0 +1,99 @@
+"""The JSON that commands print is what the published schemas say, and every field of it is described in them."""
+
+from __future__ import annotations
+
+import copy
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from jsonschema import Draft202012Validator
+
+from r2convert.mapping.tables import Tables
+from r2convert.report.document import results_document
+from r2convert.verify.activations import ActivationComparison, OutputDifference
+from r2convert.verify.parity import ParityResult
+from r2convert.verify.results import CheckpointResult
+from tests.docs.examples import ROOT, Command
+from tests.docs.stage import Stage
+from tests.published import VARIANTS, Published
+
+SCHEMAS = ROOT / "docs" / "reference" / "schemas"
+
+
+def schema(name: str) -> dict[str, Any]:
+    """A schema that also refuses what it does not describe: a field may be added, but not behind the reader's back."""
+    document: dict[str, Any] = json.loads((SCHEMAS / f"{name}.schema.json").read_text(encoding="utf-8"))
+    result: dict[str, Any] = closed(document)
+    return result
+
+
+def closed(node: Any) -> Any:
+    if isinstance(node, list):
+        return [closed(each) for each in node]
+    if not isinstance(node, dict):
+        return node
+    result = {name: closed(value) for name, value in node.items()}
+    if "properties" in result and isinstance(result["properties"], dict) and "type" in result:
+        result.setdefault("additionalProperties", False)
+    return result
+
+
+def problems(name: str, document: Any) -> list[str]:
+    found = Draft202012Validator(schema(name)).iter_errors(document)
+    return [f"{'.'.join(map(str, error.absolute_path))}: {error.message}" for error in found]
+
+
+@pytest.fixture(scope="module")
+def stage(published: Published, tables: Tables, tmp_path_factory: pytest.TempPathFactory) -> Stage:
+    """A folder in which both variants' files lie in the cache."""
+    made = Stage(tmp_path_factory.mktemp("schemas") / "folder", published)
+    made.folder.mkdir()
+    assert made.run(Command(f"r2convert fetch {' '.join(VARIANTS)}", ""))[0] == 0
+    return made
+
+
+@pytest.mark.parametrize("path", sorted(SCHEMAS.iterdir()), ids=lambda path: path.stem)
+def test_a_schema_is_a_schema(path: Path) -> None:
+    Draft202012Validator.check_schema(json.loads(path.read_text(encoding="utf-8")))
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments"),
+    [
+        ("inspect", f"{VARIANTS[0]} --tensors"),
+        ("inspect", f"{VARIANTS[0]} --no-digest"),
+        ("map", f"--src {VARIANTS[1]} --dst mmdet.pth --to mmdet"),
+        ("map", f"--src {VARIANTS[1]} --dry-run"),
+        ("compare", f"{VARIANTS[0]} {VARIANTS[0]} --activations"),
+        ("compare", f"{VARIANTS[0]} {VARIANTS[1]}"),
+    ],
+)
+def test_what_a_command_prints_is_as_described(name: str, arguments: str, stage: Stage) -> None:
+    code, printed = stage.run(Command(f"r2convert {name} {arguments} --json 2>/dev/null", ""))
+    assert code in (0, 1)
+    assert problems(name, json.loads(printed)) == []
+
+
+@pytest.mark.slow
+def test_what_verify_measures_is_as_described(stage: Stage, published: Published) -> None:
+    options = f"--imagenet {published.images} --limit 2 --wiring --by-layer --json - 2>/dev/null"
+    code, printed = stage.run(Command(f"r2convert verify {VARIANTS[0]} {options}", ""))
+    assert code in (0, 1)
+    assert problems("verify", json.loads(printed)) == []
+
+
+def test_what_a_peer_says_is_as_described() -> None:
+    same, other = OutputDifference("a", 0.0, 0.0), OutputDifference("b", float("inf"), 1.0)
+    parted = ParityResult("timm", "1", ActivationComparison((same, other), (other,)))
+    refused = ParityResult("timm", "1", refused="Missing key")
+    results = [CheckpointResult("net", None, None, None, None, (), parity=parity) for parity in (parted, refused)]
+    assert problems("verify", json.loads(json.dumps(results_document(results)))) == []
+
+
+def test_what_is_not_described_is_noticed(stage: Stage) -> None:
+    document = json.loads(stage.run(Command(f"r2convert inspect {VARIANTS[0]} --json", ""))[1])
+    for name, value in (("layout", "onnx"), ("tensors", "many"), ("undescribed", 1)):
+        changed = {**copy.deepcopy(document), name: value}
+        assert len(problems("inspect", changed)) == 1, name

@@ -8,7 +8,7 @@ PEERS  := .venv-peers
 PADDLE := .venv-paddle
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-peers lint typecheck bench clean
+.PHONY: help setup demo test test-peers docs lint typecheck bench clean
 
 help:  ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -23,6 +23,9 @@ test: $(STAMP) lint typecheck  ## Install, lint, check types and run every test
 
 test-peers: $(STAMP) $(PEERS)/installed $(PADDLE)/installed  ## Let timm, mmpretrain and PaddleClas judge conversions
 	$(BIN)/python -m pytest tests/peers
+
+docs: $(STAMP)  ## Build the documentation into build/site; a broken link or anchor is an error
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet
 
 lint: $(STAMP)  ## Check style and formatting
 	$(BIN)/ruff check .
@@ -43,7 +46,7 @@ $(STAMP): setup.cfg pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt setuptools
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt \
-		--no-build-isolation --editable '.[test,lint]'
+		--no-build-isolation --editable '.[test,lint,docs]'
 	touch $@
 
 # The peers' lists are complete, so nothing else may come in; torch goes first, with what its build for this machine needs.

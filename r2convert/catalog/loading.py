@@ -107,7 +107,7 @@ def load_catalog(environment: Mapping[str, str] | None = None) -> Catalog:
             variant = load_variant(path, folders)
             variants[variant.id] = variant
     ordered = dict(sorted(variants.items(), key=lambda item: _catalogue_order(item[1])))
-    return Catalog(MappingProxyType(ordered), tuple(folders), MappingProxyType(_index_names(ordered.values())))
+    return Catalog(MappingProxyType(ordered), tuple(folders), MappingProxyType(_index_names(ordered.values(), folders)))
 
 
 def builtin_folder() -> Path:
@@ -168,14 +168,31 @@ def _catalogue_order(variant: Variant) -> tuple[int, int, str]:
     return families.index(variant.architecture.family), size, f"{variant.architecture.scales:02d} {variant.id}"
 
 
-def _index_names(variants: Iterable[Variant]) -> dict[str, str]:
-    names: dict[str, str] = {}
+def _index_names(variants: Iterable[Variant], folders: Sequence[Path]) -> dict[str, str]:
+    owners: dict[str, Variant] = {}
     for variant in variants:
-        for name in (variant.id, variant.name, *variant.aliases):
-            other = names.setdefault(normalise(name), variant.id)
-            if other != variant.id:
-                raise CatalogError(f"the name {name!r} is claimed by two variants", got=f"{other} and {variant.id}")
-    return names
+        for name in _names(variant):
+            other = owners.setdefault(normalise(name), variant)
+            if other is not variant:
+                places = [_where_named(each, name, folders) for each in (other, variant)]
+                raise CatalogError(
+                    f"the name {name!r} is claimed by two variants",
+                    where="\n            ".join(places),
+                    got=f"{other.id} and {variant.id}",
+                    next_step="take it out of one of the two files",
+                )
+    return {name: variant.id for name, variant in owners.items()}
+
+
+def _names(variant: Variant) -> tuple[str, ...]:
+    return (variant.id, variant.name, *variant.aliases)
+
+
+def _where_named(variant: Variant, name: str, folders: Sequence[Path]) -> str:
+    """The file and line at which a variant claims a name."""
+    path = next(path for folder in reversed(folders) if (path := folder / f"{variant.id}.toml").is_file())
+    keys = {normalise(variant.name): "name", normalise(variant.id): "id"}
+    return f"{path}:{Document(path).line_of((keys.get(normalise(name), 'aliases'),))}"
 
 
 def _architecture(section: Section) -> Architecture:

@@ -30,10 +30,7 @@ def file_beside(target: Path, *, overwrite: bool) -> Iterator[tuple[Path, int]]:
         OutputExistsError: the target exists, now or by the time the file is finished.
         AccessError: the folder cannot be written to, or the disk is full.
     """
-    if not overwrite and os.path.lexists(target):
-        raise _exists(target)
-    if os.path.isdir(target) and not os.path.islink(target):  # noqa: PTH112, PTH114 - these never raise
-        raise AccessError("The output is a folder", where=str(target), next_step="Give the path of a file.")
+    require_place(target, overwrite=overwrite)
     temporary = target.with_name(f".{target.name[:200]}.{secrets.token_hex(8)}.part")
     with _as_access_error(target):
         descriptor = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
@@ -49,6 +46,21 @@ def file_beside(target: Path, *, overwrite: bool) -> Iterator[tuple[Path, int]]:
     finally:
         with contextlib.suppress(FileNotFoundError):
             temporary.unlink()
+
+
+def require_place(target: Path, *, overwrite: bool) -> None:
+    """Check, before anything is written, that a file could be put there.
+
+    Raises:
+        OutputExistsError: the target exists and may not be replaced.
+        AccessError: it is a folder, or lies in a folder that cannot be reached.
+    """
+    if not overwrite and os.path.lexists(target):
+        raise _exists(target)
+    if os.path.isdir(target) and not os.path.islink(target):  # noqa: PTH112, PTH114 - these never raise
+        raise AccessError("The output is a folder", where=str(target), next_step="Give the path of a file.")
+    with _as_access_error(target):
+        os.stat(target.parent)  # noqa: PTH116 - tells why it cannot be reached
 
 
 def _publish(temporary: Path, target: Path, *, overwrite: bool) -> None:

@@ -104,9 +104,18 @@ def write_checkpoint(
     return WrittenFile(path, writer.size, sha256, writer.digested)
 
 
+def require_container(path: Path) -> None:
+    """Check that a file's suffix stands for a container that is written.
+
+    Raises:
+        UsageError: it does not.
+    """
+    _layout(path)
+
+
 def _layout(path: Path) -> OutputLayout:
     try:
-        return _LAYOUTS[path.suffix]
+        return _LAYOUTS[path.suffix.lower()]
     except KeyError:
         raise UsageError(
             "The output's suffix stands for no container",

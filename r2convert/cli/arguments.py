@@ -49,9 +49,27 @@ def checkpoint_path(catalog: Catalog, value: str) -> tuple[Path, Variant | None]
     variant = catalog.find(value)
     cached = cached_path(variant)
     if cached is None:
+        _refuse_damaged(variant)
         advice = f"`r2convert fetch {variant.id}` downloads it" if variant.sources else "give the path of your file"
         raise AccessError(f"{variant.id} is not in the cache", next_step=advice)
     return cached, variant
+
+
+def _refuse_damaged(variant: Variant) -> None:
+    """Say so if the variant's file is in the cache but is not what it should be."""
+    from r2convert.fetch.cache import Cache, DamagedFile
+
+    cache = Cache.default()
+    for source in variant.sources:
+        found = cache.examine(source)
+        if isinstance(found, DamagedFile):
+            raise AccessError(
+                f"the file of {variant.id} in the cache is damaged: {found.objection.reason}",
+                where=str(found.path),
+                expected=found.objection.expected,
+                got=found.objection.got,
+                next_step=f"`r2convert fetch {variant.id}` gets it again and keeps the damaged one for inspection",
+            )
 
 
 def cached_path(variant: Variant) -> Path | None:

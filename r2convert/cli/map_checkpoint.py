@@ -85,6 +85,7 @@ def map_checkpoint(
     from r2convert.catalog import load_catalog
     from r2convert.checkpoint.dtypes import DType
     from r2convert.checkpoint.reading import open_checkpoint
+    from r2convert.mapping.conversion import require_possible
     from r2convert.mapping.plan import make_plan
     from r2convert.mapping.resolution import resolve
     from r2convert.mapping.tables import Tables
@@ -114,6 +115,8 @@ def map_checkpoint(
         plan.require_clean(str(path))
         options: dict[str, Any] = {"overwrite": overwrite, "receipt": not no_receipt, "check": not no_check}
         options |= {"digest": digest, "dtype": DType(dtype) if dtype else None}
+        if dry_run and destination is not None:
+            require_possible(plan, destination, overwrite=overwrite)
         conversion = None if dry_run else _write(checkpoint, plan, destination, publish, options)
         for warning in (*checkpoint.warnings, *plan.warnings):
             print_warning(warning)

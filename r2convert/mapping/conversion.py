@@ -13,8 +13,9 @@ from pathlib import Path
 
 from r2convert.checkpoint.digests import DigestedTensor, OutputTensor, network_hash, tensor_digest
 from r2convert.checkpoint.dtypes import DType
+from r2convert.checkpoint.placing import require_place
 from r2convert.checkpoint.reading import Checkpoint, open_checkpoint
-from r2convert.checkpoint.writing import WrittenFile, write_checkpoint
+from r2convert.checkpoint.writing import WrittenFile, require_container, write_checkpoint
 from r2convert.errors import AccessError, MappingError, UsageError
 from r2convert.mapping.casting import Stream
 from r2convert.mapping.plan import Plan, PlanRow, canonical_plan, fill_dtype, fill_value, target_tensor
@@ -75,8 +76,7 @@ def convert(
         AccessError: the destination exists or cannot be written.
     """
     plan.require_clean(str(checkpoint.path))
-    _require_fitting_suffix(plan, destination)
-    _require_place_for_receipt(destination)
+    require_possible(plan, destination, overwrite=overwrite)
     if receipt and not digest:
         raise ValueError("a receipt binds digests")
     if digest:
@@ -108,6 +108,20 @@ def convert(
             cast=dtype.value if dtype else None,
         )
     return Conversion(plan, written, source_sha256, content, path)
+
+
+def require_possible(plan: Plan, destination: Path, *, overwrite: bool) -> None:
+    """Find out what would stand against writing a conversion, without writing anything.
+
+    Raises:
+        UsageError: the suffix does not suit the target layout.
+        OutputExistsError: the destination exists and may not be replaced.
+        AccessError: there is no such folder, or a folder lies in the way.
+    """
+    require_container(destination)
+    _require_fitting_suffix(plan, destination)
+    require_place(destination, overwrite=overwrite)
+    _require_place_for_receipt(destination)
 
 
 def _require_place_for_receipt(destination: Path) -> None:
@@ -226,7 +240,7 @@ def _provenance(plan: Plan, source_sha256: str, dtype: DType | None) -> dict[str
 
 def _require_fitting_suffix(plan: Plan, destination: Path) -> None:
     to_paddle = plan.target_layout == "paddle"
-    if to_paddle != (destination.suffix == ".pdparams"):
+    if to_paddle != (destination.suffix.lower() == ".pdparams"):
         raise UsageError(
             f"the layout {plan.target_layout!r} does not go into a {destination.suffix or 'suffix-less'} file",
             where=str(destination),

@@ -53,6 +53,7 @@ class Plan:
         rows: every tensor, in network order.
         problems: what stands against the conversion, each in one line; empty for a clean plan.
         warnings: what the user must be told although the conversion is sound.
+        advice: what to do about the problems.
     """
 
     expansion: Expansion
@@ -61,6 +62,7 @@ class Plan:
     rows: tuple[PlanRow, ...]
     problems: tuple[str, ...]
     warnings: tuple[str, ...]
+    advice: str | None = None
 
     def rows_of(self, action: str) -> tuple[PlanRow, ...]:
         """The rows of one action."""
@@ -81,7 +83,8 @@ class Plan:
             f"{source} cannot be converted as {self.expansion.variant.id} "
             f"from {self.source_layout} to {self.target_layout}",
             got="\n            ".join(shown),
-            next_step=f"`r2convert inspect {source}` says what the file is; --variant and --from override that",
+            next_step=self.advice
+            or f"`r2convert inspect {source}` says what the file is; --variant and --from override that",
         )
 
 
@@ -118,6 +121,8 @@ def make_plan(
     has_classifier = not backbone_only or any(row.source and _is_classifier(row.slot) for row in rows)
     difference = differ(expansion, source_layout, shapes, classifier=has_classifier)
     warning = expansion.table.warnings.get(target_layout)
+    slots = expansion.names(source_layout)
+    lacks_classifier = bool(difference.missing) and all(_is_classifier(slots[name]) for name in difference.missing)
     return Plan(
         expansion,
         source_layout,
@@ -125,6 +130,9 @@ def make_plan(
         rows=tuple(rows),
         problems=(*difference.lines(), *problems, *_dtype_problems(rows, tensors)),
         warnings=(warning,) if warning else (),
+        advice="the file is a backbone: --backbone-only converts it without the classifier"
+        if lacks_classifier
+        else None,
     )
 
 

@@ -163,8 +163,14 @@ def test_a_users_table_comes_before_the_built_in_one(tmp_path: Path) -> None:
 def test_two_variants_may_not_share_a_name(tmp_path: Path) -> None:
     text = (builtin_folder() / "res2net50_w26_s4.toml").read_text()
     (tmp_path / "twin.toml").write_text(text.replace('id = "res2net50_w26_s4"', 'id = "twin"'))
-    with pytest.raises(CatalogError, match="claimed by two variants"):
+    with pytest.raises(CatalogError, match="claimed by two variants") as caught:
         load_catalog({"R2CONVERT_MAPPINGS": str(tmp_path)})
+    line = 1 + next(number for number, line in enumerate(text.splitlines()) if line.startswith("name ="))
+    assert caught.value.where is not None
+    places = caught.value.where.split()
+    assert sorted(places) == sorted(
+        [f"{builtin_folder()}/res2net50_w26_s4.toml:{line}", f"{tmp_path}/twin.toml:{line}"]
+    )
 
 
 def test_a_users_folder_that_is_not_there_is_named(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import pytest
 import torch
 import yaml
 
+from r2convert.mapping.tables import Tables
 from tests.cli.conftest import Run
 from tests.conftest import Standin
 
@@ -41,6 +43,64 @@ def test_a_dry_run_writes_nothing(run: Run, standin: Standin, tmp_path: Path) ->
     assert ran.json["renamed"] == 572
     assert ran.json["dst"] is None
     assert os.listdir(tmp_path) == []
+
+
+@pytest.mark.parametrize(
+    ("name", "code", "message"),
+    [("mm.bin", 2, "suffix"), ("mm.pdparams", 2, "does not go into"), ("taken.pth", 4, "exists already"),
+     ("missing/mm.pth", 4, "No such file")],
+)  # fmt: skip
+def test_a_dry_run_tells_what_would_stand_against_writing(
+    run: Run, standin: Standin, tmp_path: Path, name: str, code: int, message: str
+) -> None:
+    (tmp_path / "taken.pth").write_text("precious")
+    ran = run("map", "--src", standin(DLA), "--dst", tmp_path / name, "--dry-run")
+    assert ran.code == code
+    assert message in ran.err
+    assert os.listdir(tmp_path) == ["taken.pth"]
+
+
+def test_without_receipt_and_check_nothing_is_hashed_and_that_is_said(
+    run: Run, standin: Standin, tmp_path: Path
+) -> None:
+    source = standin(DLA)
+    ran = run("map", "--src", source, "--dst", tmp_path / "quick.pth", "--no-receipt", "--no-check")
+    assert ran.code == 0
+    assert "not taken" in ran.out
+    assert run("map", "--src", source, "--dst", tmp_path / "mm.pth").code == 0
+    assert (tmp_path / "quick.pth").read_bytes() == (tmp_path / "mm.pth").read_bytes()
+
+
+def test_a_script_gets_its_digests_without_receipt_and_check_too(run: Run, standin: Standin, tmp_path: Path) -> None:
+    ran = run("map", "--src", standin(DLA), "--dst", tmp_path / "a.pth", "--no-receipt", "--no-check", "--json")
+    assert ran.json["dst_sha256"] == hashlib.sha256((tmp_path / "a.pth").read_bytes()).hexdigest()
+    assert all(len(ran.json[key]) == 64 for key in ("src_sha256", "content_hash"))
+
+
+def test_a_suffix_in_capitals_is_the_same_suffix(run: Run, standin: Standin, tmp_path: Path) -> None:
+    assert run("map", "--src", standin(DLA), "--dst", tmp_path / "MM.PTH").code == 0
+    assert len(torch.load(tmp_path / "MM.PTH", weights_only=True)) == 572
+
+
+def test_a_backbone_that_should_get_a_classifier_is_told_the_option(run: Run, standin: Standin, tmp_path: Path) -> None:
+    backbone = tmp_path / "backbone.pth"
+    assert run("map", "--src", standin("res2net50_w14_s8"), "--dst", backbone, "--backbone-only").code == 0
+    ran = run("map", "--src", backbone, "--dst", tmp_path / "official.pth", "--to", "official")
+    assert ran.code == 3
+    assert "--backbone-only" in ran.err
+    again = ("map", "--src", backbone, "--dst", tmp_path / "official.pth", "--to", "official", "--backbone-only")
+    assert run(*again).code == 0
+
+
+def test_a_damaged_file_in_the_cache_is_not_said_to_be_missing(
+    run: Run, tables: Tables, cache: Path, tmp_path: Path
+) -> None:
+    cache.mkdir()
+    (cache / tables.catalog.find("res2net50_w14_s8").sources[0].file_name).write_bytes(b"not what it should be")
+    ran = run("map", "--src", "res2net50_w14_s8", "--dst", tmp_path / "mm.pth")
+    assert ran.code == 4
+    assert "damaged" in ran.err
+    assert "r2convert fetch res2net50_w14_s8" in ran.err
 
 
 def test_an_existing_output_needs_overwrite(run: Run, standin: Standin, tmp_path: Path) -> None:

@@ -1,25 +1,24 @@
-"""Measures how much of the bare networks' speed a whole accuracy measurement keeps.
+"""Measure how much of the bare networks' speed a whole accuracy measurement keeps.
 
-All ratios are taken in one run on one machine, the competitors in turn, the best of several rounds each:
+    python -m scripts.bench_imagenet [--images 96] [--rounds 3] [--json]
 
-- decode: crops a second on one thread, against Pillow's decode, resize and crop;
-- whole: images a second of ``measure_accuracy``, against a bare loop of the same network over ready tensors;
-- timm-style: the same, against Pillow transforms in DataLoader processes and an eager network;
+All competitors run in turn in every round, in one process, on generated JPEGs of the size and detail of ImageNet's:
+
+- decode: crops a second on one thread, against Pillow's decode, resize and crop, bit for bit the same;
+- whole: `measure_accuracy` from files to counts, against a bare loop of the same network over ready tensors;
+- timm-style: the same, against Pillow transforms in a DataLoader and an eager network, with timm's own defaults;
 - three: three networks in one pass, against the sum of their bare loops.
-
-Usage: ``python scripts/bench_imagenet.py [--images 96] [--rounds 3]``
 """
 
 from __future__ import annotations
 
-import argparse
 import io
-import json
 import os
-import platform
+import statistics
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -34,31 +33,37 @@ from r2convert.imagenet.validation_set import ValidationSet
 from r2convert.models.build import build_network
 from r2convert.verify.accuracy import measure_accuracy
 from r2convert.verify.inference import normalise
+from scripts.measuring import Figure, parser, tell
 
 VARIANTS = ("res2net50_w26_s4", "res2net50_w14_s8", "res2net50_w48_s2")
 SIZES = ((500, 375), (500, 333), (375, 500), (480, 360), (640, 480), (400, 300))
+BARE_BATCH = 8
+TIMM_BATCH = 256
+TIMM_WORKERS = min(4, os.cpu_count() or 1)
+DECODE_SLICE = 48
+
+Runs = Mapping[str, Callable[[], object]]
+Seconds = dict[str, list[float]]
 
 
 def main() -> None:
-    """Measures and prints one JSON document."""
-    parser = argparse.ArgumentParser(description="Speed of accuracy measurements, as ratios.")
-    parser.add_argument("--images", type=int, default=96)
-    parser.add_argument("--rounds", type=int, default=3)
-    options = parser.parse_args()
+    """Measure and tell."""
+    arguments = parser(__doc__, rounds=3)
+    arguments.add_argument("--images", type=int, default=96)
+    options = arguments.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         write_pictures(Path(folder), options.images)
         images = open_validation_set(Path(folder))
-        networks: dict[str, torch.nn.Module] = {
-            name: build_network(load_catalog({}).variants[name]).eval() for name in VARIANTS
-        }
-        result = {"machine": describe_machine(), "images": options.images}
-        result |= measure_decoding(images, options.rounds) | measure_networks(images, networks, options.rounds)
-    print(json.dumps(result, indent=2))
+        networks = {name: build_network(load_catalog({}).variants[name]).eval() for name in VARIANTS}
+        figures = [decode_figure(images, options.rounds), *network_figures(images, networks, options.rounds)]
+    tell(f"Accuracy on images ({options.images:,} generated JPEGs, {VARIANTS[0]})", figures, options, REMARKS)
 
 
-def describe_machine() -> dict[str, str]:
-    """What the absolute numbers depend on."""
-    return {"processor": platform.processor(), "cores": str(os.cpu_count()), "torch": torch.__version__}
+REMARKS = f"""\
+The bare loop shows ready float32 tensors in batches of {BARE_BATCH}, the fastest size on a CPU, in torch's default
+memory order unless it says otherwise. The timm-style peer does what `timm/validate.py` does with its defaults
+(batches of {TIMM_BATCH}, {TIMM_WORKERS} workers, Pillow transforms, an eager network). Weights are torch's initial
+ones: speed does not depend on them."""
 
 
 def write_pictures(folder: Path, count: int) -> None:
@@ -82,69 +87,104 @@ def write_pictures(folder: Path, count: int) -> None:
         Image.fromarray(pixels).save(file, "JPEG", quality=93)
 
 
-def measure_decoding(images: ValidationSet, rounds: int) -> dict[str, float]:
+def decode_figure(images: ValidationSet, rounds: int) -> Figure:
     """Crops a second on one thread."""
     data = [image.location.read() for image in images.images if image.location]
     fast = fast_crop_function()
     if any(not np.array_equal(fast(each), crop_image(each)) for each in data):
         raise SystemExit("the fast crops are not Pillow's")
-    seconds = best_of(rounds, {"pillow": lambda: each_of(data, crop_image), "ours": lambda: each_of(data, fast)})
-    return {
-        "picture_kilobytes": round(sum(map(len, data)) / len(data) / 1000, 1),
-        "pillow_crops_per_second": round(len(data) / seconds["pillow"], 1),
-        "decode_ratio": round(seconds["pillow"] / seconds["ours"], 3),
-    }
+    slices = [data[start : start + DECODE_SLICE] for start in range(0, len(data), DECODE_SLICE)]
+    seconds: Seconds = {"pillow": [], "ours": []}
+    for each in slices * rounds:
+        for name, crop in (("pillow", crop_image), ("ours", fast)):
+            seconds[name] += in_turn({name: partial(crop_all, each, crop)}, 1)[name]
+    rate = len(data) * rounds / sum(seconds["pillow"])
+    size = sum(map(len, data)) / len(data) / 1000
+    note = f"Pillow {rate:.0f} crops a second, {size:.0f} kB a picture; all {len(data):,} crops bit-identical"
+    return Figure("crops a second on one thread / Pillow's", "at least 1.15", ratio(seconds, "pillow", "ours"), note)
 
 
-def measure_networks(
-    images: ValidationSet, networks: dict[str, torch.nn.Module], rounds: int
-) -> dict[str, float | dict[str, float]]:
+def network_figures(images: ValidationSet, networks: Mapping[str, torch.nn.Module], rounds: int) -> list[Figure]:
     """Whole measurements against bare loops."""
-    first, network = next(iter(networks.items()))
-    count = len(images.images)
+    name, network = next(iter(networks.items()))
     crops = np.stack([crop_image(image.location.read()) for image in images.images if image.location])
     ready = normalise(torch.from_numpy(crops)).contiguous()
-    seconds = best_of(
-        rounds,
+    bare: Runs = {f"bare {each}": bare_loop(networks[each], ready) for each in networks}
+    seconds = in_turn(
         {
-            **{f"bare {name}": lambda each=each: run_bare(each, ready) for name, each in networks.items()},  # type: ignore[misc]
-            "whole": lambda: measure_accuracy({first: network}, images),
+            **bare,
+            "bare channels-last": bare_loop(network, ready, torch.channels_last),
+            "whole": lambda: measure_accuracy({name: network}, images),
             "timm-style": lambda: run_timm_style(network, images),
             "three": lambda: measure_accuracy(networks, images),
         },
+        rounds,
     )
-    bare = sum(seconds[f"bare {name}"] for name in networks)
-    return {
-        "images_per_second": {name: round(count / taken, 2) for name, taken in seconds.items()},
-        "whole_to_bare": round(seconds[f"bare {first}"] / seconds["whole"], 3),
-        "whole_to_timm_style": round(seconds["timm-style"] / seconds["whole"], 3),
-        "three_to_sum_of_bare": round(seconds["three"] / bare, 3),
-    }
+    seconds["sum of bare"] = [sum(each) for each in zip(*(seconds[each] for each in bare), strict=True)]
+    rates = {each: f"{len(images.images) / statistics.median(taken):.1f}" for each, taken in seconds.items()}
+    whole = f"{rates['whole']} against"
+    return [
+        Figure(
+            "images a second, whole measurement / bare forward loop",
+            "at least 0.95",
+            ratio(seconds, f"bare {name}", "whole"),
+            f"{whole} {rates[f'bare {name}']}",
+        ),
+        Figure(
+            "the same / bare loop in channels-last order",
+            "",
+            ratio(seconds, "bare channels-last", "whole"),
+            f"{whole} {rates['bare channels-last']}",
+        ),
+        Figure(
+            "images a second, whole measurement / timm-style validation",
+            "at least 1.25",
+            ratio(seconds, "timm-style", "whole"),
+            f"{whole} {rates['timm-style']}",
+        ),
+        Figure(
+            "time of three networks in one pass / sum of their bare loops",
+            "at most 1.02",
+            ratio(seconds, "three", "sum of bare"),
+            f"{statistics.median(seconds['three']):.1f} s against {statistics.median(seconds['sum of bare']):.1f} s",
+        ),
+    ]
 
 
-def best_of(rounds: int, runs: dict[str, Callable[[], object]]) -> dict[str, float]:
-    """Shortest time of each, all run in turn so that a slow minute hits all alike."""
-    best = dict.fromkeys(runs, float("inf"))
+def in_turn(runs: Runs, rounds: int) -> Seconds:
+    """Seconds of each in every round; within a round all run in turn, so that a slow minute touches all alike."""
+    seconds: Seconds = {name: [] for name in runs}
     for _ in range(rounds):
         for name, run in runs.items():
             started = time.perf_counter()
             run()
-            best[name] = min(best[name], time.perf_counter() - started)
-    return best
+            seconds[name].append(time.perf_counter() - started)
+    return seconds
 
 
-def each_of(data: list[bytes], crop: Callable[[bytes], object]) -> None:
+def ratio(seconds: Seconds, one: str, other: str) -> float:
+    """The median over the rounds of one time divided by another of the same round."""
+    return round(statistics.median(a / b for a, b in zip(seconds[one], seconds[other], strict=True)), 3)
+
+
+def crop_all(data: Sequence[bytes], crop: Callable[[bytes], object]) -> None:
     """Crops all pictures."""
     for each in data:
         crop(each)
 
 
-def run_bare(network: torch.nn.Module, ready: torch.Tensor, batch_size: int = 8) -> None:
-    """The network alone, eager and in its own memory order, in the batch size that is fastest on a CPU."""
-    network.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
-    with torch.inference_mode():
-        for start in range(0, len(ready), batch_size):
-            network(ready[start : start + batch_size])
+def bare_loop(
+    network: torch.nn.Module, ready: torch.Tensor, order: torch.memory_format = torch.contiguous_format
+) -> Callable[[], None]:
+    """The network alone, eager, over tensors that lie ready in a memory order."""
+
+    def run() -> None:
+        network.to(memory_format=order)  # type: ignore[call-overload]
+        with torch.inference_mode():
+            for start in range(0, len(ready), BARE_BATCH):
+                network(ready[start : start + BARE_BATCH].contiguous(memory_format=order))
+
+    return run
 
 
 class PillowTransforms(torch.utils.data.Dataset[tuple[torch.Tensor, int]]):
@@ -167,9 +207,9 @@ class PillowTransforms(torch.utils.data.Dataset[tuple[torch.Tensor, int]]):
 
 
 def run_timm_style(network: torch.nn.Module, images: ValidationSet) -> int:
-    """DataLoader processes with Pillow, batches of 32, an eager network, top-1 and top-5 by ``topk``."""
+    """DataLoader processes with Pillow, an eager network in the default memory order, top-1 and top-5 by `topk`."""
     network.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
-    loader = torch.utils.data.DataLoader(PillowTransforms(images), batch_size=32, num_workers=os.cpu_count() or 1)
+    loader = torch.utils.data.DataLoader(PillowTransforms(images), batch_size=TIMM_BATCH, num_workers=TIMM_WORKERS)
     correct = 0
     with torch.inference_mode():
         for inputs, labels in loader:

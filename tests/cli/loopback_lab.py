@@ -9,25 +9,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from tests.fetch.server import CERTIFICATE, Fault, LoopbackServer
-from tests.fetch.support import sha256
+from tests.fetch.support import ARCHITECTURE, sha256
 
 _VARIANT = """
 id = "{id}"
 name = "{name}"
 table = "res2net"
 
-[architecture]
-family = "res2net"
-depth = 50
-stage_blocks = [3, 4, 6, 3]
-base_width = 14
-scales = 8
-cardinality = 1
-stem = "conv7x7"
-shortcut = "strided-conv"
-first_block = "stage"
-pool_counts_padding = true
-
+{architecture}
 [[sources]]
 publisher = "{publisher}"
 layout = "{publisher}"
@@ -65,6 +54,7 @@ class Lab:
         text = _VARIANT.format(
             id=name,
             name=name,
+            architecture=ARCHITECTURE,
             publisher="official" if hashed else "timm",
             format="safetensors",
             file_name=file_name,

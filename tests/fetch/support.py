@@ -18,6 +18,21 @@ from r2convert.fetch.retry import Patience
 QUICK = Patience(attempts=3, first_wait=0.01, longest_backoff=0.05, longest_wait=2.0, connect=2.0, stall=0.5)
 """The same rules in a fraction of the time."""
 
+ARCHITECTURE = """\
+[architecture]
+family = "res2net"
+depth = 50
+stage_blocks = [3, 4, 6, 3]
+base_width = 14
+scales = 8
+cardinality = 1
+stem = "conv7x7"
+shortcut = "strided-conv"
+first_block = "stage"
+pool_counts_padding = true
+"""
+"""A sound architecture for variant files whose weights are never looked into."""
+
 
 class Messages:
     """Records what the room reports."""

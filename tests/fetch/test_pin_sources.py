@@ -13,7 +13,7 @@ import pytest
 from r2convert.catalog.loading import load_variant
 from tests.fetch import server as faults
 from tests.fetch.server import CERTIFICATE, LoopbackServer
-from tests.fetch.support import sample, sha256
+from tests.fetch.support import ARCHITECTURE, sample, sha256
 
 SCRIPT = Path(__file__).parents[2] / "scripts" / "pin_sources.py"
 DATA = sample()
@@ -25,18 +25,7 @@ id = "lab"
 name = "Lab"
 table = "res2net"
 
-[architecture]
-family = "res2net"
-depth = 50
-stage_blocks = [3, 4, 6, 3]
-base_width = 26
-scales = 4
-cardinality = 1
-stem = "conv7x7"
-shortcut = "strided-conv"
-first_block = "stage"
-pool_counts_padding = true
-
+{architecture}
 [[sources]]
 publisher = "official"
 layout = "official"
@@ -63,7 +52,11 @@ def variant(tmp_path: Path, tls_server: LoopbackServer) -> Path:
 def write(folder: Path, server: LoopbackServer, known: str) -> Path:
     first, second = server.url("a"), server.url("b").replace("127.0.0.1", "localhost")
     path = folder / "lab.toml"
-    path.write_text(VARIANT.format(known=known, urls=f'"{first}", "{second}"', gone=f'"{server.url("gone")}"'))
+    path.write_text(
+        VARIANT.format(
+            architecture=ARCHITECTURE, known=known, urls=f'"{first}", "{second}"', gone=f'"{server.url("gone")}"'
+        )
+    )
     return path
 
 

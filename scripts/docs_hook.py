@@ -32,6 +32,11 @@ def on_page_markdown(markdown: str, config: Any, **_: object) -> str:
     )
 
 
+def on_page_content(html: str, **_: object) -> str:
+    """Take off what marks a name in a docstring for other tools; MkDocs calls this for every page."""
+    return re.sub(r":(?:attr|class|func|meth|mod):<code>~?(?:r2convert\.[a-z_.]*\.)?", "<code>", html)
+
+
 def describe_commands() -> Iterator[str]:
     """Every command as Markdown: what it does, its arguments and options, its examples."""
     parent = click.Context(application, info_name="r2convert")

@@ -90,7 +90,6 @@ def laboratory_file(make: Preparation) -> None:
 PREPARATIONS: Mapping[str, Callable[[Preparation], None]] = {
     "docs/how-to/own-file.md": own_files,
     "docs/how-to/backbone.md": larger_network,
-    "docs/how-to/real-labels.md": mm_file,
     "docs/imagenet.md": mm_file,
     "docs/mapping-files.md": laboratory_file,
     "docs/reference/counting.md": mm_file,

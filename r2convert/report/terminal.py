@@ -12,8 +12,8 @@ from rich.text import Text
 from r2convert.catalog.printed import readable
 from r2convert.report.layer_tables import operations_view, stages_table, wiring_table
 from r2convert.report.styles import plain_table, verdict_text
-from r2convert.report.verdict_table import verdict_table
-from r2convert.verify.checks import Check, Verdict
+from r2convert.report.verdict_table import reason_lines, verdict_table
+from r2convert.verify.checks import Check
 from r2convert.verify.counting import shown_size
 from r2convert.verify.results import CheckpointResult
 
@@ -48,7 +48,7 @@ def results_view(
             views += [Text(title, style="bold"), operations_view(result.operations)]
     if len(results) > 1:
         views.append(verdict_table(results))
-    return Group(*views, _reasons(results))
+    return Group(*views, reason_lines(results))
 
 
 def result_view(result: CheckpointResult) -> RenderableType:
@@ -77,7 +77,7 @@ def _property_lines(checks: Iterable[Check]) -> Text:
         lines.append(f"  {check.metric:<9}")
         lines.append(verdict_text(check.verdict))
         counted = f"{check.measured:,} {_COUNTED[check.metric]}" if check.measured is not None else ""
-        # Why something did not pass stands below all tables, see _reasons.
+        # Why something did not pass stands below all tables, see reason_lines.
         said = "; ".join(filter(None, (check.source, counted, check.note if check.verdict == "pass" else "")))
         lines.append(f"  {said}\n" if said else "\n")
     lines.rstrip()
@@ -85,7 +85,7 @@ def _property_lines(checks: Iterable[Check]) -> Text:
 
 
 def _claim_table(checks: Sequence[Check]) -> Table:
-    """Published against measured; why a row is not a pass stands under the table, see :func:`_reasons`."""
+    """Published against measured; why a row is not a pass stands under the table, see :func:`reason_lines`."""
     table = plain_table("check", "published by", "published", "measured", "verdict", right=("published", "measured"))
     for check in checks:
         table.add_row(
@@ -104,23 +104,6 @@ def _label(check: Check) -> str:
     if check.metric == "parameters":
         return "parameters+BN" if check.convention == "weights+statistics" else "parameters"
     return {"top1": "top-1", "top5": "top-5"}.get(check.metric, check.metric)
-
-
-def _reasons(results: Iterable[CheckpointResult]) -> Text:
-    """Why a check did not simply pass, one line a reason, equal reasons together."""
-    lines = Text()
-    for result in results:
-        grouped: dict[tuple[Verdict, str], list[str]] = {}
-        for check in result.checks:
-            if check.verdict != "pass" and check.note:
-                label = check.metric if check.source is None else f"{check.metric} ({check.source})"
-                grouped.setdefault((check.verdict, check.note), []).append(label)
-        for (verdict, note), labels in grouped.items():
-            lines.append(f"{result.variant}: {', '.join(labels)}: ")
-            lines.append(verdict_text(verdict))
-            lines.append(f": {note}\n")
-    lines.rstrip()
-    return lines
 
 
 def _accuracy_line(result: CheckpointResult) -> Text:

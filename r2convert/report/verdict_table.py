@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from decimal import Decimal
+from collections.abc import Iterable, Sequence
 
 from rich.table import Table
 from rich.text import Text
 
+from r2convert.report.differences import leading_check, measured_value, published_value
+from r2convert.report.judged import Judged
+from r2convert.report.reasons import reasons_of
 from r2convert.report.styles import plain_table, verdict_text
-from r2convert.verify.checks import Check, Metric, Verdict
-from r2convert.verify.results import CheckpointResult
+from r2convert.verify.checks import Metric, Verdict
 
 _HEADINGS: dict[Metric, str] = {
     "parameters": "params, M",
@@ -21,11 +22,9 @@ _HEADINGS: dict[Metric, str] = {
 }
 _SHORT: dict[Verdict, str] = {"known-deviation": "deviates", "not-comparable": "not compared"}
 """Words that fit the columns; the whole ones stand under the variant's name."""
-_WORST_FIRST: tuple[Verdict, ...] = ("fail", "inconclusive", "known-deviation", "pass", "not-comparable")
-_SCALE = {"M": Decimal(10) ** 6, "G": Decimal(10) ** 9}
 
 
-def verdict_table(results: Sequence[CheckpointResult]) -> Table:
+def verdict_table(results: Sequence[Judged]) -> Table:
     """One row a result, in at most 80 columns: published/measured with the verdict below.
 
     Of several published numbers for one column the one with the worst verdict is shown; of equal verdicts, the one
@@ -41,38 +40,27 @@ def verdict_table(results: Sequence[CheckpointResult]) -> Table:
     return table
 
 
-def _name(result: CheckpointResult) -> Text:
+def reason_lines(results: Iterable[Judged]) -> Text:
+    """Why a check did not simply pass, one line a reason, equal reasons together."""
+    lines = Text()
+    for reason in reasons_of(results):
+        lines.append(f"{reason.variant}: {', '.join(reason.labels)}: ")
+        lines.append(verdict_text(reason.verdict))
+        lines.append(f": {reason.note}\n")
+    lines.rstrip()
+    return lines
+
+
+def _name(result: Judged) -> Text:
     claimed = set(_HEADINGS)
     failing = [check.metric for check in result.checks if check.verdict == "fail" and check.metric not in claimed]
     name = Text(result.variant).append("\n").append(verdict_text(result.verdict))
     return name.append(": " + ", ".join(failing)) if failing else name
 
 
-def _cell(result: CheckpointResult, metric: Metric) -> Text:
-    checks = [check for check in result.checks if check.metric == metric and check.published is not None]
-    if not checks:
+def _cell(result: Judged, metric: Metric) -> Text:
+    check = leading_check(result.checks, metric)
+    if check is None:
         return Text("-")
-    check = min(checks, key=lambda check: (_WORST_FIRST.index(check.verdict), -len(check.published or "")))
-    published = _published(check)
-    measured = _measured(check, published, result)
-    text = Text(f"{published}/{measured}\n")
+    text = Text(f"{published_value(check)}/{measured_value(check, result)}\n")
     return text.append(verdict_text(check.verdict, _SHORT.get(check.verdict)))
-
-
-def _published(check: Check) -> Decimal:
-    """The printed number; accuracies in per cent of images that are right, however they were printed."""
-    printed = Decimal(check.published or "0")
-    if check.unit == "error %":
-        return 100 - printed
-    return printed.scaleb(2) if check.unit == "fraction" else printed
-
-
-def _measured(check: Check, published: Decimal, result: CheckpointResult) -> str:
-    """What was measured, in the printed unit, with two decimals or as many as were printed."""
-    if check.measured is None:
-        return "-"
-    decimals = max(2, -int(published.as_tuple().exponent))
-    if check.unit in _SCALE:
-        return f"{check.measured / _SCALE[check.unit]:.{decimals}f}"
-    images = result.accuracy.images if result.accuracy else 0
-    return f"{100 * Decimal(check.measured) / images:.{decimals}f}" if images else "-"

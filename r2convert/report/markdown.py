@@ -1,0 +1,84 @@
+"""The table as model zoos print it, in GitHub's Markdown, with what was published beside what was measured."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from pathlib import PurePath
+
+from r2convert.catalog import Catalog
+from r2convert.report.differences import difference, leading_check, published_value
+from r2convert.report.names import network_name
+from r2convert.report.recorded import RecordedResult, RecordedRun
+from r2convert.verify.checks import Metric
+
+_HEADINGS = (
+    "Model", "Params (M)", "Flops (G)", "Top-1 (%)", "Top-5 (%)",
+    "Published top-1 (%)", "Published top-5 (%)", "Difference, top-1", "Verdict", "File",
+)  # fmt: skip
+_LEFT = ("Model", "Verdict", "File")
+_ABSENT = "-"
+_SPECIAL = re.compile(r"([\\`*_\[\]|~$:@/&<>])")
+_PLAIN_NAME = re.compile(r"[\w.+-]+", re.ASCII)
+
+
+def markdown_table(runs: Sequence[RecordedRun], catalog: Catalog) -> str:
+    """Every result of the runs as a row, and under the table what the numbers stand for.
+
+    Args:
+        runs: results files, in the order in which they are to appear.
+        catalog: names of the networks.
+    """
+    results = [result for run in runs for result in run.results]
+    rules = [":--" if heading in _LEFT else "--:" for heading in _HEADINGS]
+    rows = [_HEADINGS, rules, *(_row(result, catalog) for result in results)]
+    lines = ["| " + " | ".join(row) + " |" for row in rows]
+    return "\n".join([*lines, "", *_notes(results)]) + "\n"
+
+
+def _row(result: RecordedResult, catalog: Catalog) -> list[str]:
+    parameters = leading_check(result.checks, "parameters")
+    counted = parameters.measured if parameters else None
+    accuracy = result.accuracy
+    shares = (accuracy.top1_correct, accuracy.top5_correct) if accuracy else (None, None)
+    return [
+        _escape(network_name(result.variant, catalog)),
+        f"{counted / 1e6:.2f}" if counted is not None else _ABSENT,
+        f"{result.operations / 1e9:.2f}" if result.operations is not None else _ABSENT,
+        *(f"{100 * count / accuracy.images:.2f}" if accuracy and count is not None else _ABSENT for count in shares),
+        _published(result, "top1"),
+        _published(result, "top5"),
+        _difference(result),
+        result.verdict,
+        _file(result.checkpoint) if result.checkpoint else "reference network",
+    ]
+
+
+def _published(result: RecordedResult, metric: Metric) -> str:
+    check = leading_check(result.checks, metric)
+    return f"{published_value(check)}" if check else _ABSENT
+
+
+def _difference(result: RecordedResult) -> str:
+    check = leading_check(result.checks, "top1")
+    return (difference(check, result) if check else "") or _ABSENT
+
+
+def _notes(results: Iterable[RecordedResult]) -> list[str]:
+    """What a reader has to know to compare the numbers with others."""
+    counts = sorted({result.accuracy.images for result in results if result.accuracy})
+    measured = " or ".join(f"{count:,}" for count in counts)
+    notes = ["Params, Flops, Top-1 and Top-5 were measured; Flops are counted as mmcv does, for one 224x224 image."]
+    notes += [f"Accuracies were measured on {measured} images."] if counts else ["No accuracy was measured."]
+    return notes
+
+
+def _file(path: str) -> str:
+    """The file's name, set as code where it cannot end the code."""
+    name = PurePath(path).name
+    return f"`{name}`" if _PLAIN_NAME.fullmatch(name) else _escape(name)
+
+
+def _escape(text: str) -> str:
+    """Text that Markdown and HTML take for nothing but text."""
+    return _SPECIAL.sub(lambda found: f"&#{ord(found[1])};" if found[1] in "<>&|:@/" else f"\\{found[1]}", text)

@@ -1,0 +1,94 @@
+"""Measured numbers as OpenMMLab's ``metafile.yml`` has them, to be listed in a ``model-index.yml``.
+
+Format: https://github.com/paperswithcode/model-index. Only accuracies on all 50,000 images are stated: the format
+knows of no samples.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from pathlib import PurePath
+
+from r2convert.report.differences import leading_check
+from r2convert.report.recorded import RecordedResult, RecordedRun
+from r2convert.verify.intervals import VALIDATION_IMAGES
+
+_COLLECTION = "Res2Net"
+_HEAD = """\
+Collections:
+  - Name: Res2Net
+    Metadata:
+      Training Data: ImageNet-1k
+      Architecture:
+        - Batch Normalization
+        - Convolution
+        - Global Average Pooling
+        - ReLU
+        - Res2Net Block
+    Paper:
+      Title: "Res2Net: A New Multi-scale Backbone Architecture"
+      URL: https://arxiv.org/abs/1904.01169
+    README: configs/res2net/README.md
+
+Models:"""
+_SUFFIX = "_3rdparty_8xb32_in1k"
+
+
+def model_index(runs: Sequence[RecordedRun]) -> str:
+    """One entry a result, with what was measured and nothing else."""
+    results = [result for run in runs for result in run.results]
+    if not results:
+        return _HEAD + " []\n"
+    occurrences = Counter(result.variant for result in results)
+    lines = [line for result in results for line in _entry(result, unique=occurrences[result.variant] == 1)]
+    return "\n".join([_HEAD, *lines]) + "\n"
+
+
+def _entry(result: RecordedResult, *, unique: bool) -> Iterable[str]:
+    name = result.variant.replace("_", "-") + _SUFFIX
+    # Entries are looked up by name: two files of one network are told apart as OpenMMLab tells files apart.
+    yield f"  - Name: {_scalar(name if unique or not result.sha256 else f'{name}-{result.sha256[:8]}')}"
+    yield f"    In Collection: {_COLLECTION}"
+    yield from _metadata(result)
+    yield from _accuracy(result)
+    if result.checkpoint is not None:
+        yield f"    Weights: {_scalar(PurePath(result.checkpoint).name)}"
+    if result.sha256 is not None:
+        yield f"    SHA256: {_scalar(result.sha256)}"
+
+
+def _metadata(result: RecordedResult) -> Iterable[str]:
+    parameters = leading_check(result.checks, "parameters")
+    counts = {"FLOPs": result.operations, "Parameters": parameters.measured if parameters else None}
+    known = [f"      {name}: {count}" for name, count in counts.items() if count is not None]
+    return ["    Metadata:", *known] if known else ["    Metadata: {}"]
+
+
+def _accuracy(result: RecordedResult) -> Iterable[str]:
+    accuracy = result.accuracy
+    if accuracy is None:
+        return ["    # No accuracy was measured."]
+    if accuracy.images != VALIDATION_IMAGES:
+        return [f"    # Measured on {accuracy.images} images: no accuracy on the validation set."]
+    shares = (100 * count / accuracy.images for count in (accuracy.top1_correct, accuracy.top5_correct))
+    return [
+        "    Results:",
+        "      - Dataset: ImageNet-1k",
+        "        Task: Image Classification",
+        "        Metrics:",
+        *(f"          Top {k} Accuracy: {share:.3f}" for k, share in zip((1, 5), shares, strict=True)),
+    ]
+
+
+def _scalar(text: str) -> str:
+    """A double-quoted YAML scalar of printable ASCII."""
+    return '"' + "".join(_quoted(letter) for letter in text) + '"'
+
+
+def _quoted(letter: str) -> str:
+    if letter in '"\\':
+        return f"\\{letter}"
+    if " " <= letter <= "~":
+        return letter
+    return f"\\u{ord(letter):04x}" if ord(letter) < 0x10000 else f"\\U{ord(letter):08x}"

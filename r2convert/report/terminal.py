@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from rich.console import Group, RenderableType
@@ -15,8 +15,11 @@ from r2convert.report.styles import plain_table, verdict_text
 from r2convert.report.verdict_table import reason_lines, verdict_table
 from r2convert.verify.checks import Check
 from r2convert.verify.counting import shown_size
+from r2convert.verify.predictions import Accuracy
 from r2convert.verify.results import CheckpointResult
 
+_LISTED = 3
+_LINE = 66
 _PROPERTIES = ("receipt", "names", "shapes", "values", "wiring", "parity")
 _COUNTED = {"names": "tensors", "shapes": "tensors", "values": "tensors", "wiring": "BatchNorms", "parity": "layers"}
 
@@ -113,11 +116,38 @@ def _accuracy_line(result: CheckpointResult) -> Text:
     line = Text("  accuracy  ")
     for name, correct in (("top-1", accuracy.top1_correct), ("top-5", accuracy.top5_correct)):
         line.append(f"{name} {correct:,} of {images:,} ({100 * correct / images:.3f} %)  ")
-    lost = accuracy.missing + accuracy.unreadable
-    if lost:
-        best = 100 * (accuracy.top1_correct + lost) / images
-        line.append(
-            f"\n            {accuracy.missing} missing and {accuracy.unreadable} unreadable images count as wrong "
-        )
-        line.append(f"(top-1 at best {best:.3f} %)")
+    for more in (*_lost_images(accuracy), *_precision_lines(accuracy)):
+        line.append(f"\n            {more}")
     return line
+
+
+def _lost_images(accuracy: Accuracy) -> Iterator[str]:
+    """How many images count as wrong unseen, what that leaves open, and the first of them by name."""
+    lost = accuracy.missing + accuracy.unreadable
+    if not lost:
+        return
+    worst, best = (100 * count / accuracy.images for count in (accuracy.top1_correct, accuracy.top1_correct + lost))
+    yield f"{accuracy.missing} missing and {accuracy.unreadable} unreadable images count as wrong:"
+    yield f"top-1 is {worst:.3f} % at worst and {best:.3f} % at best"
+    for name, reason in accuracy.problems[:_LISTED]:
+        # What a name or a message holds must not steer the terminal.
+        text = repr(f"{name}: {reason}")[1:-1]
+        yield text if len(text) <= _LINE else text[: _LINE - 3] + "..."
+    if len(accuracy.problems) > _LISTED:
+        yield f"and {len(accuracy.problems) - _LISTED:,} more (--json lists them)"
+
+
+def _precision_lines(accuracy: Accuracy) -> Iterator[str]:
+    """What another precision than strict changed, among the images that were shown in strict as well."""
+    if accuracy.precision == "strict":
+        return
+    yield " ".join(("precision", accuracy.precision, *accuracy.accelerations))
+    audit = accuracy.audit
+    if audit is None:
+        return
+    if audit.bound is not None:
+        yield f"first in {audit.first_precision}; {audit.images:,} images again in strict, those with"
+        yield f"a margin of at most {audit.bound:.2g} among them, so that these are strict's counts"
+    else:
+        yield f"of {audit.images:,} images shown in strict as well, {audit.changed_top1:,} first answers differ"
+        yield f"(right or wrong: {audit.changed_top1_correct:,}; among the first five: {audit.changed_top5_correct:,})"

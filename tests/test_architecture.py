@@ -11,9 +11,10 @@ PACKAGE = Path(str(r2convert.__file__)).parent
 ROOT = PACKAGE.parent
 
 MAY_IMPORT = {
-    "cli": {"report", "verify", "imagenet", "models", "mapping", "checkpoint", "catalog", "fetch"},
+    "cli": {"report", "doctor", "verify", "imagenet", "models", "mapping", "checkpoint", "catalog", "fetch"},
     "api": {"verify", "imagenet", "models", "mapping", "checkpoint", "catalog", "fetch"},
-    "report": {"verify", "imagenet", "models", "mapping", "checkpoint", "catalog"},
+    "report": {"doctor", "verify", "imagenet", "models", "mapping", "checkpoint", "catalog"},
+    "doctor": {"verify", "imagenet", "models", "mapping", "checkpoint", "catalog"},
     "verify": {"imagenet", "models", "mapping", "checkpoint", "catalog"},
     "imagenet": {"checkpoint", "catalog"},
     "models": {"checkpoint", "catalog"},
@@ -22,7 +23,7 @@ MAY_IMPORT = {
     "checkpoint": set(),
     "catalog": set(),
 }
-TORCH_ROOMS = {"models", "verify", "imagenet", "report", "cli"}
+TORCH_ROOMS = {"models", "verify", "imagenet", "doctor", "report", "cli"}
 
 
 def imports(path: Path) -> set[str]:

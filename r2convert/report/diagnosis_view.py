@@ -1,0 +1,125 @@
+"""A diagnosis for the terminal: a ranked table of at most 80 columns, then what to change."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from rich.console import Group, RenderableType
+from rich.padding import Padding
+from rich.table import Table
+from rich.text import Text
+
+from r2convert.doctor.agreement import Expectation
+from r2convert.doctor.consultation import Consultation
+from r2convert.doctor.finding import Diagnosis, Finding, Question, Score
+from r2convert.report.styles import plain_table
+
+_ROWS = 8
+
+
+def diagnosis_view(consultation: Consultation, *, details: bool = False) -> RenderableType:
+    """What was shown, the causes in order, the verdict, and what to change.
+
+    Args:
+        consultation: what was found.
+        details: list every cause, not the first eight only.
+    """
+    diagnosis = consultation.diagnosis
+    count = len(diagnosis.findings) if details else max(_ROWS, len(diagnosis.explanations))
+    shown, rest = diagnosis.findings[:count], diagnosis.findings[count:]
+    by_number = diagnosis.explained == "measured"
+    parts: list[RenderableType] = [_heading(consultation)]
+    parts.append(_number_table(diagnosis, shown) if by_number else _gain_table(shown))
+    if rest:
+        parts.append(Text("less likely: " + ", ".join(finding.id for finding in rest) + "\n", style="dim"))
+    parts.append(_conclusion(diagnosis))
+    remarks = [*diagnosis.notes, *(f"not tried: {cause}: {reason}" for cause, reason in consultation.not_tried)]
+    if remarks:
+        parts.append(Text("\n" + "\n".join(remarks)))
+    return Group(*parts)
+
+
+def _heading(consultation: Consultation) -> Text:
+    images, question, score = consultation.images, consultation.question, consultation.diagnosis.as_given
+    heading = Text(consultation.variant, style="bold")
+    heading.append(f"  {consultation.path.name}, {consultation.layout} layout\n", style="not bold")
+    lost = f", {consultation.lost} of them lost" if consultation.lost else ""
+    drawn = f"{len(images.sample.images):,} of {images.all_images:,} images{lost}, drawn with seed {images.seed}"
+    heading.append(f"  images     {drawn}\n", style="not bold")
+    heading.append(f"  as given   {_counts(score)}\n", style="not bold")
+    heading.append("".join(_known_lines(question)), style="not bold")
+    heading.rstrip()
+    return heading
+
+
+def _known_lines(question: Question) -> list[str]:
+    lines = []
+    for label, known, source in (
+        ("sound", question.sound, question.sound_source),
+        ("measured", question.measured, "elsewhere"),
+    ):
+        if known is not None:
+            top5 = "" if known.top5 is None else f", top-5 {100 * known.top5:.2f} %"
+            lines.append(f"  {label:<10} top-1 {100 * known.top1:.2f} %{top5}  {source}\n")
+    return lines
+
+
+def _counts(score: Score) -> str:
+    shares = (
+        f"{name} {correct} of {score.images} ({100 * correct / max(1, score.images):.1f} %)"
+        for name, correct in (("top-1", score.top1_correct), ("top-5", score.top5_correct))
+    )
+    return ", ".join(shares)
+
+
+def _gain_table(findings: Sequence[Finding]) -> Table:
+    """Which cause raises the score here: images gained and lost against the score as given."""
+    right = ("images", "top-1", "gained", "lost", "McNemar p")
+    table = plain_table("if it were", *right, "", right=right)
+    for finding in findings:
+        score = finding.score
+        cells = ("-",) * 5
+        if score is not None:
+            share = f"{100 * score.top1_correct / max(1, score.images):.1f} %"
+            cells = (str(score.images), share, f"+{score.gained}", f"-{score.lost}", _chance(score.probability))
+        table.add_row(finding.id, *cells, _mark(finding))
+    return table
+
+
+def _number_table(diagnosis: Diagnosis, findings: Sequence[Finding]) -> Table:
+    """Which mistake gives the number: what each is expected to score on all images, and how well that agrees."""
+    right = ("images", "top-1 here", "on all images", "p", "belief")
+    table = plain_table("with", *right, "", right=right)
+    for name, score, mark in (
+        ("no mistake", diagnosis.as_given, Text("")),
+        *((finding.id, finding.score, _mark(finding)) for finding in findings),
+    ):
+        if score is not None and score.expectation is not None:
+            here = f"{100 * score.top1_correct / max(1, score.images):.1f} %"
+            belief = "-" if score.weight is None else f"{100 * score.weight:.1f} %"
+            agreement = _chance(score.expectation.probability)
+            table.add_row(name, str(score.images), here, _all_images(score.expectation), agreement, belief, mark)
+    return table
+
+
+def _all_images(expectation: Expectation) -> str:
+    return f"{100 * max(0.0, expectation.top1):.1f} ± {100 * expectation.standard_error:.1f} %"
+
+
+def _mark(finding: Finding) -> Text:
+    return Text("explains it", style="bold red") if finding.explains else Text("")
+
+
+def _chance(probability: float) -> str:
+    return f"{probability:.2f}" if probability >= 0.005 else f"{probability:.0e}"
+
+
+def _conclusion(diagnosis: Diagnosis) -> RenderableType:
+    style = "bold green" if diagnosis.verdict == "nothing is off" else "bold red"
+    parts: list[RenderableType] = [Text(f"{diagnosis.verdict}", style=style), Text(diagnosis.summary)]
+    for finding in diagnosis.explanations:
+        said = Text(f"{finding.id}", style="bold").append(f": {finding.what}\n", style="not bold")
+        said.append("".join(f"  {sentence}\n" for sentence in finding.evidence), style="not bold")
+        said.append(f"  to do: {finding.change}", style="not bold")
+        parts.append(Padding(said, (1, 0, 0, 0)))
+    return Group(*parts)

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import torch
 
+import r2convert
 from r2convert.catalog import load_catalog
 from r2convert.mapping.tables import Tables
 from r2convert.verify.standin import write_standin_checkpoint
@@ -46,8 +47,7 @@ class Preparation:
 
 def mm_file(make: Preparation) -> None:
     """``mm.pth``: the first variant, converted."""
-    variant = make.tables.catalog.find(FIRST)
-    write_standin_checkpoint(make.tables, variant, make.stage.folder / "mm.pth", layout="mm")
+    r2convert.map_checkpoint(make.published(FIRST), make.stage.folder / "mm.pth")
 
 
 def own_files(make: Preparation) -> None:
@@ -90,6 +90,7 @@ def laboratory_file(make: Preparation) -> None:
 PREPARATIONS: Mapping[str, Callable[[Preparation], None]] = {
     "docs/how-to/own-file.md": own_files,
     "docs/how-to/backbone.md": larger_network,
+    "docs/how-to/report.md": mm_file,
     "docs/imagenet.md": mm_file,
     "docs/mapping-files.md": laboratory_file,
     "docs/reference/counting.md": mm_file,

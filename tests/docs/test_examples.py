@@ -15,7 +15,7 @@ from tests.docs.preparation import PREPARATIONS, Preparation
 from tests.docs.stage import Stage
 from tests.published import Published
 
-REASONS = ("installs packages", "needs a GPU", "needs several GPUs", "needs photographs", "needs the network")
+REASONS = ("installs packages", "needs a GPU", "needs several GPUs", "needs the extra [report]", "needs the network")
 WITH_EXAMPLES = [
     str(page.relative_to(ROOT))
     for page in pages()

@@ -15,6 +15,8 @@ from r2convert.report.document import results_document
 from r2convert.verify.activations import ActivationComparison, OutputDifference
 from r2convert.verify.parity import ParityResult
 from r2convert.verify.results import CheckpointResult
+from r2convert.verify.wiring import LayerWiring
+from r2convert.verify.wiring_check import WiringResult
 from tests.docs.examples import ROOT, Command
 from tests.docs.stage import Stage
 from tests.published import VARIANTS, Published
@@ -78,17 +80,21 @@ def test_what_a_command_prints_is_as_described(name: str, arguments: str, stage:
 
 @pytest.mark.slow
 def test_what_verify_measures_is_as_described(stage: Stage, published: Published) -> None:
-    options = f"--imagenet {published.images} --limit 2 --wiring --by-layer --json - 2>/dev/null"
+    options = f"--imagenet {published.images} --limit 2 --by-layer --json - 2>/dev/null"
     code, printed = stage.run(Command(f"r2convert verify {VARIANTS[0]} {options}", ""))
     assert code in (0, 1)
     assert problems("verify", json.loads(printed)) == []
 
 
-def test_what_a_peer_says_is_as_described() -> None:
+def test_what_a_peer_and_the_wiring_say_is_as_described() -> None:
     same, other = OutputDifference("a", 0.0, 0.0), OutputDifference("b", float("inf"), 1.0)
     parted = ParityResult("timm", "1", ActivationComparison((same, other), (other,)))
     refused = ParityResult("timm", "1", refused="Missing key")
-    results = [CheckpointResult("net", None, None, None, None, (), parity=parity) for parity in (parted, refused)]
+    wiring = WiringResult(16, None, (LayerWiring("bn1", 0.1, 0.5, float("nan"), 1.0, suspect=True),))
+    results = [
+        CheckpointResult("net", None, None, None, None, (), wiring=wiring, parity=parity)
+        for parity in (parted, refused)
+    ]
     assert problems("verify", json.loads(json.dumps(results_document(results)))) == []
 
 

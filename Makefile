@@ -8,10 +8,10 @@ PEERS  := .venv-peers
 PADDLE := .venv-paddle
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-peers docs lint typecheck bench clean
+.PHONY: help setup demo test test-peers test-browser docs lint typecheck bench clean
 
 help:  ## List the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 setup: $(STAMP)  ## Make the virtual environment .venv and install r2convert with its tools
 
@@ -23,6 +23,16 @@ test: $(STAMP) lint typecheck  ## Install, lint, check types and run every test
 
 test-peers: $(STAMP) $(PEERS)/installed $(PADDLE)/installed  ## Let timm, mmpretrain and PaddleClas judge conversions
 	$(BIN)/python -m pytest tests/peers
+
+test-browser: $(STAMP)  ## Open a report in Chromium, which is installed if it can be: prints SKIPPED if not
+	@command -v chromium > /dev/null || ! command -v apt-get > /dev/null || test "$$(id -u)" != 0 || \
+		{ apt-get update -qq && apt-get install -qq -y --no-install-recommends chromium fonts-dejavu-core; } > /dev/null 2>&1 || true
+	@if command -v chromium > /dev/null; then \
+		$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt playwright && \
+		$(BIN)/python -m pytest tests/browser; \
+	else \
+		echo "*** SKIPPED: tests/browser. There is no chromium here and it cannot be installed. ***" >&2; \
+	fi
 
 docs: $(STAMP)  ## Build the documentation into build/site; a broken link or anchor is an error
 	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet

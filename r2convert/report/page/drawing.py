@@ -35,7 +35,7 @@ WIDE, NARROW = 888, 328
 """Widths in CSS pixels: of a column of text on a desk, and of a phone 360 pixels wide without its margins."""
 
 _PIXELS_PER_INCH = 72  # so that a point of matplotlib is a pixel
-_MARGIN = 12
+_MARGIN = 18
 """Above and to the right of the data: half a label of a tick."""
 _STYLE: dict[Any, Any] = {
     "svg.fonttype": "none",  # letters stay letters: they can be read aloud, searched and copied

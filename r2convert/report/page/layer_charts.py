@@ -20,6 +20,9 @@ _FULL_SCALE = 1.5
 """Disagreement at which a bar of the strip is cut: three times what is called suspect at the most."""
 _EXACT, _WORST = 1e-17, 1e1
 _NAMED = 2
+_LONGEST, _LONGEST_NARROW = 24, 18
+"""Letters of a name for which there is room on half of a strip."""
+_LONGEST_STAGE = 12
 _SMALL = 10
 
 
@@ -79,11 +82,16 @@ def _name_suspects(axes: Axes, layers: Sequence[RecordedBatchNorm], *, narrow: b
     suspects = [index for index, layer in enumerate(layers) if layer.suspect]
     if not suspects:
         return
-    named = 1 if narrow else _NAMED
-    names = [layers[index].name.removeprefix(_PREFIX) for index in suspects[:named]]
-    more = f" and {len(suspects) - named} more" if len(suspects) > named else ""
+    named, longest = (1, _LONGEST_NARROW) if narrow else (_NAMED, _LONGEST)
+    names = [_cut_name(layers[index].name.removeprefix(_PREFIX), longest) for index in suspects[:named]]
+    more = f" and {len(suspects) - named} more" if len(suspects) > named and not narrow else ""
     side = "right" if suspects[0] > len(layers) / 2 else "left"
     axes.text(suspects[0], _FULL_SCALE + 0.15, ", ".join(names) + more, color=ALARM, ha=side)
+
+
+def _cut_name(name: str, longest: int) -> str:
+    """A name of at most so many letters; its end says more than its beginning."""
+    return name if len(name) <= longest else "…" + name[1 - longest :]
 
 
 def _mark_stages(axes: Axes, names: Sequence[str], *, narrow: bool) -> None:
@@ -95,7 +103,7 @@ def _mark_stages(axes: Axes, names: Sequence[str], *, narrow: bool) -> None:
             axes.axvline(start - 0.5, color=MUTED, lw=0.8, ls=(0, (1, 2)), zorder=0)
         if count >= len(names) / (9 if narrow else 24):
             middles.append(start + (count - 1) / 2)
-            shown.append(stage)
+            shown.append(_cut_name(stage, _LONGEST_STAGE))
         start += count
     axes.set_xlim(-0.8, len(names) - 0.2)
     axes.set_xticks(middles, shown)

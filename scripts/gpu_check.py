@@ -24,24 +24,20 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from r2convert.catalog import load_catalog
 from r2convert.imagenet.crop_source import DeviceCrops
 from r2convert.imagenet.datasets import open_validation_set
 from r2convert.imagenet.device_resize import SOURCE_SIDE, SourceReader, resample
 from r2convert.imagenet.pipeline import Crop, crop_image, crop_pixels, pixel_function
 from r2convert.imagenet.standin import write_standin_set
 from r2convert.imagenet.validation_set import ValidationImage, ValidationSet
-from r2convert.mapping.tables import Tables
-from r2convert.models.build import build_network
 from r2convert.verify.acceleration import ACCELERATIONS, Acceleration
 from r2convert.verify.accuracy import measure_accuracy
 from r2convert.verify.inference import normalise
 from r2convert.verify.precision import Precision, computing_in
 from r2convert.verify.prediction_comparison import compare_predictions
 from r2convert.verify.prediction_file import PredictionFile
-from r2convert.verify.standin import standin_state_dict
+from scripts.bench_acceleration import draw_network
 
-VARIANT = "res2net50_w14_s8"
 LEAST_LOADING_RATIO = 2.0
 LEAST_COMPUTE_RATIO = 0.95
 # Enough batches that filling the first one does not count.
@@ -141,15 +137,6 @@ def page(machine: str, outcomes: Sequence[Outcome], seconds: str) -> str:
     rows = [f"| {each.check} | {each.wanted} | {each.found} | {verdicts[each.good]} |" for each in outcomes]
     head = ["## GPU", "", f"`python -m scripts.gpu_check`: {machine}; {seconds}.", ""]
     return "\n".join([*head, "| check | goal | found | |", "|---|---|---|---|", *rows]) + "\n"
-
-
-def draw_network() -> torch.nn.Module:
-    """The network with the weights of the stand-in checkpoints."""
-    tables = Tables(load_catalog({}))
-    variant = tables.catalog.variants[VARIANT]
-    network = build_network(variant)
-    network.load_state_dict(standin_state_dict(tables.of(variant), "mm"))
-    return network.eval()
 
 
 def ranking(network: torch.nn.Module, device: torch.device) -> Callable[[Crop], npt.NDArray[np.floating]]:

@@ -147,7 +147,7 @@ def _precision_lines(accuracy: Accuracy) -> Iterator[str]:
         return
     if audit.bound is not None:
         yield f"first in {audit.first_precision}; {audit.images:,} images again in strict, those with"
-        yield f"a margin of at most {audit.bound:.2g} among them, so that these are strict's counts"
+        yield f"a margin up to {audit.bound:.2g} among them: the counts are strict's"
     else:
         yield f"of {audit.images:,} images shown in strict as well, {audit.changed_top1:,} first answers differ"
         yield f"(right or wrong: {audit.changed_top1_correct:,}; among the first five: {audit.changed_top5_correct:,})"

@@ -156,7 +156,8 @@ class GraphedNetwork(nn.Module):
                     self.network(source)
             cuda.current_stream(images.device).wait_stream(beside)
             graph = cuda.CUDAGraph()
-            with cuda.graph(graph):
+            # Other threads wait for their uploads meanwhile; what they call is none of this recording's business.
+            with cuda.graph(graph, capture_error_mode="thread_local"):
                 answer = self.network(source)
         finally:
             torch.set_autocast_cache_enabled(kept)

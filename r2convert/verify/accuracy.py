@@ -100,7 +100,7 @@ def measure_accuracy(
         source = _crop_source(images, pipeline, device, workers or _core_count(), crop_cache)
         if precision != "strict":
             source = KeptCrops(source, device, images.images)
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), torch.cuda.device(device) if device.type == "cuda" else nullcontext():
             # Pillow warns of odd metadata in pictures it reads well; here, not in the threads: filters are global.
             warnings.filterwarnings("ignore", module="PIL")
             image_pass = ImagePass(inference, source, progress, stop_when)

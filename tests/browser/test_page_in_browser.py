@@ -12,6 +12,8 @@ import pytest
 from playwright.sync_api import Browser, Page
 
 WIDTHS = (360, 768, 1400)
+A4 = 688
+"""CSS pixels between the margins of a sheet."""
 SCHEMES: tuple[Literal["light", "dark"], ...] = ("light", "dark")
 NAMES = ("all", "one", "static", "long")
 LEGIBLE = 4.5
@@ -168,8 +170,10 @@ def test_a_link_to_a_network_opens_what_was_folded(browser: Browser, pages: dict
 
 
 def test_paper_shows_everything_in_dark_on_light(browser: Browser, pages: dict[str, Path]) -> None:
-    with opened(browser, pages["all"], 800, "dark") as page:
+    with opened(browser, pages["all"], A4, "dark") as page:
         page.emulate_media(media="print", color_scheme="dark")
+        assert page.evaluate("document.documentElement.scrollWidth") <= A4
+        assert page.evaluate(CUT) == []
         assert page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"
         assert [found for found in page.evaluate(CONTRASTS) if found[0] < LEGIBLE] == []
         folded = page.locator("#network-1 table")

@@ -18,7 +18,7 @@ _PARITY_FRAME = Frame(190, 190, left=62, bottom=24)
 _PREFIX = "backbone."
 _FULL_SCALE = 1.5
 """Disagreement at which a bar of the strip is cut: three times what is called suspect at the most."""
-_EXACT, _WORST = 1e-17, 1e1
+_EXACT, _WORST = 1e-18, 1e1
 _NAMED = 2
 _LONGEST, _LONGEST_NARROW = 24, 18
 """Letters of a name for which there is room on half of a strip."""

@@ -87,7 +87,7 @@ def render_page(runs: Sequence[RecordedRun], catalog: Catalog, thumbnails: Thumb
         headings=list(HEADINGS.values()),
         few=len(networks) <= _FEW,
         verdict=overall(result.verdict for result in results),
-        headline=_headline([result.verdict for result in results]),
+        headline=_headline([network.row for network in networks]),
         overview=overview_chart(results, catalog),
         style=Markup(_style()),  # noqa: S704 - this package's own style sheet
         version=__version__,
@@ -123,21 +123,16 @@ def _command(run: RecordedRun) -> str:
     return shlex.join(run.command) if run.command[:1] == ("r2convert",) else ""
 
 
-def _headline(verdicts: Sequence[Verdict]) -> str:
-    """How many networks came out how, worst first."""
-    if not verdicts:
+def _headline(rows: Sequence[NetworkRow]) -> str:
+    """How many networks came out how, worst first; a single one by its name."""
+    if not rows:
         return "No network was verified"
-    if len(verdicts) == 1:
-        return {
-            "pass": "The network passes",
-            "fail": "The network fails",
-            "known-deviation": "The network passes but for known deviations",
-            "inconclusive": "The result is inconclusive",
-            "not-comparable": "Nothing published could be compared",
-        }[verdicts[0]]
+    if len(rows) == 1:
+        return f"{rows[0].name} {_SAID[rows[0].verdict][0].removeprefix('1 ')}"
+    verdicts = [row.verdict for row in rows]
     counts = {verdict: verdicts.count(verdict) for verdict in _SAID}
     parts = [_SAID[verdict][count > 1].format(count) for verdict, count in counts.items() if count]
-    return f"{len(verdicts)} networks: " + ", ".join(parts)
+    return f"{len(rows)} networks: " + ", ".join(parts)
 
 
 def _style() -> str:

@@ -156,10 +156,15 @@ def image_run(options: ImageOptions, opened: OpenedImages, device: str) -> Itera
     """How the images are to be shown, with a progress bar while they are; an interrupt says what is known by then."""
     import torch
 
+    from r2convert.verify.acceleration import require_accelerations
     from r2convert.verify.partition import is_first
+    from r2convert.verify.precision import require_precision
     from r2convert.verify.prediction_file import PredictionFile
     from r2convert.verify.run import ImageRun
 
+    # Before files are read and images shown.
+    require_precision(options.precision, torch.device(device))
+    require_accelerations(options.accelerate, torch.device(device))
     kept = options.predictions
     seen: list[AccuracyProgress] = []
     with _progress(shown=is_first()) as show:

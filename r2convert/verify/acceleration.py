@@ -47,8 +47,7 @@ def accelerated(network: nn.Module, accelerations: Iterable[Acceleration], devic
     chosen = set(accelerations)
     if not chosen:
         return network
-    if "cuda-graphs" in chosen and device.type != "cuda":
-        raise UsageError("CUDA graphs exist on CUDA devices only", expected="--device cuda", got=str(device))
+    require_accelerations(chosen, device)
     faster = copy.deepcopy(network)
     if "fold-bn" in chosen:
         faster = fold_batch_norms(faster)
@@ -57,6 +56,12 @@ def accelerated(network: nn.Module, accelerations: Iterable[Acceleration], devic
     if "compile" in chosen:
         faster = _Compiled(faster)
     return GraphedNetwork(faster) if "cuda-graphs" in chosen else faster
+
+
+def require_accelerations(accelerations: Iterable[Acceleration], device: torch.device) -> None:
+    """Raises ``UsageError`` if a device does not have an acceleration."""
+    if "cuda-graphs" in accelerations and device.type != "cuda":
+        raise UsageError("CUDA graphs exist on CUDA devices only", expected="--device cuda", got=str(device))
 
 
 def fold_batch_norms(network: nn.Module) -> nn.Module:

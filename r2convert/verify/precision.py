@@ -38,6 +38,16 @@ def first_precision(device: torch.device) -> ComputePrecision:
     return "fp16"
 
 
+def require_precision(precision: Precision, device: torch.device) -> None:
+    """Raises ``UsageError`` if a device does not have a precision."""
+    if precision == "tf32" and device.type != "cuda":
+        raise UsageError(
+            "TF32 exists on CUDA devices only",
+            expected="--precision strict, fast, fp32, bf16 or fp16",
+            got=f"tf32 on {device}",
+        )
+
+
 @contextmanager
 def computing_in(precision: ComputePrecision, device: torch.device) -> Iterator[None]:
     """Runs networks in a precision; the settings that were found are put back at the end.
@@ -48,12 +58,7 @@ def computing_in(precision: ComputePrecision, device: torch.device) -> Iterator[
     Raises:
         UsageError: the device does not have this precision.
     """
-    if precision == "tf32" and device.type != "cuda":
-        raise UsageError(
-            "TF32 exists on CUDA devices only",
-            expected="--precision strict, fast, fp32, bf16 or fp16",
-            got=f"tf32 on {device}",
-        )
+    require_precision(precision, device)
     with ExitStack() as settings:
         settings.enter_context(_float32_products("tf32" if precision == "tf32" else "ieee"))
         if precision in _AUTOCAST:

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from r2convert.api.locating import FileOrVariant
 from r2convert.catalog.variant import Layout
 from r2convert.errors import UsageError
 
 if TYPE_CHECKING:
+    from r2convert.imagenet.pipelines import Pipeline
+    from r2convert.verify.precision import Precision
     from r2convert.verify.results import CheckpointResult
     from r2convert.verify.run import ImageRun
 
@@ -24,8 +26,8 @@ def verify(
     limit: int | None = None,
     device: str | None = None,
     batch_size: int | None = None,
-    precision: Literal["strict", "fast", "tf32", "bf16", "fp16"] = "strict",
-    pipeline: Literal["pil", "opencv"] = "pil",
+    precision: Precision = "strict",
+    pipeline: Pipeline = "pil",
     variant: str | None = None,
     layout: Layout | None = None,
     key: str | None = None,

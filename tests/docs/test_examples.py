@@ -15,7 +15,14 @@ from tests.docs.preparation import PREPARATIONS, Preparation
 from tests.docs.stage import Stage
 from tests.published import Published
 
-REASONS = ("installs packages", "needs a GPU", "needs several GPUs", "needs the extra [report]", "needs the network")
+REASONS = (
+    "installs packages",
+    "needs a GPU",
+    "needs several GPUs",
+    "needs the extra [report]",
+    "needs the network",
+    "takes two measurements",
+)
 WITH_EXAMPLES = [
     str(page.relative_to(ROOT))
     for page in pages()

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import stat
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -69,9 +71,17 @@ def test_several_files_are_one_report(run: Run, results: Path) -> None:
     assert ran.out.count("Res2Net-50-14w-8s") == 2
 
 
-def test_a_results_file_can_come_through_a_pipe(run: Run, results: Path) -> None:
-    ran = run("report", "/dev/stdin", "--markdown", "-", cwd=results.parent)
-    assert ran.code == 3  # nothing was piped
+def test_a_results_file_can_come_through_a_pipe(results: Path) -> None:
+    command = [sys.executable, "-m", "r2convert", "report", "-", "--markdown", "-"]
+    with results.open("rb") as file:
+        done = subprocess.run(command, stdin=file, capture_output=True, text=True, timeout=300, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.startswith("| Model")
+
+
+def test_an_empty_pipe_is_bad_input(run: Run) -> None:
+    ran = run("report", "-", "--markdown", "-")
+    assert ran.code == 3
     assert "an empty file" in ran.err
 
 

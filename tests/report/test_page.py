@@ -149,6 +149,17 @@ def test_a_hostile_file_injects_nothing(document: Any, render: Any, rendered: st
     assert "rm -rf" not in page.text
 
 
+@pytest.mark.parametrize("name", ["font-family: x", 'style="font-family: ', "#000001", 'id="a', "a & b < c", "$x^2$"])
+def test_names_that_look_like_parts_of_a_chart_stay_names(document: Any, render: Any, name: str) -> None:
+    odd = one_network(document)
+    odd["results"][0].update(parity=None, accuracy=None)
+    layer = odd["results"][0]["wiring"]["layers"][2]
+    layer.update(name=name, suspect=True)
+    page = Page(render(odd))
+    assert page.open == []
+    assert page.text.count(name) >= 2
+
+
 def test_results_without_images_or_networks_say_what_would_fill_the_page(document: Any, render: Any) -> None:
     static = copy.deepcopy(document)
     for result in static["results"]:

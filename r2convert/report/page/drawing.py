@@ -134,8 +134,8 @@ def _for_page(svg: str, caption: Caption, key: str, size: tuple[int, int]) -> Ma
     drawn = re.sub(r'<g id="[^"]*"', "<g", drawn)
     drawn = re.sub(r'\bid="', f'id="{key}-', drawn)
     drawn = drawn.replace("url(#", f"url(#{key}-").replace('xlink:href="#', f'href="#{key}-')
-    drawn = re.sub(r"font-family: [^;\"]*;? ?|font: ([\d.]+px) [^;\"]*", lambda found: _size_of(found[1]), drawn)
-    drawn = re.sub(r"#00000[1-7]", lambda found: f"var({_VARIABLES[found[0]]})", drawn)
+    # matplotlib spells out every < and > of a text, so a match that has none does not leave its text or attribute.
+    drawn = re.sub(r'style="[^"<>]*"', lambda found: _style_for_page(found[0]), drawn)
     drawn = re.sub(r"\s*\n\s*", " ", drawn)
     width, height = size
     return Markup(  # noqa: S704 - matplotlib escapes what it writes, and the caption is escaped here
@@ -144,6 +144,12 @@ def _for_page(svg: str, caption: Caption, key: str, size: tuple[int, int]) -> Ma
         f'<title id="{key}-title">{escape(caption.title)}</title>'
         f'<desc id="{key}-description">{escape(caption.description)}</desc>{drawn}</svg>'
     )
+
+
+def _style_for_page(style: str) -> str:
+    """A style with the page's colours and in the page's font."""
+    style = re.sub(r"font-family: [^;\"]*;? ?|font: ([\d.]+px) [^;\"]*", lambda found: _size_of(found[1]), style)
+    return re.sub(r"#00000[1-7]", lambda found: f"var({_VARIABLES[found[0]]})", style)
 
 
 def _size_of(size: str | None) -> str:

@@ -17,7 +17,7 @@ from r2convert.report.page.drawing import Chart
 from r2convert.report.page.layer_charts import differs, parity_chart, wiring_strip
 from r2convert.report.page.thumbnails import Thumbnails
 from r2convert.report.recorded import RecordedResult, RecordedRun
-from r2convert.verify.checks import Verdict, overall
+from r2convert.verify.checks import Verdict
 from r2convert.version import __version__
 
 _SIGNS: dict[Verdict, str] = {
@@ -37,6 +37,8 @@ _SAID: dict[Verdict, tuple[str, str]] = {
 """Of one network and of several, worst first."""
 _FEW = 2
 """Networks up to which nothing is folded away."""
+_FEW_IMAGES = 10
+"""Images a class below which the accuracy of one class is mostly chance."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,15 +82,14 @@ def render_page(runs: Sequence[RecordedRun], catalog: Catalog, thumbnails: Thumb
     environment.tests["differing"] = differs
     views = _run_views(runs, catalog, thumbnails)
     networks = [network for view in views for network in view.networks]
-    results = [network.result for network in networks]
     return environment.get_template("page.html.j2").render(
         runs=views,
         networks=networks,
         headings=list(HEADINGS.values()),
         few=len(networks) <= _FEW,
-        verdict=overall(result.verdict for result in results),
+        few_images=_FEW_IMAGES,
         headline=_headline([network.row for network in networks]),
-        overview=overview_chart(results, catalog),
+        overview=overview_chart([network.result for network in networks], catalog),
         style=Markup(_style()),  # noqa: S704 - this package's own style sheet
         version=__version__,
     )

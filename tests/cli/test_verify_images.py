@@ -15,6 +15,7 @@ import pytest
 from r2convert.mapping.tables import Tables
 from tests.cli.conftest import Run
 from tests.conftest import Standin
+from tests.published import VARIANTS, publish_standins
 
 DLA = "res2net_dla60_w28_s4"
 COUNT, TOP1, TOP5 = 10, 4, 7
@@ -103,3 +104,30 @@ def test_an_interrupt_keeps_what_was_done(
     assert (result["accuracy"]["top1_correct"], result["accuracy"]["top5_correct"]) == (TOP1, TOP5)
     assert kept.read_bytes().count(b"\n") == COUNT + 1
     assert not partial.exists()
+
+
+@pytest.mark.slow
+def test_processes_that_share_the_images_of_every_cached_variant_print_once(
+    run: Run, standin: Standin, tables: Tables, cache: Path, tmp_path: Path
+) -> None:
+    published = publish_standins(tables, standin, tmp_path)
+    environment = published.environment(cache)
+    assert run("fetch", *VARIANTS, **environment).code == 0
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "-m", "r2convert"]
+    options = ["verify", "--imagenet", str(published.images), "--limit", "6", "--json", "-"]
+    done = subprocess.run(
+        [*torchrun, *options],
+        env={**os.environ, **environment, "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    shared = json.loads(done.stdout)["results"]
+    assert [result["variant"] for result in shared] == [
+        variant for variant in tables.catalog.variants if variant in VARIANTS
+    ]
+    assert {result["accuracy"]["images"] for result in shared} == {6}
+    alone = run(*options, **environment).json["results"]
+    assert [result["accuracy"] for result in alone] == [result["accuracy"] for result in shared]

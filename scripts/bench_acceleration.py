@@ -1,6 +1,6 @@
 """Measure on the processor what each faster precision and each acceleration gains and what it changes.
 
-    python -m scripts.bench_acceleration [--images 200] [--rounds 3] [--compile] [--json]
+    python -m scripts.bench_acceleration [--images 96] [--rounds 2] [--compile] [--json]
 
 Speed is that of the first pass, from its second batch on, against `strict` in the same round. Changed answers are
 counted over all images, each shown in `strict` as well. Compiling takes a minute and a C++ compiler, so it is asked
@@ -43,8 +43,8 @@ so a trained one changes fewer answers. On a CPU `channels-last` is part of `str
 
 def main() -> None:
     """Measure and tell."""
-    arguments = parser(__doc__, rounds=3)
-    arguments.add_argument("--images", type=int, default=200, choices=range(16, MOST_IMAGES + 1), metavar="N")
+    arguments = parser(__doc__, rounds=2)
+    arguments.add_argument("--images", type=int, default=96, choices=range(16, MOST_IMAGES + 1), metavar="N")
     arguments.add_argument("--compile", action="store_true", help="compile, too")
     options = arguments.parse_args()
     ways: list[Way] = [("strict", ()), ("bf16", ()), ("fp32", ("fold-bn",)), ("bf16", ("fold-bn",))]

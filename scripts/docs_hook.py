@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import inspect
 import json
+import logging
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,6 +16,8 @@ from typing import Any
 import click
 
 from r2convert.cli.application import COMMANDS, application
+
+_LOG = logging.getLogger("mkdocs.hooks")
 
 _BLOCK = "\b"
 """What click has in front of lines that it must not join."""
@@ -34,7 +37,16 @@ def on_page_markdown(markdown: str, config: Any, **_: object) -> str:
 
 def on_page_content(html: str, **_: object) -> str:
     """Take off what marks a name in a docstring for other tools; MkDocs calls this for every page."""
-    return re.sub(r":(?:attr|class|func|meth|mod):<code>~?(?:r2convert\.[a-z_.]*\.)?", "<code>", html)
+    return re.sub(r":(?:attr|class|func|meth|mod):<code>(?:~[a-z0-9_.]*\.)?", "<code>", html)
+
+
+def on_post_page(output: str, page: Any, **_: object) -> str:
+    """Warn, which strict mode takes for an error, of what a reader's browser would fetch from another machine."""
+    for address in re.findall(
+        r'<(?:script|img|link|iframe|source)\b[^>]*\b(?:src|href)="((?:https?:)?//[^"]*)"', output
+    ):
+        _LOG.warning("%s loads %s", page.file.src_uri, address)
+    return output
 
 
 def describe_commands() -> Iterator[str]:

@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 import xml.etree.ElementTree as ET
+from typing import Literal
 
 import click
 import pytest
@@ -18,12 +19,18 @@ PICTURE = ROOT / "docs" / "assets" / "verdicts.svg"
 
 def filled_in(markdown: str) -> str:
     """A page as MkDocs gets it."""
+    return hook("on_page_markdown(sys.stdin.read(), {'docs_dir': 'docs'})", markdown)
+
+
+def hook(call: str, text: str, stream: Literal["stdout", "stderr"] = "stdout") -> str:
+    """What the hook makes of a text, in a process that finds it where MkDocs does."""
     code = (
-        "import sys; sys.path.insert(0, 'scripts'); import docs_hook;"
-        "sys.stdout.write(docs_hook.on_page_markdown(sys.stdin.read(), {'docs_dir': 'docs'}))"
+        "import logging, sys, types; sys.path.insert(0, 'scripts'); import docs_hook; logging.basicConfig();"
+        f"sys.stdout.write(docs_hook.{call})"
     )
     command = [sys.executable, "-c", code]
-    return subprocess.run(command, cwd=ROOT, input=markdown, capture_output=True, text=True, check=True).stdout
+    done = subprocess.run(command, cwd=ROOT, input=text, capture_output=True, text=True, check=True)
+    return done.stdout if stream == "stdout" else done.stderr
 
 
 def test_every_option_of_every_command_is_in_the_reference() -> None:
@@ -47,6 +54,26 @@ def test_every_field_of_a_schema_is_in_the_reference(name: str) -> None:
     text = filled_in(f"<!-- schema: {name} -->")
     schema = json.loads((ROOT / "docs" / "reference" / "schemas" / f"{name}.schema.json").read_text(encoding="utf-8"))
     assert all(f"| `{field}` |" in text for field in schema["properties"])
+
+
+def test_names_in_docstrings_lose_what_other_tools_mark_them_with() -> None:
+    html_as_read = "see <code>r2convert.verify.precision</code> and <code>InputError</code>"
+    html = "see :mod:<code>r2convert.verify.precision</code> and :class:<code>~r2convert.errors.InputError</code>"
+    assert hook("on_page_content(sys.stdin.read())", html) == html_as_read
+
+
+@pytest.mark.parametrize(
+    ("html", "warned"),
+    [
+        ('<script src="https://cdn.example/a.js"></script>', True),
+        ('<link rel="stylesheet" href="//cdn.example/a.css">', True),
+        ('<a href="https://arxiv.org/abs/1904.01169">paper</a><script src="assets/a.js"></script>', False),
+    ],
+)
+def test_a_page_that_asks_another_machine_for_something_is_warned_of(html: str, warned: bool) -> None:
+    page = "types.SimpleNamespace(file=types.SimpleNamespace(src_uri='index.md'))"
+    printed = hook(f"on_post_page(sys.stdin.read(), {page})", html, stream="stderr")
+    assert ("index.md loads" in printed) is warned
 
 
 def test_the_picture_of_the_verdicts_is_what_verify_prints() -> None:

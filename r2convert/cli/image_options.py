@@ -200,10 +200,10 @@ def _explain_interrupt(progress: AccuracyProgress | None, options: ImageOptions)
         said.append(f"{progress.done:,} of {progress.total:,} images measured; right at top-1: {top1}")
     if options.predictions is None:
         said.append("Nothing is kept; with --predictions FILE an interrupted run can be continued.")
-    elif options.precision == "strict":
-        said.append("What was measured is kept: the same command with --resume continues it.")
+    elif options.precision == "fast":
+        said.append("Nothing is kept: with --precision fast answers are kept at the end only.")
     else:
-        said.append(f"Nothing is kept: with --precision {options.precision} answers are kept at the end only.")
+        said.append("What was measured is kept: the same command with --resume continues it.")
     stderr_console().print("\n" + "\n".join(said), soft_wrap=True)
 
 

@@ -33,7 +33,7 @@ from r2convert.verify.partition import (
     own_stretch,
     wait_for_all,
 )
-from r2convert.verify.precision import Precision, first_precision
+from r2convert.verify.precision import ComputePrecision, Precision, first_precision
 from r2convert.verify.prediction_file import PredictionFile, Record, network_fingerprint
 from r2convert.verify.prediction_rows import Question
 from r2convert.verify.predictions import Accuracy, AnsweredPart, PrecisionAudit, Predictions, merge
@@ -75,8 +75,8 @@ def measure_accuracy(
         progress: called after every batch.
         stop_when: called after every batch; once it is true the measurement ends, and counts the images so far.
             For ``strict`` only.
-        predictions: where to keep every answer, and from where to continue an interrupted run. With another
-            precision than ``strict`` answers are kept at the end only.
+        predictions: where to keep every answer, and from where to continue an interrupted run. With ``fast``
+            answers are kept at the end only: any of them may be settled anew until then.
         crop_cache: a folder to keep crops in, so that the next run over these images need not decode them.
         workers: decode threads; by default one a core.
 
@@ -210,7 +210,12 @@ def _answer(
         return Predictions((), image_pass.inference.names), {}
     if precision == "fast":
         return answer_and_settle(image_pass.answer, images, first_precision(image_pass.inference.device))
-    return answer_and_audit(image_pass.answer, images, precision)
+
+    def answer(some: Sequence[ValidationImage], shown_in: ComputePrecision) -> Predictions:
+        # What strict says of a sample is evidence, not an answer to be kept.
+        return image_pass.answer(some, shown_in, record if shown_in == precision else None)
+
+    return answer_and_audit(answer, images, precision)
 
 
 def _keep_nothing(answered: Predictions) -> None:

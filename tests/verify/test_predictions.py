@@ -17,6 +17,7 @@ from r2convert.imagenet.labels import synsets
 from r2convert.imagenet.standin import draw_picture
 from r2convert.imagenet.validation_set import ValidationSet
 from r2convert.verify.accuracy import Accuracy, AccuracyProgress, measure_accuracy
+from r2convert.verify.precision import Precision
 from r2convert.verify.prediction_comparison import compare_predictions, network_pairs
 from r2convert.verify.prediction_file import PredictionFile
 from r2convert.verify.prediction_rows import read_question
@@ -45,13 +46,15 @@ def images(tmp_path_factory: pytest.TempPathFactory) -> ValidationSet:
     return open_validation_set(folder)
 
 
-def measure(images: ValidationSet, file: PredictionFile, *, stop_after: int = 99, seed: int = 0) -> dict[str, Accuracy]:
+def measure(
+    images: ValidationSet, file: PredictionFile, *, stop_after: int = 99, seed: int = 0, precision: Precision = "strict"
+) -> dict[str, Accuracy]:
     def stop(progress: AccuracyProgress) -> None:
         if progress.done >= stop_after:
             raise KeyboardInterrupt
 
     networks = {"first": ByColour(seed), "second": ByColour(1)}
-    return measure_accuracy(networks, images, batch_size=2, progress=stop, predictions=file)
+    return measure_accuracy(networks, images, batch_size=2, precision=precision, progress=stop, predictions=file)
 
 
 def test_scores_can_be_recomputed_from_the_file(images: ValidationSet, tmp_path: Path) -> None:
@@ -89,6 +92,20 @@ def test_a_stopped_run_is_continued_to_the_same_result(
     file.part().write_bytes(kept[: len(kept) - cut])
     assert measure(images, file) == whole
     assert file.path.read_bytes() == (tmp_path / "whole").read_bytes()
+
+
+def test_a_stopped_run_in_another_precision_is_continued(images: ValidationSet, tmp_path: Path) -> None:
+    whole = measure(images, PredictionFile(tmp_path / "whole"), precision="bf16")
+    file = PredictionFile(tmp_path / "stopped", resume=True)
+    with pytest.raises(KeyboardInterrupt):
+        measure(images, file, stop_after=6, precision="bf16")
+    assert file.part().read_bytes().count(b"\n") == 1 + 6
+    continued = measure(images, file, precision="bf16")
+    assert file.path.read_bytes() == (tmp_path / "whole").read_bytes()
+    for name, result in continued.items():
+        assert result.top5_correct == whole[name].top5_correct
+        assert result.audit is not None
+        assert result.audit.images == COUNT - 6
 
 
 @pytest.mark.parametrize("length", [0, 1, 50])

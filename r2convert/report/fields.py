@@ -80,7 +80,8 @@ class Fields:
 
     def mapping(self, name: str) -> Fields:
         """An object, empty where it is missing."""
-        return self._object(name, self.values.get(name) or {})
+        value = self.values.get(name)
+        return self._object(name, {} if value is None else value)
 
     def each(
         self, name: str, make: Callable[[Fields], _Made], *, most: int, optional: bool = False
@@ -102,7 +103,9 @@ class Fields:
 
     def words(self, name: str, *, most: int) -> tuple[str, ...]:
         """A list of strings, empty where it is ``null`` or missing."""
-        value = self.values.get(name) or []
+        value = self.values.get(name)
+        if value is None:
+            return ()
         if not isinstance(value, list) or len(value) > most or not all(isinstance(word, str) for word in value):
             raise self.refusal(name, f"a list of at most {most:,} strings", value)
         return tuple(printable(word) for word in value)

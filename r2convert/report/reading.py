@@ -33,6 +33,7 @@ _MOST_LAYERS = 10_000
 _MOST_CHECKS = 1_000
 _MOST_CLASSES = 10_000
 _MOST_WORDS = 10_000
+_MOST_FACTS = 100
 _PRINTED_NUMBER = re.compile(r"\d{1,12}(\.\d{1,12})?", re.ASCII)
 _UNITS: tuple[str, ...] = ("M", "G", "%", "error %", "fraction")
 _IMAGENET_INPUT = [224, 224]
@@ -106,7 +107,7 @@ def _refuse_constant(constant: str) -> NoReturn:
 def _environment(fields: Fields) -> tuple[tuple[str, str], ...]:
     known: list[tuple[str, str]] = []
     for name, value in fields.values.items():
-        if isinstance(value, str | int) and len(known) < _MOST_LAYERS:
+        if isinstance(value, str | int) and len(known) < _MOST_FACTS:
             known.append((printable(name), fields.text(name) if isinstance(value, str) else str(value)))
     return tuple(known)
 

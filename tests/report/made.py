@@ -6,7 +6,7 @@ import random
 from dataclasses import replace
 from typing import Any
 
-from r2convert.catalog import Catalog, Variant
+from r2convert.catalog import Variant
 from r2convert.imagenet.labels import synsets
 from r2convert.mapping.tables import Tables
 from r2convert.report.document import results_document
@@ -118,8 +118,3 @@ def _comparison(numbers: PublishedNumbers, draw: random.Random, *, broken: bool)
         for at, stage in enumerate(stages)
     ]
     return ActivationComparison(tuple(layers), tuple(shown))
-
-
-def every_variant(catalog: Catalog) -> list[str]:
-    """Ids of all variants."""
-    return list(catalog.variants)

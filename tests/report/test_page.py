@@ -193,10 +193,9 @@ def test_values_that_are_no_numbers_are_shown_as_such(document: Any, render: Any
 
 def test_no_label_covers_another_one_or_a_point() -> None:
     room = Box(0, 0, 700, 400)
-    labels = [Label(100 + 4 * step, 200 + 3 * step, 90, 14) for step in range(10)]
-    points = [label.spot for label in labels]
-    dots = [Box(x - 5, y - 5, 10, 10) for x, y in points]
-    boxes = [place.box for place in place_labels(labels, points, dots, room) if place is not None]
+    labels = [Label(((100.0 + 4 * step, 200.0 + 3 * step),), 90, 14) for step in range(10)]
+    dots = [Box(x - 5, y - 5, 10, 10) for x, y in (label.spot for label in labels)]
+    boxes = [place.box for place in place_labels(labels, dots, room) if place is not None]
     assert len(boxes) == len(labels)
     for index, box in enumerate(boxes):
         assert box.is_inside(room)
@@ -204,4 +203,4 @@ def test_no_label_covers_another_one_or_a_point() -> None:
 
 
 def test_a_label_without_room_is_left_out() -> None:
-    assert place_labels([Label(5, 5, 90, 14)], [(5, 5)], [], Box(0, 0, 50, 50)) == [None]
+    assert place_labels([Label(((5, 5),), 90, 14)], [], Box(0, 0, 50, 50)) == [None]

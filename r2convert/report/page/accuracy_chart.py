@@ -8,11 +8,12 @@ from dataclasses import dataclass
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.legend import Legend
 from matplotlib.text import Text
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
 from r2convert.report.page.drawing import INK, MEASURED, MUTED, PUBLISHED, SURFACE, Caption, Chart, Frame, draw_chart
-from r2convert.report.page.label_placing import Box, Label, Place, place_labels
+from r2convert.report.page.label_placing import Box, Label, Place, Spot, place_labels
 
 _HEIGHTS = (500, 540)
 _POINT = 6.0
@@ -89,8 +90,8 @@ def _paint(axes: Axes, networks: Sequence[NetworkPoints], *, narrow: bool) -> No
         axes.plot([], [], "D", ms=5, color=MEASURED, mew=0, label="measured")
     if any(point.high > point.low for network in networks for point in network.measured):
         axes.plot([], [], "-", color=MEASURED, lw=1.2, label="99.9 % interval")
-    axes.legend(loc="upper left", handletextpad=0.4, borderaxespad=0.2)
-    _label(axes, networks, narrow=narrow)
+    legend = axes.legend(loc="upper left", handletextpad=0.4, borderaxespad=0.2)
+    _label(axes, networks, legend, narrow=narrow)
 
 
 def _set_scales(axes: Axes, networks: Sequence[NetworkPoints], ticks: Sequence[int]) -> None:
@@ -107,34 +108,31 @@ def _set_scales(axes: Axes, networks: Sequence[NetworkPoints], ticks: Sequence[i
     axes.margins(y=0.07)
 
 
-def _label(axes: Axes, networks: Sequence[NetworkPoints], *, narrow: bool) -> None:
-    """Write every name beside its point: first those whose points stand closest, for they have least choice."""
+def _label(axes: Axes, networks: Sequence[NetworkPoints], legend: Legend, *, narrow: bool) -> None:
+    """Write every name beside its point."""
     figure = axes.figure
     assert isinstance(figure, Figure)  # noqa: S101 - charts have no subfigures
-    canvas = FigureCanvasAgg(figure)
+    renderer = FigureCanvasAgg(figure).get_renderer()  # type: ignore[no-untyped-call]
     axes.autoscale_view()
-    renderer = canvas.get_renderer()  # type: ignore[no-untyped-call]
-    obstacles, points, labels, texts = [], [], [], []
-    legend = axes.get_legend()
-    if legend is not None:
-        obstacles.append(Box(*legend.get_window_extent(renderer).bounds))
-    for network in networks:
-        heights = [point.top1 for point in network.measured]
-        heights = [network.published, *heights] if network.published is not None else heights
-        found = axes.transData.transform([(network.macs / 1e9, height) for height in heights])
-        spots = [(float(x), float(y)) for x, y in found]
-        points += spots
-        obstacles += [Box(x - _POINT, y - _POINT, 2 * _POINT, 2 * _POINT) for x, y in spots]
-        text = axes.text(0, 0, _short(network.name) if narrow else network.name, color=INK, zorder=5)
-        size = text.get_window_extent(renderer)
-        labels.append(Label(spots[0][0], spots[0][1], size.width + 2, size.height))
-        texts.append(text)
     room = Box(*axes.get_window_extent(renderer).bounds)
-    # From the top down: what lies below the crowd of small networks has the free corner of the chart.
-    order = sorted(range(len(labels)), key=lambda index: -labels[index].y)
-    places = place_labels([labels[each] for each in order], points, obstacles, room)
-    for index, place in zip(order, places, strict=True):
-        _put(axes, texts[index], labels[index], place)
+    texts = [axes.text(0, 0, _short(each.name) if narrow else each.name, color=INK, zorder=5) for each in networks]
+    labels = []
+    for network, text in zip(networks, texts, strict=True):
+        size = text.get_window_extent(renderer)
+        labels.append(Label(_spots(axes, network), size.width + 2, size.height))
+    points = [point for label in labels for point in label.points]
+    obstacles = [Box(x - _POINT, y - _POINT, 2 * _POINT, 2 * _POINT) for x, y in points]
+    places = place_labels(labels, [*obstacles, Box(*legend.get_window_extent(renderer).bounds)], room)
+    for text, label, place in zip(texts, labels, places, strict=True):
+        _put(axes, text, label, place)
+
+
+def _spots(axes: Axes, network: NetworkPoints) -> tuple[Spot, ...]:
+    """Where a network's points are, in pixels; the first is the one to be labelled."""
+    heights = [point.top1 for point in network.measured]
+    heights = [network.published, *heights] if network.published is not None else heights
+    found = axes.transData.transform([(network.macs / 1e9, height) for height in heights])
+    return tuple((float(x), float(y)) for x, y in found)
 
 
 def _put(axes: Axes, text: Text, label: Label, place: Place | None) -> None:

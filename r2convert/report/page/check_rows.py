@@ -21,7 +21,7 @@ from r2convert.report.recorded import RecordedResult
 from r2convert.verify.checks import Check, Metric, Verdict
 
 HEADINGS: dict[Metric, str] = {
-    "parameters": "Parameters, M",
+    "parameters": "Params, M",
     "flops": "FLOPs, G",
     "top1": "Top-1, %",
     "top5": "Top-5, %",

@@ -47,17 +47,22 @@ class Box:
 
 @dataclass(frozen=True, slots=True)
 class Label:
-    """A label to be placed: where its point is, and the size of its text."""
+    """A label to be placed.
 
-    x: float
-    y: float
+    Args:
+        points: what it names; it is placed beside the first.
+        width: of its text.
+        height: of its text.
+    """
+
+    points: tuple[Spot, ...]
     width: float
     height: float
 
     @property
     def spot(self) -> Spot:
-        """Its point."""
-        return self.x, self.y
+        """The point it is placed beside."""
+        return self.points[0]
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,50 +79,56 @@ _WITHOUT_LEADER = 12
 _APART = 16
 _CLEARANCE = 6
 _MISLEADING, _CROSSING = 80, 40
+_NO_PLACE = 1_000.0
 _ROUNDS = 3
 
 
-def place_labels(
-    labels: Sequence[Label], points: Sequence[Spot], obstacles: Sequence[Box], room: Box
-) -> list[Place | None]:
+def place_labels(labels: Sequence[Label], obstacles: Sequence[Box], room: Box) -> list[Place | None]:
     """Where to put each label: near to its point, away from others' points, to the right if all else is equal.
 
     Args:
-        labels: in the order in which they choose; having seen what the others chose, each may choose again.
-        points: every point of the chart, those of the labels included.
+        labels: all of them.
         obstacles: what must not be covered.
         room: what must not be left.
 
     Returns:
         A place for each, or ``None`` where there is none.
     """
+    # Who chooses first decides much: the best outcome of several orders counts, the first of equals.
+    rows = range(len(labels))
+    orders = [sorted(rows, key=key) for key in (lambda row: -labels[row].spot[1], lambda row: labels[row].spot[1])]
+    orders += [sorted(rows, key=key) for key in (lambda row: -labels[row].spot[0], lambda row: labels[row].spot[0])]
+    outcomes = [_place_in_order(order, labels, obstacles, room) for order in orders]
+    return min(outcomes, key=lambda outcome: outcome[0])[1]
+
+
+def _place_in_order(
+    order: Sequence[int], labels: Sequence[Label], obstacles: Sequence[Box], room: Box
+) -> tuple[float, list[Place | None]]:
+    """Have labels choose one after the other and, having seen what others chose, again; with what it all costs."""
     places: list[Place | None] = [None] * len(labels)
+    costs = [0.0] * len(labels)
     for _ in range(_ROUNDS):
-        for index, label in enumerate(labels):
-            others = [
-                (other.spot, place)
-                for at, (other, place) in enumerate(zip(labels, places, strict=True))
-                if at != index and place is not None
-            ]
-            places[index] = _best_place(label, points, others, obstacles, room)
-    return places
+        for row in order:
+            others = [(other, place) for at, (other, place) in enumerate(zip(labels, places, strict=True)) if at != row]
+            costs[row], places[row] = _best_place(labels[row], others, obstacles, room)
+    return sum(costs), places
 
 
 def _best_place(
-    label: Label, points: Sequence[Spot], others: Sequence[tuple[Spot, Place]], obstacles: Sequence[Box], room: Box
-) -> Place | None:
-    taken = [*obstacles, *(place.box for _, place in others)]
-    points = [point for point in points if _distance(point, label.spot) > 1]
-    best, least = None, float("inf")
+    label: Label, others: Sequence[tuple[Label, Place | None]], obstacles: Sequence[Box], room: Box
+) -> tuple[float, Place | None]:
+    taken = [*obstacles, *(place.box for _, place in others if place is not None)]
+    best, least = None, _NO_PLACE
     for distance, box in _candidates(label, room):
         if distance >= least:
             break  # no place further out costs less
         if not box.is_inside(room) or any(box.overlaps(other) for other in taken):
             continue
-        cost = distance + _penalty(label, box, points, others)
+        cost = distance + _penalty(label, box, others)
         if cost < least:
             best, least = box, cost
-    return None if best is None else Place(best, _leader(label, best))
+    return least, None if best is None else Place(best, _leader(label, best))
 
 
 def _candidates(label: Label, room: Box) -> Iterator[tuple[float, Box]]:
@@ -127,7 +138,7 @@ def _candidates(label: Label, room: Box) -> Iterator[tuple[float, Box]]:
         for step in range(_DIRECTIONS + 1):
             # 0, then one to either side in turn, up to half a turn.
             angle = (step + 1) // 2 * (1 if step % 2 else -1) * 2 * pi / _DIRECTIONS
-            x, y = label.x + distance * cos(angle), label.y + distance * sin(angle)
+            x, y = label.spot[0] + distance * cos(angle), label.spot[1] + distance * sin(angle)
             # The label touches that spot with the side or corner that faces the point.
             left = min(max(x - label.width * (1 - cos(angle)) / 2, room.left), rightmost)
             yield distance, Box(left, y - label.height * (1 - sin(angle)) / 2, label.width, label.height)
@@ -138,20 +149,20 @@ def _leader(label: Label, box: Box) -> Spot | None:
     return end if _distance(end, label.spot) > _WITHOUT_LEADER else None
 
 
-def _penalty(label: Label, box: Box, points: Sequence[Spot], others: Sequence[tuple[Spot, Place]]) -> float:
+def _penalty(label: Label, box: Box, others: Sequence[tuple[Label, Place | None]]) -> float:
     """What makes a place worse than one that is so many pixels further out."""
     end, leader = box.nearest_to(label.spot), _leader(label, box)
     cost, own = 0.0, _distance(end, label.spot)
-    for other in points:
-        gap = _distance(box.nearest_to(other), other)
-        cost += _MISLEADING * (gap < (_APART if leader else own + _CLEARANCE))
-        cost += _CROSSING * (leader is not None and _distance_to_line(other, label.spot, end) < _CLEARANCE)
-    for spot, place in others:
-        if leader is not None:
+    for other, place in others:
+        for point in other.points:
+            gap = _distance(box.nearest_to(point), point)
+            cost += _MISLEADING * (gap < (_APART if leader else own + _CLEARANCE))
+            cost += _MISLEADING * (leader is not None and _distance_to_line(point, label.spot, end) < _CLEARANCE)
+        if place is not None and leader is not None:
             cost += _CROSSING * _crosses_box(label.spot, leader, place.box)
-        if place.leader is not None:
-            cost += _CROSSING * _crosses_box(spot, place.leader, box)
-            cost += _CROSSING * (leader is not None and _cross(label.spot, leader, spot, place.leader))
+        if place is not None and place.leader is not None:
+            cost += _CROSSING * _crosses_box(other.spot, place.leader, box)
+            cost += _CROSSING * (leader is not None and _cross(label.spot, leader, other.spot, place.leader))
     return cost
 
 

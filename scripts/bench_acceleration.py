@@ -36,7 +36,7 @@ MOST_IMAGES = 256
 
 Way = tuple[Precision, tuple[Acceleration, ...]]
 
-REMARKS = """\\
+REMARKS = """\
 The network has drawn weights and is shown drawn pictures. It decides more narrowly than a trained one on photographs,
 so a trained one changes fewer answers. On a CPU `channels-last` is part of `strict` already."""
 

@@ -16,6 +16,7 @@ import numpy.typing as npt
 import torch
 
 from r2convert.imagenet.pipeline import CROP_SIDE, Crop, crop_corner, crop_pixels, resized_size
+from r2convert.imagenet.uploads import on_device
 
 SOURCE_SIDE = 512
 """Pixels of a picture that the device is handed, each way; what needs more of them is resized on the processor."""
@@ -174,9 +175,9 @@ def _resample_axis(pixels: torch.Tensor, passes: Sequence[Pass], axis: int) -> t
     shape[axis] = CROP_SIDE
     result_shape = list(pixels.shape)
     result_shape[axis] = CROP_SIDE
-    starts = torch.from_numpy(np.stack([each.starts for each in passes])).to(pixels.device).reshape(shape)
+    starts = on_device(torch.from_numpy(np.stack([each.starts for each in passes])), pixels.device).reshape(shape)
     sums = torch.full(result_shape, 1 << (_FRACTION_BITS - 1), dtype=torch.int32, device=pixels.device)
-    for tap, weight in enumerate(torch.from_numpy(weights).to(pixels.device)):
+    for tap, weight in enumerate(on_device(torch.from_numpy(weights), pixels.device)):
         # Beyond the last source pixel of an output the weight is 0, whatever lies there.
         places = (starts + tap).clamp_(max=pixels.shape[axis] - 1).expand(result_shape)
         sums.addcmul_(pixels.gather(axis, places).to(torch.int32), weight.reshape(shape))

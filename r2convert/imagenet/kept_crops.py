@@ -11,6 +11,7 @@ import torch
 from r2convert.imagenet.crop_source import CropSource, DeviceBatch, known_batch
 from r2convert.imagenet.loading import LoadedImage
 from r2convert.imagenet.pipeline import CROP_SIDE
+from r2convert.imagenet.uploads import on_device
 from r2convert.imagenet.validation_set import ValidationImage
 
 
@@ -49,7 +50,7 @@ class KeptCrops:
     def _keep(self, batch: DeviceBatch) -> None:
         if self._crops is None:
             return
-        rows = torch.tensor([self._rows[image] for image in batch.images], device=self._crops.device)
+        rows = on_device(torch.tensor([self._rows[image] for image in batch.images]), self._crops.device)
         self._crops.index_copy_(0, rows, batch.crops[: len(rows)])
         for place, image in enumerate(batch.images):
             self._outcomes[image] = batch.outcome, place
@@ -58,7 +59,7 @@ class KeptCrops:
         assert self._crops is not None  # noqa: S101 - asked for only with crops
         for start in range(0, len(images), batch_size):
             some = images[start : start + batch_size]
-            rows = torch.tensor([self._rows[image] for image in some], device=self._crops.device)
+            rows = on_device(torch.tensor([self._rows[image] for image in some]), self._crops.device)
             outcomes = (self._outcomes[image] for image in some)
             found = tuple(outcome()[place] for outcome, place in outcomes)
             yield known_batch(found, self._crops.index_select(0, rows))

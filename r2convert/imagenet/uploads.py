@@ -11,6 +11,17 @@ import numpy.typing as npt
 import torch
 
 
+def on_device(values: torch.Tensor, device: torch.device) -> torch.Tensor:
+    """Values from the processor, for whatever is called next on the current stream.
+
+    A plain copy to a GPU waits until that stream has done everything it was given before: the networks' whole batch.
+    From pinned memory it takes its turn there, and nobody waits.
+    """
+    if device.type != "cuda":
+        return values.to(device)
+    return values.pin_memory().to(device, non_blocking=True)
+
+
 class Uploads:
     """Copies to a device and back beside what the networks compute there; on a CPU nothing is copied.
 
@@ -21,7 +32,8 @@ class Uploads:
     def __init__(self, device: torch.device) -> None:
         cuda: Any = torch.cuda  # whose streams and events have no type hints
         self._device = device
-        self._stream = cuda.Stream(device) if device.type == "cuda" else None
+        # First in line: the little there is to do for a batch must not wait for all of the networks' kernels.
+        self._stream = cuda.Stream(device, priority=-1) if device.type == "cuda" else None
         self._uploaded = cuda.Event() if device.type == "cuda" else None
 
     @contextmanager

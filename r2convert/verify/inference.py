@@ -10,6 +10,7 @@ import torch
 
 from r2convert.errors import AccessError, CheckpointError
 from r2convert.imagenet.labels import CLASS_COUNT
+from r2convert.imagenet.uploads import on_device
 from r2convert.verify.acceleration import Acceleration, accelerated
 from r2convert.verify.precision import ComputePrecision
 from r2convert.verify.ranking import Ranking, rank_logits
@@ -104,8 +105,8 @@ class Inference:
         strict = precision == "strict"
         layout = self._layout if strict else self._faster_layout
         inputs = normalise(crops).contiguous(memory_format=layout)
-        chosen = torch.tensor(rows, dtype=torch.int64, device=self.device)
-        classes = torch.tensor(labels, dtype=torch.int64, device=self.device)
+        chosen = on_device(torch.tensor(rows, dtype=torch.int64), self.device)
+        classes = on_device(torch.tensor(labels, dtype=torch.int64), self.device)
         beside = self.device.type == "cuda"
         rankings = {}
         for name, network in (self._networks if strict else self._faster).items():
@@ -176,6 +177,6 @@ def normalise(crops: torch.Tensor) -> torch.Tensor:
     Returns:
         float32, shape (images, 3, height, width), in the memory order of the crops.
     """
-    mean = torch.tensor(MEAN, device=crops.device)[:, None, None]
-    deviation = torch.tensor(STANDARD_DEVIATION, device=crops.device)[:, None, None]
+    mean = on_device(torch.tensor(MEAN), crops.device)[:, None, None]
+    deviation = on_device(torch.tensor(STANDARD_DEVIATION), crops.device)[:, None, None]
     return crops.permute(0, 3, 1, 2).to(torch.float32).div_(255).sub_(mean).div_(deviation)

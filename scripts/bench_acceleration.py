@@ -37,8 +37,8 @@ MOST_IMAGES = 256
 Way = tuple[Precision, tuple[Acceleration, ...]]
 
 REMARKS = """\
-The network has drawn weights and is shown drawn pictures. It decides more narrowly than a trained one on photographs,
-so a trained one changes fewer answers. On a CPU `channels-last` is part of `strict` already."""
+The network has drawn weights and is shown drawn pictures; a trained one on photographs may change more answers or
+fewer. On a CPU `channels-last` is part of `strict` already."""
 
 
 def main() -> None:

@@ -21,6 +21,8 @@ from r2convert.verify.prediction_rows import read_question
 
 CPU = torch.device("cpu")
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 
 class Small(torch.nn.Module):
     """A convolution that is followed by its BatchNorm, and one that two layers read."""

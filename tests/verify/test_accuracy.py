@@ -1,7 +1,7 @@
 """Counts of right answers, against a plain loop over single images and against constructed answers."""
 
 import io
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,6 +19,8 @@ from r2convert.imagenet.standin import StandInSet, draw_picture, write_standin_s
 from r2convert.verify.accuracy import AccuracyProgress, measure_accuracy
 
 Logits = npt.NDArray[np.float32]
+
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def build_network(seed: int) -> torch.nn.Module:
@@ -69,15 +71,6 @@ def rank_with(network: torch.nn.Module) -> Callable[[Crop], Logits]:
         return logits
 
     return rank
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    """So small a network is slower on several, most of all beside other work."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="module")

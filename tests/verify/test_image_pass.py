@@ -20,6 +20,8 @@ from r2convert.verify.predictions import Predictions
 
 CPU = torch.device("cpu")
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 
 class ByColour(torch.nn.Module):
     def __init__(self) -> None:

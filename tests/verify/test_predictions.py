@@ -24,6 +24,8 @@ from r2convert.verify.prediction_rows import read_question
 
 COUNT = 11
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 
 class ByColour(torch.nn.Module):
     """Ranks classes by a few sums over the picture: quick, and different for every picture."""

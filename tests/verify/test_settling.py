@@ -25,6 +25,8 @@ from r2convert.verify.settling import answer_and_audit, answer_and_settle
 
 COUNT = 3000
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 
 class Imagined:
     """Two networks whose logits are drawn, exact in strict and shaken in any other precision."""

@@ -19,7 +19,7 @@ from r2convert.doctor.causes import WRONG_FOLDERS, Cause, causes_for
 from r2convert.doctor.crops import crop_functions
 from r2convert.doctor.evidence import Evidence, gather_evidence
 from r2convert.doctor.finding import Diagnosis, Question
-from r2convert.doctor.gains import best_remedy, diagnose_low_score
+from r2convert.doctor.gains import best_remedy, diagnose_low_score, is_low, score_of
 from r2convert.doctor.numbers import diagnose_nothing, diagnose_number, fit_number
 from r2convert.doctor.sample import shuffled
 from r2convert.doctor.setting import CropKind, Setting
@@ -134,7 +134,7 @@ def consult(
         raise DatasetError(
             "none of the images can be read", where=str(images.sample.path), got=", ".join(trials.lost[:3])
         )
-    evidence = _gather(network, trials, _bad_values(examined))
+    evidence = _gather(network, trials, question, images.all_images, _bad_values(examined))
     diagnosis = diagnose(trials, question, evidence, images.all_images)
     return Consultation(
         path=request.path,
@@ -212,8 +212,11 @@ def _bad_values(examined: Examined) -> tuple[str, ...]:
     return tuple(check.note for check in examined.result.checks if check.metric == "values" and check.verdict == "fail")
 
 
-def _gather(network: Network, trials: Trials, bad_values: tuple[str, ...]) -> Evidence:
-    remedy = best_remedy(trials.sound, trials.others)
+def _gather(
+    network: Network, trials: Trials, question: Question, all_images: int, bad_values: tuple[str, ...]
+) -> Evidence:
+    low = is_low(score_of(trials.sound, trials.sound, question.sound, all_images), question.sound)
+    remedy = best_remedy(trials.sound, trials.others, low=low)
     count = len(trials.images) + len(trials.lost)
     setting = None if remedy is None else remedy.setting
     return gather_evidence(network, trials.crops, trials.sound.setting, setting, trials.lost, count, bad_values)

@@ -12,7 +12,7 @@ from r2convert.doctor.trials import Trial
 from r2convert.verify.significance import mcnemar
 
 CHANCE = 0.01
-"""Probability, over all causes together, at which a rise is no longer taken for chance."""
+"""Probability at which a rise is no longer taken for chance."""
 _ALIKE = 0.05
 """Probability of a difference between two causes from which on they are not told apart."""
 
@@ -41,10 +41,17 @@ def by_gain(sound: Trial, others: Sequence[Trial]) -> list[Trial]:
     return sorted((each for each in others if each.cause and each.cause.remedy), key=gain, reverse=True)
 
 
-def best_remedy(sound: Trial, others: Sequence[Trial]) -> Trial | None:
-    """The one that raises the score most, if that is not chance, all that were tried taken into account."""
+def best_remedy(sound: Trial, others: Sequence[Trial], *, low: bool) -> Trial | None:
+    """The one that raises the score most, if that is not chance.
+
+    Args:
+        sound: the sound setting.
+        others: the causes' trials.
+        low: whether the score is known to be too low. If so, something is off, and the question is only what; if not,
+            one of so many causes may raise the score by chance, and all that were tried are taken into account.
+    """
     ranked = by_gain(sound, others)
-    return ranked[0] if ranked and _rises(ranked[0], sound, len(ranked)) else None
+    return ranked[0] if ranked and _rises(ranked[0], sound, 1 if low else len(ranked)) else None
 
 
 def diagnose_low_score(
@@ -60,11 +67,14 @@ def diagnose_low_score(
         all_images: how many images the sample was drawn from.
     """
     ranked = by_gain(sound, others)
-    best = best_remedy(sound, others)
     as_given = score_of(sound, sound, question.sound, all_images)
     low = is_low(as_given, question.sound)
+    best = best_remedy(sound, others, low=low)
     mended = best is not None and _mends(best, float(sound.right[:, 0].mean()), question.sound, evidence, all_images)
-    alike = [] if best is None else [each for each in ranked if _is_alike(each, best, sound, len(ranked))]
+    alike = [] if best is None else [each for each in ranked if _is_alike(each, best, sound, 1 if low else len(ranked))]
+    if mended and question.sound is not None:
+        # What leaves part of the gap is no explanation where another cause leaves none.
+        alike = [each for each in alike if each is best or _reaches(each, question.sound, all_images)]
     seen = evidence.findings(blamed=low or question.sound is None, mended=mended)
     certain, uncertain = _by_certainty(seen, evidence)
     explaining = {id(each) for each in alike} if mended or not any(each.explains for each in seen) else set()
@@ -98,13 +108,15 @@ def _is_alike(trial: Trial, best: Trial, sound: Trial, tried: int) -> bool:
 def _mends(best: Trial, as_given: float, known: KnownScore | None, evidence: Evidence, all_images: int) -> bool:
     """Whether nothing is left to explain with the best remedy in place."""
     if best.cause is not None and best.cause.by_chance:
-        # A batch's statistics are never as good as those that were lost: most of the way has to do.
+        # A batch's statistics are never as good as those that were lost: a good part of the way has to do.
         aim = 1.0 if known is None else known.top1
-        return float(best.right[:, 0].mean()) >= (as_given + aim) / 2
-    if known is not None:
-        expectation = expect(best.right, known, all_images)
-        return expectation.agrees or expectation.top1 > known.top1
-    return not evidence.suspects_left
+        return float(best.right[:, 0].mean()) - as_given >= (aim - as_given) / 3
+    return not evidence.suspects_left if known is None else _reaches(best, known, all_images)
+
+
+def _reaches(trial: Trial, known: KnownScore, all_images: int) -> bool:
+    expectation = expect(trial.right, known, all_images)
+    return expectation.agrees or expectation.top1 > known.top1
 
 
 def _finding(

@@ -22,7 +22,7 @@ from r2convert.doctor.setting import CropKind, Setting, Shown
 from r2convert.imagenet.validation_set import ValidationImage
 from r2convert.verify.significance import probability_of_at_least
 
-FIRST_BLOCK, LARGEST_BLOCK = 16, 64
+FIRST_BLOCK, LARGEST_BLOCK = 8, 64
 """Blocks double: a few images tell most causes from the rest, and the others deserve a batch that runs fast."""
 OUT_OF_THE_QUESTION = 25.0
 """Misfit (five standard errors, squared) from which on a setting is tried no further."""

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from textwrap import fill
 
 from rich.console import Group, RenderableType
-from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
@@ -15,6 +15,7 @@ from r2convert.doctor.finding import Diagnosis, Finding, Question, Score
 from r2convert.report.styles import plain_table
 
 _ROWS = 8
+_SMALLEST_SHOWN = 1e-9
 
 
 def diagnosis_view(consultation: Consultation, *, details: bool = False) -> RenderableType:
@@ -31,11 +32,12 @@ def diagnosis_view(consultation: Consultation, *, details: bool = False) -> Rend
     parts: list[RenderableType] = [_heading(consultation)]
     parts.append(_number_table(diagnosis, shown) if by_number else _gain_table(shown))
     if rest:
-        parts.append(Text("less likely: " + ", ".join(finding.id for finding in rest) + "\n", style="dim"))
+        names = ", ".join(finding.id for finding in rest)
+        parts.append(Text(_wrapped(f"less likely: {names}", others="  ") + "\n", style="dim"))
     parts.append(_conclusion(diagnosis))
     remarks = [*diagnosis.notes, *(f"not tried: {cause}: {reason}" for cause, reason in consultation.not_tried)]
     if remarks:
-        parts.append(Text("\n" + "\n".join(remarks)))
+        parts.append(Text("\n" + "\n".join(_wrapped(remark, others="  ") for remark in remarks)))
     return Group(*parts)
 
 
@@ -55,7 +57,7 @@ def _heading(consultation: Consultation) -> Text:
 def _known_lines(question: Question) -> list[str]:
     lines = []
     for label, known, source in (
-        ("sound", question.sound, question.sound_source),
+        ("should be", question.sound, question.sound_source),
         ("measured", question.measured, "elsewhere"),
     ):
         if known is not None:
@@ -88,38 +90,44 @@ def _gain_table(findings: Sequence[Finding]) -> Table:
 
 def _number_table(diagnosis: Diagnosis, findings: Sequence[Finding]) -> Table:
     """Which mistake gives the number: what each is expected to score on all images, and how well that agrees."""
-    right = ("images", "top-1 here", "on all images", "p", "belief")
-    table = plain_table("with", *right, "", right=right)
+    right = ("images", "here", "all images", "p", "belief")
+    table = plain_table("in per cent, with", *right, "", right=right)
     for name, score, mark in (
         ("no mistake", diagnosis.as_given, Text("")),
         *((finding.id, finding.score, _mark(finding)) for finding in findings),
     ):
         if score is not None and score.expectation is not None:
-            here = f"{100 * score.top1_correct / max(1, score.images):.1f} %"
-            belief = "-" if score.weight is None else f"{100 * score.weight:.1f} %"
+            here = f"{100 * score.top1_correct / max(1, score.images):.1f}"
+            belief = "-" if score.weight is None else f"{100 * score.weight:.1f}"
             agreement = _chance(score.expectation.probability)
             table.add_row(name, str(score.images), here, _all_images(score.expectation), agreement, belief, mark)
     return table
 
 
 def _all_images(expectation: Expectation) -> str:
-    return f"{100 * max(0.0, expectation.top1):.1f} ± {100 * expectation.standard_error:.1f} %"
+    return f"{100 * max(0.0, expectation.top1):.1f} ± {100 * expectation.standard_error:.1f}"
 
 
 def _mark(finding: Finding) -> Text:
-    return Text("explains it", style="bold red") if finding.explains else Text("")
+    return Text("explains", style="bold red") if finding.explains else Text("")
 
 
 def _chance(probability: float) -> str:
+    if probability < _SMALLEST_SHOWN:
+        return f"<{_SMALLEST_SHOWN:.0e}"
     return f"{probability:.2f}" if probability >= 0.005 else f"{probability:.0e}"
 
 
-def _conclusion(diagnosis: Diagnosis) -> RenderableType:
+def _conclusion(diagnosis: Diagnosis) -> Text:
     style = "bold green" if diagnosis.verdict == "nothing is off" else "bold red"
-    parts: list[RenderableType] = [Text(f"{diagnosis.verdict}", style=style), Text(diagnosis.summary)]
+    said = Text(f"{diagnosis.verdict}\n", style=style).append(_wrapped(diagnosis.summary), style="not bold default")
     for finding in diagnosis.explanations:
-        said = Text(f"{finding.id}", style="bold").append(f": {finding.what}\n", style="not bold")
-        said.append("".join(f"  {sentence}\n" for sentence in finding.evidence), style="not bold")
-        said.append(f"  to do: {finding.change}", style="not bold")
-        parts.append(Padding(said, (1, 0, 0, 0)))
-    return Group(*parts)
+        said.append(f"\n\n{finding.id}", style="bold default").append(f": {finding.what}\n", style="not bold default")
+        lines = [*(f"seen   {sentence}" for sentence in finding.evidence), f"to do  {finding.change}"]
+        said.append("\n".join(_wrapped(line, "  ", 9 * " ") for line in lines), style="not bold default")
+    return said
+
+
+def _wrapped(text: str, first: str = "", others: str = "") -> str:
+    """Lines of at most 80 columns, whatever the terminal's width: they are read, and copied."""
+    return fill(text, 80, initial_indent=first, subsequent_indent=others, break_on_hyphens=False)

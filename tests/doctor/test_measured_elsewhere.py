@@ -1,0 +1,134 @@
+"""The file is sound, and somebody measured less elsewhere: the mistake that was made comes first."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+
+from r2convert.doctor.agreement import KnownScore
+from r2convert.doctor.consultation import diagnose
+from r2convert.doctor.evidence import Evidence
+from r2convert.doctor.finding import Diagnosis, Question
+from r2convert.doctor.label_orders import LabelOrder, relabelling
+from tests.doctor.conftest import Tried
+from tests.doctor.lab import published_input, top_five
+from tests.doctor.mistakes import FEEDS, PRECISIONS, RESIZES, in_training_mode, without_stem
+
+NOTHING_SEEN = Evidence((), (), (), (), 64)
+
+
+def score(top: Tensor, labels: tuple[int, ...]) -> KnownScore:
+    """What somebody writes down: top-1 and top-5 of all pictures."""
+    own = torch.tensor(labels)[:, None]
+    return KnownScore(float((top[:, :1] == own).float().mean()), float((top == own).any(1).float().mean()))
+
+
+def diagnosed(tried: Tried, measured: KnownScore, sound: KnownScore | None = None) -> Diagnosis:
+    question = Question(measured, sound, "known" if sound else None)
+    return diagnose(tried.trials, question, NOTHING_SEEN, len(tried.pictures.labels))
+
+
+def names(diagnosis: Diagnosis) -> list[str]:
+    return [finding.id for finding in diagnosis.explanations]
+
+
+@pytest.mark.parametrize("mistake", sorted(RESIZES))
+def test_a_resize_comes_first(tried: Tried, mistake: str) -> None:
+    measured = score(top_five(tried.network, tried.pictures, RESIZES[mistake]), tried.pictures.labels)
+    found = diagnosed(tried, measured)
+    assert found.verdict == "cause found"
+    assert names(found) == [mistake] == [found.findings[0].id]
+
+
+@pytest.mark.parametrize("mistake", ["bgr", "caffe-input"])
+def test_an_input_comes_first(tried: Tried, mistake: str) -> None:
+    measured = score(top_five(tried.network, tried.pictures, FEEDS[mistake]), tried.pictures.labels)
+    assert names(diagnosed(tried, measured)) == [mistake]
+
+
+@pytest.mark.parametrize(
+    "alike",
+    [{"raw-pixels", "not-divided-by-255"}, {"not-normalised", "divided-by-255-twice", "half-normalised"}],
+)
+def test_mistakes_of_one_effect_are_not_guessed_between(tried: Tried, alike: set[str]) -> None:
+    for mistake in alike:
+        measured = score(top_five(tried.network, tried.pictures, FEEDS[mistake]), tried.pictures.labels)
+        found = diagnosed(tried, measured)
+        assert found.verdict == "hard to tell apart"
+        assert set(names(found)) == alike
+        assert {each.id for each in found.findings[: len(alike)]} == alike
+
+
+def test_a_stem_that_was_not_loaded_is_among_what_leaves_almost_nothing_right(tried: Tried) -> None:
+    """Another random start has another score near chance: it can be recognised, but not told from the likes of it."""
+    with without_stem(tried.network):
+        measured = score(top_five(tried.network, tried.pictures), tried.pictures.labels)
+    found = diagnose(tried.trials, Question(measured), NOTHING_SEEN, 50_000)
+    assert found.verdict == "hard to tell apart"
+    assert "stem-not-loaded" in names(found)
+
+
+def test_a_forgotten_eval_comes_first(tried: Tried) -> None:
+    """In the same batches, since in training mode they decide the score."""
+    order = [int(Path(image.id).stem) for image in tried.trials.images]
+    inputs = torch.stack([published_input(picture) for picture in tried.pictures.opened()])[order]
+    with torch.no_grad(), in_training_mode(tried.network):
+        answers = torch.cat([tried.network(batch).topk(5).indices for batch in inputs.tensor_split((8, 16, 32, 48))])
+    found = diagnosed(tried, score(answers, tuple(tried.pictures.labels[place] for place in order)))
+    assert names(found) == ["training-mode"] == [found.findings[0].id]
+
+
+@pytest.mark.parametrize("mistake", sorted(PRECISIONS))
+def test_a_precision_comes_first(undecided: Tried, mistake: str) -> None:
+    with PRECISIONS[mistake](undecided.network):
+        measured = score(top_five(undecided.network, undecided.pictures), undecided.pictures.labels)
+    found = diagnosed(undecided, measured)
+    assert found.findings[0].id == mistake
+    assert mistake in names(found)
+
+
+@pytest.mark.parametrize(
+    ("mistake", "order"),
+    [
+        ("labels-one-up", "plus one"),
+        ("labels-one-down", "minus one"),
+        ("devkit-labels", "into devkit"),
+        ("numbers-as-text", "into digits"),
+        ("flat-folder", "one class"),
+    ],
+)
+def test_an_order_of_classes_comes_first(tried: Tried, mistake: str, order: LabelOrder) -> None:
+    labels = tuple(map(int, relabelling(order)[list(tried.pictures.labels)]))
+    found = diagnosed(tried, score(top_five(tried.network, tried.pictures), labels))
+    assert names(found) == [mistake] == [found.findings[0].id]
+
+
+def test_the_number_that_the_file_gives_is_no_mistake(tried: Tried) -> None:
+    found = diagnosed(tried, score(top_five(tried.network, tried.pictures), tried.pictures.labels))
+    assert found.verdict == "nothing is off"
+    assert names(found) == []
+
+
+def test_a_number_that_nothing_gives_is_said_to_be_unexplained(tried: Tried) -> None:
+    found = diagnosed(tried, KnownScore(0.31, 0.45))
+    assert found.verdict == "unexplained"
+    assert "None of the usual mistakes" in found.summary
+
+
+def test_a_known_score_of_the_sound_setting_is_what_differences_are_taken_from(tried: Tried) -> None:
+    """The sample is of a set on which both are ten points lower: only the difference fits."""
+    sound = float(tried.trials.sound.right[:, 0].mean())
+    squashed = next(each for each in tried.trials.others if each.cause and each.cause.id == "squash")
+    loss = sound - float(squashed.right[:, 0].mean())
+    question = Question(KnownScore(0.9 * sound - loss), KnownScore(0.9 * sound), "known")
+    found = diagnose(tried.trials, question, NOTHING_SEEN, 50_000)
+    assert "squash" in names(found)
+
+
+def test_a_file_that_gives_the_same_low_number_here_is_to_blame_itself(tried: Tried) -> None:
+    here = score(top_five(tried.network, tried.pictures), tried.pictures.labels)
+    found = diagnosed(tried, here, KnownScore(0.95))
+    assert (found.explained, found.is_low_here, found.verdict) == ("gain", True, "unexplained")

@@ -13,7 +13,7 @@ from r2convert.report.page.drawing import ALARM, INK, MEASURED, MUTED, Caption, 
 from r2convert.report.recorded import RecordedBatchNorm, RecordedDifference, RecordedParity, RecordedWiring
 from r2convert.verify.activations import TOLERANCE
 
-_STRIP_FRAME = Frame(150, 150, left=42, bottom=22)
+_STRIP_FRAME = Frame(150, 150, left=66, bottom=22)
 _PARITY_FRAME = Frame(190, 190, left=62, bottom=24)
 _PREFIX = "backbone."
 _FULL_SCALE = 1.5
@@ -65,9 +65,9 @@ def _paint_strip(axes: Axes, layers: Sequence[RecordedBatchNorm], *, narrow: boo
     _mark_stages(axes, [layer.name for layer in layers], narrow=narrow)
     _name_suspects(axes, layers, narrow=narrow)
     axes.set_ylim(-_FULL_SCALE - 0.1, _FULL_SCALE + 0.75)
-    axes.set_yticks([-_FULL_SCALE, 0, _FULL_SCALE], [f"≥{_FULL_SCALE}", "0", f"≥{_FULL_SCALE}"])
-    for height, what in ((0.72, "means"), (-0.95, "variances")):
-        axes.text(0, height * _FULL_SCALE, what, color=MUTED, fontsize=_SMALL)
+    full = f"≥{_FULL_SCALE}"
+    heights = [share * _FULL_SCALE for share in (-1, -0.5, 0, 0.5, 1)]
+    axes.set_yticks(heights, [full, "variances", "0", "means", full], fontsize=_SMALL)
     axes.tick_params(length=0)
     axes.spines["bottom"].set_visible(False)
 

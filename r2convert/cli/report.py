@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from r2convert.cli.console import stdout_console
+from r2convert.cli.console import print_note, stdout_console
 from r2convert.errors import AccessError, UsageError
 
 if TYPE_CHECKING:
@@ -133,4 +133,4 @@ def _write(target: str, text: str) -> None:
         raise AccessError("the report cannot be written there", where=target, got="no such folder")
     with file_beside(path, overwrite=True) as (_, descriptor), os.fdopen(os.dup(descriptor), "wb") as file:
         file.write(text.encode())
-    sys.stderr.write(f"report written to {target}\n")
+    print_note(f"report written to {target}")

@@ -192,5 +192,6 @@ def _write_json(path: Path, document: dict[str, object]) -> None:
 
     text = json.dumps(document, indent=2, ensure_ascii=False) + "\n"
     with file_beside(path, overwrite=True) as (_, descriptor), os.fdopen(os.dup(descriptor), "wb") as file:
-        file.write(text.encode())
+        # The path of a file need not be UTF-8; what is not becomes an escape, as JSON has them.
+        file.write(text.encode(errors="backslashreplace"))
     print_note(f"results written to {path}")

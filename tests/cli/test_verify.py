@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from itertools import pairwise
 from pathlib import Path
 
@@ -136,3 +137,13 @@ def test_a_place_that_cannot_take_the_results_is_refused_first(run: Run, standin
         ran = run("verify", standin(DLA), "--json", place)
         assert ran.code == 4
         assert ran.out == ""
+
+
+def test_a_path_that_is_not_utf8_does_not_keep_results_from_being_written(
+    run: Run, standin: Standin, tmp_path: Path
+) -> None:
+    path = Path(os.fsdecode(os.fsencode(tmp_path) + b"/caf\xe9.pth"))
+    path.symlink_to(standin("res2net50_w14_s8"))
+    assert run("verify", path, "--json", tmp_path / "results.json").code == 0
+    (result,) = json.loads((tmp_path / "results.json").read_bytes())["results"]
+    assert result["checkpoint"] == str(path)

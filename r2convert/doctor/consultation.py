@@ -191,7 +191,8 @@ def _question(
     top5 = _share(claims["top5"]) if "top5" in claims else None
     interval = printed_interval(claims["top1"])
     digit = (interval.last - interval.first + 1) / VALIDATION_IMAGES
-    return Question(measured, KnownScore(_share(claims["top1"]), top5, digit), claims["top1"].source)
+    source = claims["top1"].source if examined.origin.certain else f"{claims['top1'].source}, if the file is theirs"
+    return Question(measured, KnownScore(_share(claims["top1"]), top5, digit), source)
 
 
 def _share(claim: Claim) -> float:

@@ -85,7 +85,7 @@ def diagnose_low_score(
         # What is certain leaves no room for what is likely.
         likely = tuple(replace(each, explains=False) for each in likely)
     findings = (*certain, *likely)
-    return _conclude(findings, as_given, question, low=low)
+    return _conclude(findings, as_given, question, low=low, mended=mended)
 
 
 def is_low(as_given: Score, known: KnownScore | None) -> bool:
@@ -135,7 +135,9 @@ def _by_certainty(seen: Sequence[Finding], evidence: Evidence) -> tuple[list[Fin
     return list(seen[:count]), list(seen[count:])
 
 
-def _conclude(findings: Sequence[Finding], as_given: Score, question: Question, *, low: bool) -> Diagnosis:
+def _conclude(
+    findings: Sequence[Finding], as_given: Score, question: Question, *, low: bool, mended: bool
+) -> Diagnosis:
     explaining = [each for each in findings if each.explains]
     here = f"{100 * as_given.top1_correct / max(1, as_given.images):.1f} %"
     if not explaining and not low:
@@ -150,4 +152,6 @@ def _conclude(findings: Sequence[Finding], as_given: Score, question: Question, 
         summary = f"{len(explaining)} causes explain it equally well on this sample; more images may tell them apart."
         return Diagnosis("hard to tell apart", summary, low, "gain", as_given, tuple(findings))
     summary = f"Most likely: {explaining[0].what}."
+    if explaining[0].kind == "score" and not mended:
+        summary += " It leaves a part of the gap, so there is more than this."
     return Diagnosis("cause found", summary, low, "gain", as_given, tuple(findings))

@@ -59,8 +59,8 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Tables:
 
 @pytest.fixture(scope="session")
 def pictures() -> LabSet:
-    """Twenty-four pictures, all labelled right."""
-    return draw_pairs(12)
+    """Sixteen pictures, all labelled right."""
+    return draw_pairs(8)
 
 
 @pytest.fixture(scope="session")

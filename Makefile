@@ -19,7 +19,7 @@ demo: $(STAMP)  ## Install, then fetch, map and verify a stand-in, offline, in a
 	$(BIN)/r2convert demo
 
 test: $(STAMP) lint typecheck  ## Install, lint, check types and run every test
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses auto --dist loadfile
 
 test-peers: $(STAMP) $(PEERS)/installed $(PADDLE)/installed  ## Let timm, mmpretrain and PaddleClas judge conversions
 	$(BIN)/python -m pytest tests/peers

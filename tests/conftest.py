@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 from collections.abc import Callable
 from pathlib import Path
@@ -11,6 +12,9 @@ from hypothesis import settings
 
 from r2convert.catalog import Catalog, load_catalog
 from r2convert.mapping.tables import Tables
+
+# Tests and the processes they start compete for the same cores: threads that wait for work must not spin meanwhile.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 # A shell that starts the tests in the background has them ignore SIGINT, and every process they start would too.
 signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -45,7 +45,7 @@ def test_crops_are_those_of_torchvision() -> None:
         assert hashlib.sha256(crop.tobytes()).hexdigest() == recorded["crop_sha256"], (width, height)
 
 
-@settings(deadline=None)
+@settings(deadline=None, max_examples=50)
 @given(
     sizes=st.lists(st.tuples(st.integers(1, 700), st.integers(1, 700)), min_size=1, max_size=4),
     seed=st.integers(0, 99),

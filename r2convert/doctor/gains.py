@@ -9,10 +9,12 @@ from r2convert.doctor.agreement import KnownScore, difference, expect
 from r2convert.doctor.evidence import Evidence
 from r2convert.doctor.finding import Diagnosis, Finding, Question, Score
 from r2convert.doctor.trials import Trial
-from r2convert.verify.significance import mcnemar
+from r2convert.verify.significance import accuracy_interval, mcnemar
 
 CHANCE = 0.01
 """Probability at which a rise is no longer taken for chance."""
+_HARDLY_ANY = 0.1
+"""Share of right images below which something is off, whatever images these are."""
 _ALIKE = 0.05
 """Probability of a difference between two causes from which on they are not told apart."""
 
@@ -89,9 +91,11 @@ def diagnose_low_score(
 
 
 def is_low(as_given: Score, known: KnownScore | None) -> bool:
-    """Whether the score as given is below a known one by more than chance."""
+    """Whether the score as given is below a known one by more than chance, or far below any that was ever published."""
     expectation = as_given.expectation
-    return known is not None and expectation is not None and not expectation.agrees and expectation.top1 < known.top1
+    if known is None:
+        return as_given.images > 0 and accuracy_interval(as_given.top1_correct, as_given.images)[1] < _HARDLY_ANY
+    return expectation is not None and not expectation.agrees and expectation.top1 < known.top1
 
 
 def _rises(trial: Trial, sound: Trial, tried: int) -> bool:

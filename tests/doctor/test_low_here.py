@@ -200,3 +200,10 @@ def test_what_nothing_explains_is_said_to_be_unexplained(ask: Ask, damaged: Call
     found = ask(damaged(shuffle_classes), folder).diagnosis
     assert found.verdict == "unexplained"
     assert found.explanations == ()
+
+
+def test_hardly_anything_right_is_off_even_if_nobody_knows_what_is_right(tried: Tried) -> None:
+    trials = relabelled(tried.trials, np.full(64, 999))
+    more = replace(trials.sound, right=np.zeros((128, 2), np.bool_))
+    found = diagnose(replace(trials, sound=more, others=()), Question(), NOTHING_SEEN, 50_000)
+    assert found.verdict == "unexplained"

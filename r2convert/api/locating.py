@@ -7,8 +7,10 @@ from pathlib import Path
 
 from r2convert.catalog.loading import Catalog
 from r2convert.catalog.variant import Variant
-from r2convert.errors import AccessError, UsageError
+from r2convert.errors import AccessError
 from r2convert.fetch.cache import Cache
+from r2convert.fetch.locating import locate as find
+from r2convert.fetch.locating import refuse_damaged
 
 FileOrVariant = str | os.PathLike[str]
 
@@ -30,22 +32,16 @@ def locate(catalog: Catalog, checkpoint: FileOrVariant, *, fetch: bool = False) 
         UnknownVariantError: it looks like a name, and no variant has it.
         UsageError: it is empty.
     """
-    text = os.fspath(checkpoint)
-    if not text:
-        raise UsageError("a checkpoint's name is empty", expected="a file, or a variant in the cache")
-    path = Path(os.path.expanduser(text))  # noqa: PTH111 - unlike Path's methods, these two never raise
-    if isinstance(checkpoint, os.PathLike) or os.path.lexists(path) or path.suffix or "/" in text:
-        return path, None
-    variant = catalog.find(text)
+    path, variant = find(catalog, checkpoint)
+    if path is not None:
+        return path, variant
+    assert variant is not None  # noqa: S101 - only a variant has no path
     cache = Cache.default()
-    for source in variant.sources:
-        cached = cache.lookup(source)
-        if cached is not None:
-            return cached.path, variant
     if fetch:
         from r2convert.fetch.download import fetch_variant  # here: it brings in the HTTP library
 
         return fetch_variant(variant, cache).path, variant
+    refuse_damaged(variant)
     advice = f'`r2convert.fetch("{variant.id}")` or `r2convert fetch {variant.id}` downloads it'
     raise AccessError(
         f"{variant.id} is not in the cache",

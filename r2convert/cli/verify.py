@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from r2convert.cli.arguments import SOURCE_LAYOUTS, cached_path, checkpoint_path, selection_options
+from r2convert.cli.arguments import SOURCE_LAYOUTS, checkpoint_path, selection_options
 from r2convert.cli.completion import complete_checkpoint, complete_variant
 from r2convert.cli.console import print_json, print_note, stdout_console
 from r2convert.cli.image_options import ImageOptions, choose_device, image_options, image_run, open_images
@@ -125,6 +125,7 @@ def _joined(images: OpenedImages | None) -> AbstractContextManager[int]:
 
 def _requests(tables: Tables, checkpoints: tuple[str, ...], said: dict[str, Any]) -> list[Request]:
     """The files to verify, each with what the user says of it."""
+    from r2convert.fetch.locating import cached_path
     from r2convert.verify.examination import Request
 
     if checkpoints:

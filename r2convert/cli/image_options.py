@@ -140,15 +140,9 @@ def choose_device(name: str | None) -> str:
     Raises:
         UsageError: the device cannot be used.
     """
-    import torch
+    from r2convert.verify import device
 
-    if name is None:
-        return "cuda" if torch.cuda.is_available() else "cpu"
-    try:
-        torch.empty(0, device=name)
-    except (RuntimeError, AssertionError) as error:
-        raise UsageError(f"the device {name!r} cannot be used", got=str(error).splitlines()[0]) from error
-    return name
+    return str(device.choose_device(name))
 
 
 @contextmanager

@@ -8,7 +8,7 @@ PEERS  := .venv-peers
 PADDLE := .venv-paddle
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-peers test-browser docs lint typecheck bench clean
+.PHONY: help setup demo test test-slow test-peers test-browser docs lint typecheck bench clean
 
 help:  ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -18,8 +18,11 @@ setup: $(STAMP)  ## Make the virtual environment .venv and install r2convert wit
 demo: $(STAMP)  ## Install, then fetch, map and verify a stand-in, offline, in about a minute
 	$(BIN)/r2convert demo
 
-test: $(STAMP) lint typecheck  ## Install, lint, check types and run every test
-	$(BIN)/python -m pytest --numprocesses auto --dist loadfile
+test: $(STAMP) lint typecheck  ## Install, lint, check types and run every test but the slow ones
+	$(BIN)/python -m pytest --numprocesses auto --dist loadfile -m 'not slow'
+
+test-slow: $(STAMP)  ## Run the slow tests: whole commands on whole networks, the examples of the documentation
+	$(BIN)/python -m pytest --numprocesses auto --dist loadfile -m slow
 
 test-peers: $(STAMP) $(PEERS)/installed $(PADDLE)/installed  ## Let timm, mmpretrain and PaddleClas judge conversions
 	$(BIN)/python -m pytest tests/peers

@@ -116,7 +116,7 @@ def gpu_section() -> str:
     if result.is_file():
         return result.read_text(encoding="utf-8").strip()
     return (
-        "## GPU\n\n**Not run yet.** `python scripts/gpu_check.py` does all of it in one command on a machine with a "
+        "## GPU\n\n**Not run yet.** `python -m scripts.gpu_check` does all of it in one command on a machine with a "
         "CUDA device."
     )
 

@@ -13,6 +13,8 @@ from tests.cli.conftest import Ran, Run
 from tests.doctor.lab import LabSet, draw_pairs, lab_tables, save, trained
 from tests.doctor.mistakes import bgr
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="session")
 def mappings(tmp_path_factory: pytest.TempPathFactory) -> Path:

@@ -100,6 +100,7 @@ def test_the_demo_fetches_maps_and_verifies(run: Run, tmp_path: Path) -> None:
     assert {"mm.pth", "mm.pth.receipt.json", "results.json", "val", "cache"} <= kept
 
 
+@pytest.mark.slow
 def test_images_are_counted_kept_and_compared_with_care(
     run: Run, standin: Standin, tables: Tables, tmp_path: Path
 ) -> None:

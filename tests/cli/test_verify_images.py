@@ -17,6 +17,8 @@ from tests.cli.conftest import Run
 from tests.conftest import Standin
 from tests.published import VARIANTS, publish_standins
 
+pytestmark = pytest.mark.slow
+
 DLA = "res2net_dla60_w28_s4"
 COUNT, TOP1, TOP5 = 10, 4, 7
 # Threads of several processes that wait for each other on a busy machine take many times as long.
@@ -81,7 +83,6 @@ def test_an_unreadable_image_is_named_with_the_best_and_the_worst_case(
     assert all(len(line) <= 80 for line in ran.out.splitlines())
 
 
-@pytest.mark.slow
 def test_an_interrupt_keeps_what_was_done(
     run: Run, standin: Standin, folder: Path, cache: Path, tmp_path: Path
 ) -> None:
@@ -108,7 +109,6 @@ def test_an_interrupt_keeps_what_was_done(
     assert not partial.exists()
 
 
-@pytest.mark.slow
 def test_processes_that_share_the_images_of_every_cached_variant_print_once(
     run: Run, standin: Standin, tables: Tables, cache: Path, tmp_path: Path
 ) -> None:

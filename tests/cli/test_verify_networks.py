@@ -92,6 +92,7 @@ def write_pictures(folder: Path, count: int) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_the_wiring_check_fails_a_broken_network_and_names_the_place(
     run: Run, catalog: Catalog, tmp_path: Path
 ) -> None:

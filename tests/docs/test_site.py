@@ -76,6 +76,7 @@ def test_a_page_that_asks_another_machine_for_something_is_warned_of(html: str, 
     assert ("index.md loads" in printed) is warned
 
 
+@pytest.mark.slow
 def test_the_picture_of_the_verdicts_is_what_verify_prints() -> None:
     done = subprocess.run(
         [sys.executable, "scripts/verdict_picture.py", "--check"], cwd=ROOT, capture_output=True, text=True, check=False

@@ -27,6 +27,8 @@ from tests.doctor.conftest import Ask, Tried, relabelled
 from tests.doctor.lab import LabSet, draw_pairs, save, trained
 from tests.doctor.mistakes import FEEDS, squashed
 
+pytestmark = pytest.mark.slow
+
 NOTHING_SEEN = Evidence((), (), (), (), 64)
 State = dict[str, torch.Tensor]
 

@@ -21,6 +21,8 @@ from r2convert.models.build import build_network
 from tests.doctor.conftest import Tried, try_all
 from tests.doctor.lab import add_rivals, draw_pairs, trained
 
+pytestmark = pytest.mark.slow
+
 ALIKE = ("pool padding", "first block", "first pool")
 SHAPES = (*ALIKE, "stem pool", "shortcut pool")
 

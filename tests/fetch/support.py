@@ -15,7 +15,7 @@ from r2convert.fetch.download import FetchSettings, fetch_source
 from r2convert.fetch.progress import ProgressSink
 from r2convert.fetch.retry import Patience
 
-QUICK = Patience(attempts=3, first_wait=0.01, longest_backoff=0.05, longest_wait=2.0, connect=2.0, stall=0.5)
+QUICK = Patience(attempts=3, first_wait=0.01, longest_backoff=0.05, longest_wait=2.0, connect=2.0, stall=1.5)
 """The same rules in a fraction of the time."""
 
 ARCHITECTURE = """\

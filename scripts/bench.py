@@ -25,6 +25,8 @@ from scripts.measuring import Figure
 
 FOLDER = Path(__file__).parent
 PACKAGES = ("torch", "numpy", "pillow", "simplejpeg", "requests", "click")
+#: Pictures instead of rounds: the network takes its time for each of them.
+ARGUMENTS = {"imagenet": ("--images", "300", "--rounds", "1")}
 INTRODUCTION = """\
 # Benchmarks
 
@@ -50,22 +52,28 @@ def section(name: str) -> str:
     """Run one benchmark, show its table and return it as Markdown; one that fails is said to have failed."""
     module = f"scripts.bench_{name}"
     print(f"== {module}", flush=True)
-    process = subprocess.run([sys.executable, "-m", module, "--json"], capture_output=True, text=True, check=False)
+    command = [sys.executable, "-m", module, *ARGUMENTS.get(name, ()), "--json"]
+    process = subprocess.run(command, capture_output=True, text=True, check=False)
     if process.returncode:
         sys.stderr.write(process.stderr)
         return f"## {module}\n\nDid not finish: exit code {process.returncode}."
-    text = section_text(module, json.loads(process.stdout))
+    text = section_text(shlex.join(["python", *command[1:-1]]), json.loads(process.stdout))
     print(text, flush=True)
     return text
 
 
-def section_text(module: str, document: Mapping[str, Any]) -> str:
-    """A benchmark's document as a section of the page."""
+def section_text(command: str, document: Mapping[str, Any]) -> str:
+    """A benchmark's document as a section of the page.
+
+    Args:
+        command: what was run.
+        document: what it printed.
+    """
     figures = [Figure(**figure) for figure in document["figures"]]
     lines = [
         f"## {document['title']}",
         "",
-        f"`python -m {module}`",
+        f"`{command}`",
         "",
         "| figure | goal | measured | |",
         "|---|---|---|---|",

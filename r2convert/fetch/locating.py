@@ -8,7 +8,6 @@ from pathlib import Path
 from r2convert.catalog.loading import Catalog
 from r2convert.catalog.variant import Variant
 from r2convert.errors import AccessError, UsageError
-from r2convert.fetch.cache import Cache, DamagedFile
 
 
 def locate(catalog: Catalog, checkpoint: str | os.PathLike[str]) -> tuple[Path | None, Variant | None]:
@@ -40,6 +39,8 @@ def locate(catalog: Catalog, checkpoint: str | os.PathLike[str]) -> tuple[Path |
 
 def cached_path(variant: Variant) -> Path | None:
     """The variant's file in the cache, the first of its sources that is there and sound."""
+    from r2convert.fetch.cache import Cache  # here: whoever hands in a path should not wait for what the cache needs
+
     cache = Cache.default()
     for source in variant.sources:
         cached = cache.lookup(source)
@@ -54,6 +55,8 @@ def refuse_damaged(variant: Variant) -> None:
     Raises:
         AccessError: it is damaged.
     """
+    from r2convert.fetch.cache import Cache, DamagedFile
+
     cache = Cache.default()
     for source in variant.sources:
         found = cache.examine(source)

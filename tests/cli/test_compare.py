@@ -12,6 +12,7 @@ from torch import Tensor
 
 from tests.cli.conftest import Run
 from tests.conftest import Standin
+from tests.schemas import problems
 
 DLA = "res2net_dla60_w28_s4"
 
@@ -172,6 +173,7 @@ def test_equal_predictions_are_equal(run: Run, predictions: Path) -> None:
 
 def test_changed_predictions_are_counted_tested_and_listed(run: Run, predictions: Path) -> None:
     document = run("compare", predictions / "a", predictions / "c", "--json").json
+    assert problems("predictions", document) == []
     (found,) = document["comparisons"]
     assert document["equal"] is False
     assert (found["images"], found["changed_top1"], len(found["changed"])) == (12, 12, 12)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import json
 from pathlib import Path
-from typing import Any
 
 import pytest
 from jsonschema import Draft202012Validator
@@ -17,34 +16,10 @@ from r2convert.verify.parity import ParityResult
 from r2convert.verify.results import CheckpointResult
 from r2convert.verify.wiring import LayerWiring
 from r2convert.verify.wiring_check import WiringResult
-from tests.docs.examples import ROOT, Command
+from tests.docs.examples import Command
 from tests.docs.stage import Stage
 from tests.published import VARIANTS, Published
-
-SCHEMAS = ROOT / "docs" / "reference" / "schemas"
-
-
-def schema(name: str) -> dict[str, Any]:
-    """A schema that also refuses what it does not describe: a field may be added, but not behind the reader's back."""
-    document: dict[str, Any] = json.loads((SCHEMAS / f"{name}.schema.json").read_text(encoding="utf-8"))
-    result: dict[str, Any] = closed(document)
-    return result
-
-
-def closed(node: Any) -> Any:
-    if isinstance(node, list):
-        return [closed(each) for each in node]
-    if not isinstance(node, dict):
-        return node
-    result = {name: closed(value) for name, value in node.items()}
-    if "properties" in result and isinstance(result["properties"], dict) and "type" in result:
-        result.setdefault("additionalProperties", False)
-    return result
-
-
-def problems(name: str, document: Any) -> list[str]:
-    found = Draft202012Validator(schema(name)).iter_errors(document)
-    return [f"{'.'.join(map(str, error.absolute_path))}: {error.message}" for error in found]
+from tests.schemas import SCHEMAS, problems
 
 
 @pytest.fixture(scope="module")

@@ -69,8 +69,8 @@ def test_a_missed_goal_is_said_to_be_missed(capsys: pytest.CaptureFixture[str]) 
 
 def test_a_benchmarks_document_becomes_a_section(capsys: pytest.CaptureFixture[str]) -> None:
     tell("Things", [Figure("slow", "at most 1", 2.0, "2 s")], parser("x", rounds=1).parse_args(["--json"]), "Why.")
-    text = bench.section_text("scripts.bench_things", json.loads(capsys.readouterr().out))
-    assert text.startswith("## Things\n")
+    text = bench.section_text("python -m scripts.bench_things", json.loads(capsys.readouterr().out))
+    assert text.startswith("## Things\n\n`python -m scripts.bench_things`\n")
     assert "| slow | at most 1 | **2** missed | 2 s |" in text
     assert text.endswith("\n\nWhy.")
 

@@ -7,9 +7,8 @@ costs nothing and only what runs networks brings in torch. No function prints; e
 
 from __future__ import annotations
 
-import sys
 from importlib import import_module
-from types import MappingProxyType, ModuleType
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from r2convert.errors import R2ConvertError
@@ -21,10 +20,10 @@ if TYPE_CHECKING:
     from r2convert.api.fetching import fetch
     from r2convert.api.loading import load_model
     from r2convert.api.verifying import verify
-    from r2convert.fetch.cache import CachedFile
+    from r2convert.checks.results import CheckpointResult
+    from r2convert.download.cache import CachedFile
     from r2convert.mapping.comparison import Comparison
     from r2convert.mapping.conversion import Conversion
-    from r2convert.verify.results import CheckpointResult
 
 __all__ = [
     "CachedFile",
@@ -42,8 +41,8 @@ __all__ = [
 
 _HOMES = MappingProxyType(
     {
-        "CachedFile": "r2convert.fetch.cache",
-        "CheckpointResult": "r2convert.verify.results",
+        "CachedFile": "r2convert.download.cache",
+        "CheckpointResult": "r2convert.checks.results",
         "Comparison": "r2convert.mapping.comparison",
         "Conversion": "r2convert.mapping.conversion",
         "compare": "r2convert.api.comparing",
@@ -66,19 +65,3 @@ if not TYPE_CHECKING:  # a type checker would take it to promise every name
 
 def __dir__() -> list[str]:
     return sorted(__all__)
-
-
-class _Package(ModuleType):
-    """This package: ``fetch`` and ``verify`` are functions of the API, whether or not the rooms so called are loaded.
-
-    Importing ``r2convert.fetch.cache`` would put the room in the function's place: Python binds every submodule it has
-    loaded to its parent. Rooms are imported by their full names and need no such binding.
-    """
-
-    def __setattr__(self, name: str, value: object) -> None:
-        if not (name in _HOMES and isinstance(value, ModuleType)):
-            super().__setattr__(name, value)
-
-
-# The way that Python's data model gives for this: https://docs.python.org/3/reference/datamodel.html#module.__class__
-sys.modules[__name__].__class__ = _Package

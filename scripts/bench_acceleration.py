@@ -17,17 +17,17 @@ from pathlib import Path
 import torch
 
 from r2convert.catalog import load_catalog
+from r2convert.checks.standin import standin_state_dict
+from r2convert.evaluation.acceleration import Acceleration
+from r2convert.evaluation.accuracy import measure_accuracy
+from r2convert.evaluation.image_pass import AccuracyProgress
+from r2convert.evaluation.precision import Precision
 from r2convert.imagenet.datasets import open_validation_set
 from r2convert.imagenet.labels import synsets
 from r2convert.imagenet.standin import draw_picture
 from r2convert.imagenet.validation_set import ValidationSet
 from r2convert.mapping.tables import Tables
 from r2convert.models.build import build_network
-from r2convert.verify.acceleration import Acceleration
-from r2convert.verify.accuracy import measure_accuracy
-from r2convert.verify.image_pass import AccuracyProgress
-from r2convert.verify.precision import Precision
-from r2convert.verify.standin import standin_state_dict
 from scripts.measuring import Figure, parser, tell
 
 VARIANT = "res2net50_w14_s8"

@@ -24,8 +24,8 @@ from pathlib import Path
 
 from r2convert.catalog import load_catalog
 from r2convert.catalog.variant import Source
-from r2convert.fetch.cache import Cache
-from r2convert.fetch.download import fetch_source
+from r2convert.download.cache import Cache
+from r2convert.download.download import fetch_source
 from scripts.measuring import Figure, parser, tell
 
 NAME = "bench_net"

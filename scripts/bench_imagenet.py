@@ -26,13 +26,13 @@ import torch
 from PIL import Image
 
 from r2convert.catalog import load_catalog
+from r2convert.evaluation.accuracy import measure_accuracy
+from r2convert.evaluation.inference import normalise
 from r2convert.imagenet.datasets import open_validation_set
 from r2convert.imagenet.labels import synsets
 from r2convert.imagenet.pipeline import crop_image, fast_crop_function
 from r2convert.imagenet.validation_set import ValidationSet
 from r2convert.models.build import build_network
-from r2convert.verify.accuracy import measure_accuracy
-from r2convert.verify.inference import normalise
 from scripts.measuring import Figure, parser, tell
 
 VARIANTS = ("res2net50_w26_s4", "res2net50_w14_s8", "res2net50_w48_s2")

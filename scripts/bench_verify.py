@@ -19,7 +19,7 @@ import sys
 from pathlib import Path
 from r2convert.catalog import load_catalog
 from r2convert.mapping.tables import Tables
-from r2convert.verify.standin import write_standin_checkpoint
+from r2convert.checks.standin import write_standin_checkpoint
 tables = Tables(load_catalog({}))
 for variant in tables.catalog.variants.values():
     layout = variant.sources[0].layout
@@ -28,7 +28,7 @@ for variant in tables.catalog.variants.values():
 COUNT = """
 import time
 from r2convert.catalog import load_catalog
-from r2convert.verify.counting import count_operations
+from r2convert.checks.counting import count_operations
 variants = list(load_catalog({}).variants.values())
 count_operations(variants[0])  # what torch brings in on first use is no counting
 slowest = 0

@@ -46,7 +46,7 @@ CONTAINERS = (
 
 def wrappers() -> Mapping[str, Callable[[bytes], bytes]]:
     """How an input becomes a file. Called only once the reader is instrumented, as it imports parts of it."""
-    from r2convert.checkpoint import specimens
+    from r2convert.selftest import specimens
 
     return {
         "torch-zip": bytes,
@@ -64,7 +64,7 @@ def wrappers() -> Mapping[str, Callable[[bytes], bytes]]:
 
 def _three_members(data: bytes) -> bytes:
     """Make a tar whose three members are the input, cut where it says `CUT`."""
-    from r2convert.checkpoint import specimens
+    from r2convert.selftest import specimens
 
     parts = [*data.split(b"CUT", 2), b"", b""]
     return specimens.tar(dict(zip(("storages", "tensors", "pickle"), parts, strict=False)))
@@ -72,8 +72,8 @@ def _three_members(data: bytes) -> bytes:
 
 def seeds(container: str) -> list[bytes]:
     """Sound inputs, and the catalogue's bad files of about this kind."""
-    from r2convert.checkpoint import specimens
-    from r2convert.checkpoint.bad_files import bad_files
+    from r2convert.selftest import specimens
+    from r2convert.selftest.bad_files import bad_files
 
     values = {"a": [1, 2.5, None, True, ("x", b"y" * 300)], 3: -1, "long": 1 << 70, "nested": {"b": {"c": []}}}
     plain = [pickle.dumps(values, protocol=protocol) for protocol in (2, 3, 4)]

@@ -19,12 +19,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 from r2convert.catalog import load_catalog
+from r2convert.checks.standin import write_images_for
 from r2convert.errors import R2ConvertError, UsageError
 from r2convert.imagenet.datasets import open_validation_set
 from r2convert.imagenet.labels import synsets, validation_labels, validation_name
 from r2convert.imagenet.validation_set import ValidationSet
 from r2convert.mapping.tables import Tables
-from r2convert.verify.standin import write_images_for
 
 Pictures = list[tuple[int, int, bytes]]
 

@@ -13,9 +13,9 @@ from rich.console import Console
 from rich.terminal_theme import TerminalTheme
 
 from r2convert.catalog import load_catalog
+from r2convert.checks.run import verify_references
 from r2convert.mapping.tables import Tables
 from r2convert.report.terminal import results_view
-from r2convert.verify.run import verify_references
 
 PICTURE = Path(__file__).parent.parent / "docs" / "assets" / "verdicts.svg"
 _COLUMNS = 80

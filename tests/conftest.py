@@ -49,7 +49,7 @@ def tables(catalog: Catalog) -> Tables:
 @pytest.fixture(scope="session")
 def standin(tables: Tables, tmp_path_factory: pytest.TempPathFactory) -> Standin:
     """Write a stand-in checkpoint with torch; the same one is written once a session."""
-    from r2convert.verify.standin import write_standin_checkpoint
+    from r2convert.checks.standin import write_standin_checkpoint
 
     folder = tmp_path_factory.mktemp("standins")
 

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from r2convert.catalog.loading import builtin_folder
+from r2convert.checks.standin import write_images_for
 from r2convert.mapping.tables import Tables
-from r2convert.verify.standin import write_images_for
 from tests.conftest import Standin
 
 VARIANTS = ("res2net50_w14_s8", "res2net50_v1b_w26_s4")

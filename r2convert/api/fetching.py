@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from r2convert.catalog.variant import Publisher
-from r2convert.fetch.cache import CachedFile
-from r2convert.fetch.progress import ProgressSink
+from r2convert.download.cache import CachedFile
+from r2convert.download.progress import ProgressSink
 
 
 def fetch(
@@ -41,8 +41,8 @@ def fetch(
         'res2net50_14w_8s-6527dddc.pth'
     """
     from r2convert.catalog import load_catalog
-    from r2convert.fetch.cache import Cache
-    from r2convert.fetch.download import fetch_variant
+    from r2convert.download.cache import Cache
+    from r2convert.download.download import fetch_variant
 
     return fetch_variant(
         load_catalog().find(variant), Cache.default(), publisher=publisher, offline=offline, progress=progress

@@ -7,10 +7,10 @@ from pathlib import Path
 
 from r2convert.catalog.loading import Catalog
 from r2convert.catalog.variant import Variant
+from r2convert.download.cache import Cache
+from r2convert.download.locating import locate as find
+from r2convert.download.locating import refuse_damaged
 from r2convert.errors import AccessError
-from r2convert.fetch.cache import Cache
-from r2convert.fetch.locating import locate as find
-from r2convert.fetch.locating import refuse_damaged
 
 FileOrVariant = str | os.PathLike[str]
 
@@ -38,7 +38,7 @@ def locate(catalog: Catalog, checkpoint: FileOrVariant, *, fetch: bool = False) 
     assert variant is not None  # noqa: S101 - only a variant has no path
     cache = Cache.default()
     if fetch:
-        from r2convert.fetch.download import fetch_variant  # here: it brings in the HTTP library
+        from r2convert.download.download import fetch_variant  # here: it brings in the HTTP library
 
         return fetch_variant(variant, cache).path, variant
     refuse_damaged(variant)

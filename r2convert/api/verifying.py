@@ -11,10 +11,10 @@ from r2convert.catalog.variant import Layout
 from r2convert.errors import UsageError
 
 if TYPE_CHECKING:
+    from r2convert.checks.results import CheckpointResult
+    from r2convert.checks.run import ImageRun
+    from r2convert.evaluation.precision import Precision
     from r2convert.imagenet.pipelines import Pipeline
-    from r2convert.verify.precision import Precision
-    from r2convert.verify.results import CheckpointResult
-    from r2convert.verify.run import ImageRun
 
 Choice = TypeVar("Choice", bound=str)
 
@@ -74,9 +74,9 @@ def verify(
     """
     from r2convert.api.locating import locate
     from r2convert.catalog import load_catalog
+    from r2convert.checks.examination import Request
+    from r2convert.checks.run import verify_checkpoints
     from r2convert.mapping.tables import Tables
-    from r2convert.verify.examination import Request
-    from r2convert.verify.run import verify_checkpoints
 
     tables = Tables(load_catalog())
     path, named = locate(tables.catalog, checkpoint)
@@ -91,12 +91,12 @@ def verify(
 def _image_run(
     imagenet: Path, limit: int | None, device: str | None, batch_size: int | None, precision: str, pipeline: str
 ) -> ImageRun:
+    from r2convert.checks.run import ImageRun
+    from r2convert.evaluation.device import choose_device
+    from r2convert.evaluation.precision import PRECISIONS
     from r2convert.imagenet.datasets import open_validation_set
     from r2convert.imagenet.pipelines import PIPELINES
     from r2convert.imagenet.sampling import stratified_sample
-    from r2convert.verify.device import choose_device
-    from r2convert.verify.precision import PRECISIONS
-    from r2convert.verify.run import ImageRun
 
     images = open_validation_set(imagenet)
     return ImageRun(

@@ -11,7 +11,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal, InvalidOperation
 from difflib import get_close_matches
-from importlib import import_module
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, get_args
@@ -112,8 +111,10 @@ def load_catalog(environment: Mapping[str, str] | None = None) -> Catalog:
 
 def builtin_folder() -> Path:
     """The folder of the mapping files that come with the package."""
-    # Imported by name: `package_dir` makes mappings/ this package, which no static analyser follows.
-    return Path(str(import_module("r2convert.mappings").__file__)).parent
+    # An installed package holds it; a plain checkout has it beside the package.
+    package = Path(__file__).parent.parent
+    installed = package / "mappings"
+    return installed if installed.is_dir() else package.parent / "mappings"
 
 
 def load_variant(path: Path, folders: Sequence[Path] = ()) -> Variant:

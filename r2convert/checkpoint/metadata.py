@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping
 
 from r2convert.checkpoint import limits
-from r2convert.checkpoint.pickle_values import PickledBytes
+from r2convert.checkpoint.pickles.pickle_values import PickledBytes
 from r2convert.checkpoint.storage import TensorReference
 
 

@@ -10,25 +10,30 @@ from types import MappingProxyType, TracebackType
 from typing import TYPE_CHECKING, Any, Final
 
 from r2convert.checkpoint.background import Background
-from r2convert.checkpoint.contents import Contents
 from r2convert.checkpoint.digests import OutputTensor
+from r2convert.checkpoint.formats.contents import Contents
+from r2convert.checkpoint.formats.paddle_static import (
+    open_folder,
+    read_lod_tensor_file,
+    read_paddle_folder,
+    read_paddle_tar,
+)
+from r2convert.checkpoint.formats.pdparams import read_pdparams
+from r2convert.checkpoint.formats.safetensors_reading import read_safetensors
+from r2convert.checkpoint.formats.sniffing import Kind, sniff
+from r2convert.checkpoint.formats.tar_directory import read_tar_directory
+from r2convert.checkpoint.formats.torch_hub_zip import read_torch_hub_zip
+from r2convert.checkpoint.formats.torch_legacy import read_torch_legacy
+from r2convert.checkpoint.formats.torch_tar import MEMBERS as TORCH_TAR_MEMBERS
+from r2convert.checkpoint.formats.torch_tar import read_torch_tar
+from r2convert.checkpoint.formats.torch_zip import is_torch_zip, read_torch_zip
+from r2convert.checkpoint.formats.zip_directory import read_zip_directory
 from r2convert.checkpoint.gathering import tensor_chunks
 from r2convert.checkpoint.geometry import require_plausible_total
-from r2convert.checkpoint.paddle_static import open_folder, read_lod_tensor_file, read_paddle_folder, read_paddle_tar
-from r2convert.checkpoint.pdparams import read_pdparams
-from r2convert.checkpoint.safetensors_reading import read_safetensors
-from r2convert.checkpoint.sniffing import Kind, sniff
 from r2convert.checkpoint.source_file import SourceFile
 from r2convert.checkpoint.storage_reading import StorageReader
-from r2convert.checkpoint.tar_directory import read_tar_directory
 from r2convert.checkpoint.tensor import TensorInfo
-from r2convert.checkpoint.torch_hub_zip import read_torch_hub_zip
-from r2convert.checkpoint.torch_legacy import read_torch_legacy
-from r2convert.checkpoint.torch_tar import MEMBERS as TORCH_TAR_MEMBERS
-from r2convert.checkpoint.torch_tar import read_torch_tar
-from r2convert.checkpoint.torch_zip import is_torch_zip, read_torch_zip
 from r2convert.checkpoint.unwrapping import StateDict, under_prefix, unwrap
-from r2convert.checkpoint.zip_directory import read_zip_directory
 from r2convert.errors import CheckpointError
 
 if TYPE_CHECKING:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from r2convert.checkpoint.checksums import crc32, require_crc
-from r2convert.checkpoint.latin1 import decode_latin1
 from r2convert.checkpoint.limits import CHUNK_BYTES
+from r2convert.checkpoint.pickles.latin1 import decode_latin1
 from r2convert.checkpoint.source_file import SourceFile
 from r2convert.checkpoint.storage import Encoding, Extent, Storage
 from r2convert.errors import CorruptCheckpointError

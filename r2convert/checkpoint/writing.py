@@ -13,13 +13,13 @@ from typing import Final
 from r2convert.checkpoint.background import Progress, digest_behind, sync_behind
 from r2convert.checkpoint.checksums import crc32
 from r2convert.checkpoint.digests import DigestedTensor, OutputTensor
-from r2convert.checkpoint.output_layout import OutputLayout
-from r2convert.checkpoint.pdparams_output import pdparams_segments
-from r2convert.checkpoint.placing import file_beside
+from r2convert.checkpoint.formats.output_layout import OutputLayout
+from r2convert.checkpoint.formats.pdparams_output import pdparams_segments
+from r2convert.checkpoint.formats.safetensors_output import safetensors_segments
+from r2convert.checkpoint.formats.torch_zip_output import torch_zip_segments
 from r2convert.checkpoint.reading_back import WrittenTensor, require_as_written
-from r2convert.checkpoint.safetensors_output import safetensors_segments
-from r2convert.checkpoint.torch_zip_output import torch_zip_segments
 from r2convert.errors import CorruptCheckpointError, UsageError
+from r2convert.files import file_beside
 
 _LAYOUTS: Final[Mapping[str, OutputLayout]] = {
     ".pth": torch_zip_segments,

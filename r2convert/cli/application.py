@@ -28,7 +28,7 @@ COMMANDS: Mapping[str, str] = MappingProxyType(
         "completion": "Print what makes a shell complete commands, options and names.",
     }
 )
-"""Command name -> its short help; the command itself is ``r2convert.cli.<name>``'s object of that name."""
+"""Command name -> its short help; the command itself is ``r2convert.cli.commands.<name>``'s object of that name."""
 
 _MODULES: Mapping[str, str] = MappingProxyType({"list": "list_variants", "map": "map_checkpoint"})
 """Modules that cannot be called as their command: the names are Python's own."""
@@ -57,7 +57,7 @@ class LazyGroup(click.Group):
         if cmd_name not in COMMANDS:
             return None
         module_name = _MODULES.get(cmd_name, cmd_name)
-        command = getattr(import_module(f"r2convert.cli.{module_name}"), module_name)
+        command = getattr(import_module(f"r2convert.cli.commands.{module_name}"), module_name)
         assert isinstance(command, click.Command)  # noqa: S101 - a mistake in this package, not of the user
         # A raw docstring spells out the backspace that keeps click from joining the lines of an example.
         command.help = (command.help or "").replace("\\b\n", "\b\n")

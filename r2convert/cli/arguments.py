@@ -39,7 +39,7 @@ def checkpoint_path(catalog: Catalog, value: str) -> tuple[Path, Variant | None]
         UsageError: it is empty.
         UnknownVariantError: it looks like a name, and no variant has it.
     """
-    from r2convert.fetch.locating import locate, refuse_damaged
+    from r2convert.download.locating import locate, refuse_damaged
 
     path, variant = locate(catalog, value)
     if path is None:

@@ -14,12 +14,12 @@ from r2convert.cli.console import print_warning, stderr_console
 from r2convert.errors import UsageError
 
 if TYPE_CHECKING:
+    from r2convert.checks.run import ImageRun
+    from r2convert.evaluation.acceleration import Acceleration
+    from r2convert.evaluation.accuracy import AccuracyProgress
+    from r2convert.evaluation.precision import Precision
     from r2convert.imagenet.pipelines import Pipeline
     from r2convert.imagenet.validation_set import ValidationSet
-    from r2convert.verify.acceleration import Acceleration
-    from r2convert.verify.accuracy import AccuracyProgress
-    from r2convert.verify.precision import Precision
-    from r2convert.verify.run import ImageRun
 
 PRECISIONS = ("strict", "fast", "fp32", "tf32", "bf16", "fp16")
 ACCELERATIONS = ("channels-last", "fold-bn", "compile", "cuda-graphs")
@@ -140,7 +140,7 @@ def choose_device(name: str | None) -> str:
     Raises:
         UsageError: the device cannot be used.
     """
-    from r2convert.verify import device
+    from r2convert.evaluation import device
 
     return str(device.choose_device(name))
 
@@ -150,11 +150,11 @@ def image_run(options: ImageOptions, opened: OpenedImages, device: str) -> Itera
     """How the images are to be shown, with a progress bar while they are; an interrupt says what is known by then."""
     import torch
 
-    from r2convert.verify.acceleration import require_accelerations
-    from r2convert.verify.partition import is_first
-    from r2convert.verify.precision import require_precision
-    from r2convert.verify.prediction_file import PredictionFile
-    from r2convert.verify.run import ImageRun
+    from r2convert.checks.run import ImageRun
+    from r2convert.evaluation.acceleration import require_accelerations
+    from r2convert.evaluation.partition import is_first
+    from r2convert.evaluation.precision import require_precision
+    from r2convert.evaluation.prediction_file import PredictionFile
 
     # Before files are read and images shown.
     require_precision(options.precision, torch.device(device))

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 if TYPE_CHECKING:
-    from r2convert.verify.examination import Probes
+    from r2convert.checks.examination import Probes
 
 PEERS = ("timm", "mmpretrain")
 DRAWN = ""
@@ -86,9 +86,9 @@ def open_probes(options: NetworkOptions, device: str | None) -> Probes:
         UsageError: the peer is not installed.
         DatasetError: the pictures cannot be used.
     """
-    from r2convert.verify.examination import Probes
-    from r2convert.verify.peers import open_peer
-    from r2convert.verify.pictures import drawn_pictures, pictures_from
+    from r2convert.checks.examination import Probes
+    from r2convert.checks.peers import open_peer
+    from r2convert.checks.pictures import drawn_pictures, pictures_from
 
     pictures = None
     if options.wiring is not None:

@@ -13,10 +13,10 @@ from r2convert.doctor.feeds import feed_pixels
 from r2convert.doctor.network_changes import changed_network
 from r2convert.doctor.setting import Feed, NetworkChange
 from r2convert.errors import AccessError
+from r2convert.evaluation.precision import computing_in
+from r2convert.evaluation.ranking import rank_logits
 from r2convert.imagenet.pipeline import Crop
 from r2convert.models.blocks import Classifier
-from r2convert.verify.precision import computing_in
-from r2convert.verify.ranking import rank_logits
 
 Top = npt.NDArray[np.int16]
 

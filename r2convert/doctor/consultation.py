@@ -13,6 +13,9 @@ import torch
 
 from r2convert.catalog.variant import Claim
 from r2convert.checkpoint.reading import open_checkpoint
+from r2convert.checks.examination import Examined, Probes, Request, examine
+from r2convert.checks.intervals import VALIDATION_IMAGES, printed_interval
+from r2convert.checks.network import load_network
 from r2convert.doctor.agreement import KnownScore
 from r2convert.doctor.answers import Network, prepared
 from r2convert.doctor.causes import WRONG_FOLDERS, Cause, causes_for
@@ -32,9 +35,6 @@ from r2convert.imagenet.validation_set import ValidationSet
 from r2convert.mapping.resolution import resolve
 from r2convert.mapping.tables import Tables
 from r2convert.models.blocks import Classifier
-from r2convert.verify.examination import Examined, Probes, Request, examine
-from r2convert.verify.intervals import VALIDATION_IMAGES, printed_interval
-from r2convert.verify.network import load_network
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,16 +7,16 @@ from dataclasses import dataclass
 
 import torch
 
+from r2convert.checks.pictures import FEWEST
+from r2convert.checks.wiring import check_wiring
 from r2convert.doctor.answers import Network
 from r2convert.doctor.feeds import feed_pixels
 from r2convert.doctor.finding import Finding
 from r2convert.doctor.network_changes import changed_network
 from r2convert.doctor.setting import Setting
 from r2convert.doctor.untouched import untouched_layers
+from r2convert.evaluation.precision import computing_in
 from r2convert.imagenet.pipeline import Crop
-from r2convert.verify.pictures import FEWEST
-from r2convert.verify.precision import computing_in
-from r2convert.verify.wiring import check_wiring
 
 _SHOWN = 6
 _MANY_LOST = 0.01

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
+from r2convert.checks.significance import probability_of_at_least
 from r2convert.doctor.agreement import KnownScore, Right, difference, expect
 from r2convert.doctor.answers import Network, Top
 from r2convert.doctor.causes import Cause
@@ -20,7 +21,6 @@ from r2convert.doctor.label_orders import relabelling
 from r2convert.doctor.sample import Block, Decode, read_block
 from r2convert.doctor.setting import CropKind, Setting, Shown
 from r2convert.imagenet.validation_set import ValidationImage
-from r2convert.verify.significance import probability_of_at_least
 
 FIRST_BLOCK, LARGEST_BLOCK = 8, 64
 """Blocks double: a few images tell most causes from the rest, and the others deserve a batch that runs fast."""

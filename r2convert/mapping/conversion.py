@@ -13,10 +13,10 @@ from pathlib import Path
 
 from r2convert.checkpoint.digests import DigestedTensor, OutputTensor, network_hash, tensor_digest
 from r2convert.checkpoint.dtypes import DType
-from r2convert.checkpoint.placing import require_place
 from r2convert.checkpoint.reading import Checkpoint, open_checkpoint
 from r2convert.checkpoint.writing import WrittenFile, require_container, write_checkpoint
 from r2convert.errors import AccessError, MappingError, UsageError
+from r2convert.files import require_place
 from r2convert.mapping.casting import Stream
 from r2convert.mapping.plan import Plan, PlanRow, canonical_plan, fill_dtype, fill_value, target_tensor
 from r2convert.mapping.receipt import receipt_path, write_receipt

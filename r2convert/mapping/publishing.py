@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import Any
 
 from r2convert.catalog.printed import readable
-from r2convert.checkpoint.placing import file_beside
 from r2convert.checkpoint.reading import Checkpoint
 from r2convert.errors import AccessError, OutputExistsError, UsageError
+from r2convert.files import file_beside
 from r2convert.mapping.conversion import Conversion, convert
 from r2convert.mapping.plan import Plan
 from r2convert.mapping.receipt import receipt_path, write_receipt

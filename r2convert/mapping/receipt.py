@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from r2convert.checkpoint.placing import file_beside
 from r2convert.errors import InputError
+from r2convert.files import file_beside
 from r2convert.mapping.plan import Plan
 from r2convert.version import __version__
 

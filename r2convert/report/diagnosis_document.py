@@ -7,7 +7,7 @@ from dataclasses import asdict
 from r2convert.doctor.agreement import Expectation, KnownScore
 from r2convert.doctor.consultation import Consultation
 from r2convert.doctor.finding import Finding, Score
-from r2convert.report.document import environment
+from r2convert.results.document import environment
 
 SCHEMA = "r2convert.doctor/1"
 

@@ -7,10 +7,10 @@ from collections.abc import Iterable, Sequence
 from pathlib import PurePath
 
 from r2convert.catalog import Catalog
-from r2convert.report.differences import difference, leading_check, published_value
-from r2convert.report.names import network_name
-from r2convert.report.recorded import RecordedResult, RecordedRun
-from r2convert.verify.checks import Metric
+from r2convert.checks.checks import Metric
+from r2convert.results.differences import difference, leading_check, published_value
+from r2convert.results.names import network_name
+from r2convert.results.recorded import RecordedResult, RecordedRun
 
 _HEADINGS = (
     "Model", "Params (M)", "Flops (G)", "Top-1 (%)", "Top-5 (%)",

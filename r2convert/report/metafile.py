@@ -10,9 +10,9 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import PurePath
 
-from r2convert.report.differences import leading_check
-from r2convert.report.recorded import RecordedResult, RecordedRun
-from r2convert.verify.intervals import VALIDATION_IMAGES
+from r2convert.checks.intervals import VALIDATION_IMAGES
+from r2convert.results.differences import leading_check
+from r2convert.results.recorded import RecordedResult, RecordedRun
 
 _COLLECTION = "Res2Net"
 _HEAD = """\

@@ -10,13 +10,13 @@ from rich.table import Table
 from rich.text import Text
 
 from r2convert.catalog.printed import readable
+from r2convert.checks.checks import Check
+from r2convert.checks.counting import shown_size
+from r2convert.checks.results import CheckpointResult
+from r2convert.evaluation.predictions import Accuracy
 from r2convert.report.layer_tables import operations_view, stages_table, wiring_table
 from r2convert.report.styles import plain_table, verdict_text
 from r2convert.report.verdict_table import reason_lines, verdict_table
-from r2convert.verify.checks import Check
-from r2convert.verify.counting import shown_size
-from r2convert.verify.predictions import Accuracy
-from r2convert.verify.results import CheckpointResult
 
 _LISTED = 3
 _LINE = 66

@@ -7,11 +7,11 @@ from collections.abc import Iterable, Sequence
 from rich.table import Table
 from rich.text import Text
 
-from r2convert.report.differences import leading_check, measured_value, published_value
-from r2convert.report.judged import Judged
-from r2convert.report.reasons import reasons_of
+from r2convert.checks.checks import Metric, Verdict
 from r2convert.report.styles import plain_table, verdict_text
-from r2convert.verify.checks import Metric, Verdict
+from r2convert.results.differences import leading_check, measured_value, published_value
+from r2convert.results.judged import Judged
+from r2convert.results.reasons import reasons_of
 
 _HEADINGS: dict[Metric, str] = {
     "parameters": "params, M",

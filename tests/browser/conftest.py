@@ -17,7 +17,7 @@ from r2convert.imagenet.standin import draw_picture
 from r2convert.mapping.tables import Tables
 from r2convert.report.page.rendering import render_page
 from r2convert.report.page.thumbnails import Thumbnails
-from r2convert.report.reading import read_run
+from r2convert.results.reading import read_run
 from tests.report.made import made_document
 
 SOUND, BROKEN = "res2net50_w14_s8", "res2net50_w26_s8"

@@ -13,8 +13,8 @@ import pytest
 import torch
 
 from r2convert.checkpoint.reading import open_checkpoint
-from r2convert.checkpoint.specimens import lod_tensor, safetensors, torch_legacy, torch_zip
 from r2convert.errors import CheckpointError, CorruptCheckpointError
+from r2convert.selftest.specimens import lod_tensor, safetensors, torch_legacy, torch_zip
 from tests.checkpoint.contents import read_plain
 
 

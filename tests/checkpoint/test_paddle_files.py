@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from r2convert.checkpoint.reading import open_checkpoint
-from r2convert.checkpoint.specimens import lod_tensor, tar
 from r2convert.checkpoint.writing import write_checkpoint
+from r2convert.selftest.specimens import lod_tensor, tar
 from tests.checkpoint.contents import outputs, read_plain
 
 DATA = Path(__file__).parent / "data"

@@ -10,11 +10,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from r2convert.checkpoint.pickle_bytes import PickleBytes
-from r2convert.checkpoint.pickle_machine import PickleMachine
-from r2convert.checkpoint.pickle_values import PickledBytes
+from r2convert.checkpoint.pickles.pickle_bytes import PickleBytes
+from r2convert.checkpoint.pickles.pickle_machine import PickleMachine
+from r2convert.checkpoint.pickles.pickle_values import PickledBytes
+from r2convert.checkpoint.pickles.torch_values import DeclaredStorages, torch_allowlist
 from r2convert.checkpoint.source_file import SourceFile
-from r2convert.checkpoint.torch_values import DeclaredStorages, torch_allowlist
 from r2convert.errors import CheckpointError, LimitExceededError, TruncatedCheckpointError
 
 scalars = (

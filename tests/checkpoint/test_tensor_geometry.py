@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from r2convert.checkpoint import gathering, storage_reading
 from r2convert.checkpoint.dtypes import DType
 from r2convert.checkpoint.reading import Checkpoint, open_checkpoint
-from r2convert.checkpoint.specimens import dictionary, pickled, storage_id, tensor, torch_zip
 from r2convert.checkpoint.tensor import TensorInfo
+from r2convert.selftest.specimens import dictionary, pickled, storage_id, tensor, torch_zip
 
 ELEMENTS = 4096
 VALUES = np.arange(ELEMENTS, dtype="<f4")

@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from r2convert.checkpoint.reading import open_checkpoint
-from r2convert.checkpoint.specimens import tar, torch_hub_zip, torch_tar_members
+from r2convert.selftest.specimens import tar, torch_hub_zip, torch_tar_members
 from tests.checkpoint.contents import read_plain, torch_plain
 
 SERIALISATIONS = pytest.mark.parametrize("zipped", [True, False], ids=["zip", "legacy"])

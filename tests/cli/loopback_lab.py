@@ -8,8 +8,8 @@ import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from tests.fetch.server import CERTIFICATE, Fault, LoopbackServer
-from tests.fetch.support import ARCHITECTURE, sha256
+from tests.download.server import CERTIFICATE, Fault, LoopbackServer
+from tests.download.support import ARCHITECTURE, sha256
 
 _VARIANT = """
 id = "{id}"

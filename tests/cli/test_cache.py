@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from tests.cli.loopback_lab import Lab
-from tests.fetch.server import LoopbackServer
-from tests.fetch.support import sample, sha256
+from tests.download.server import LoopbackServer
+from tests.download.support import sample, sha256
 
 DATA = sample()
 

@@ -146,11 +146,11 @@ class ByShade(torch.nn.Module):
 @pytest.fixture(scope="module")
 def predictions(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with the predictions of two networks, each alone and both together, on twelve images."""
+    from r2convert.evaluation.accuracy import measure_accuracy
+    from r2convert.evaluation.prediction_file import PredictionFile
     from r2convert.imagenet.datasets import open_validation_set
     from r2convert.imagenet.labels import synsets
     from r2convert.imagenet.standin import draw_picture
-    from r2convert.verify.accuracy import measure_accuracy
-    from r2convert.verify.prediction_file import PredictionFile
 
     folder = tmp_path_factory.mktemp("predictions")
     for number in range(12):

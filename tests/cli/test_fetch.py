@@ -17,9 +17,9 @@ import safetensors.numpy
 
 from r2convert.mapping.tables import Tables
 from tests.cli.loopback_lab import Lab
-from tests.fetch import server as faults
-from tests.fetch.server import LoopbackServer, wait_until
-from tests.fetch.support import sample, sha256
+from tests.download import server as faults
+from tests.download.server import LoopbackServer, wait_until
+from tests.download.support import sample, sha256
 
 DATA = sample()
 

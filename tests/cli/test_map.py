@@ -184,8 +184,8 @@ def test_other_containers_by_suffix(run: Run, standin: Standin, tmp_path: Path) 
 def test_a_users_own_network_needs_a_file_and_no_code(run: Run, tables: object, tmp_path: Path) -> None:
     from r2convert.catalog import load_catalog
     from r2convert.catalog.loading import builtin_folder
+    from r2convert.checks.standin import write_standin_checkpoint
     from r2convert.mapping.tables import Tables
-    from r2convert.verify.standin import write_standin_checkpoint
 
     text = (builtin_folder() / "res2net50_w26_s4.toml").read_text().split("[[sources]]")[0]
     text = (

@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 import yaml
 
+from r2convert.checks.standin import write_images_for
 from r2convert.mapping.tables import Tables
-from r2convert.verify.standin import write_images_for
 from tests.cli.conftest import Run
 from tests.conftest import Standin
 from tests.report.made import made_document

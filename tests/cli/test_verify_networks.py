@@ -9,12 +9,12 @@ import pytest
 import torch
 
 from r2convert.catalog import Catalog
+from r2convert.checks.peers import peer_names
 from r2convert.cli.network_options import PEERS
 from r2convert.imagenet.standin import draw_picture
-from r2convert.verify.peers import peer_names
+from tests.checks.calibrated import calibrated_network, drawn_images
 from tests.cli.conftest import Run
 from tests.conftest import Standin
-from tests.verify.calibrated import calibrated_network, drawn_images
 
 DLA = "res2net_dla60_w28_s4"
 V1 = "res2net50_w26_s4"
@@ -22,7 +22,7 @@ V1 = "res2net50_w26_s4"
 # A package called timm that answers as the real one does, with networks of our own.
 FAKE_TIMM = """
 import torch
-from tests.verify.test_parity import NamedAsOfficial
+from tests.checks.test_parity import NamedAsOfficial
 from r2convert.catalog import load_catalog
 __version__ = "0.0.fake"
 class models:

@@ -11,8 +11,8 @@ import torch
 
 import r2convert
 from r2convert.catalog import load_catalog
+from r2convert.checks.standin import write_standin_checkpoint
 from r2convert.mapping.tables import Tables
-from r2convert.verify.standin import write_standin_checkpoint
 from tests.docs.examples import ROOT, blocks
 from tests.docs.stage import Stage
 from tests.published import VARIANTS

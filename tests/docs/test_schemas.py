@@ -9,13 +9,13 @@ from pathlib import Path
 import pytest
 from jsonschema import Draft202012Validator
 
+from r2convert.checks.activations import ActivationComparison, OutputDifference
+from r2convert.checks.parity import ParityResult
+from r2convert.checks.results import CheckpointResult
+from r2convert.checks.wiring import LayerWiring
+from r2convert.checks.wiring_check import WiringResult
 from r2convert.mapping.tables import Tables
-from r2convert.report.document import results_document
-from r2convert.verify.activations import ActivationComparison, OutputDifference
-from r2convert.verify.parity import ParityResult
-from r2convert.verify.results import CheckpointResult
-from r2convert.verify.wiring import LayerWiring
-from r2convert.verify.wiring_check import WiringResult
+from r2convert.results.document import results_document
 from tests.docs.examples import Command
 from tests.docs.stage import Stage
 from tests.published import VARIANTS, Published

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 
+from r2convert.checks.examination import Request
 from r2convert.doctor.agreement import KnownScore
 from r2convert.doctor.answers import prepared
 from r2convert.doctor.causes import Cause, causes_for
@@ -24,7 +25,6 @@ from r2convert.imagenet.datasets import open_validation_set
 from r2convert.imagenet.pipeline import pixel_function
 from r2convert.mapping.tables import Tables
 from r2convert.models.blocks import Classifier
-from r2convert.verify.examination import Request
 from tests.doctor.lab import LabSet, add_rivals, draw_pairs, lab_tables, trained
 
 WRONG_LABELS: dict[LabelOrder, int] = {"plus one": 9, "minus one": 7, "into devkit": 5, "into digits": 3}

@@ -11,11 +11,11 @@ import torch
 from torch import Tensor
 
 from r2convert.catalog import Catalog
+from r2convert.checks.standin import standin_state_dict
 from r2convert.mapping.expansion import Expansion
 from r2convert.mapping.tables import Tables
 from r2convert.models.blocks import Classifier
 from r2convert.models.build import build_network
-from r2convert.verify.standin import standin_state_dict
 from tests.conftest import DATA
 from tests.mapping.manifests import read_manifest
 

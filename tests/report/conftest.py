@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from r2convert.mapping.tables import Tables
-from r2convert.report.reading import read_run
-from r2convert.report.recorded import RecordedRun
+from r2convert.results.reading import read_run
+from r2convert.results.recorded import RecordedRun
 from tests.report.made import made_document
 
 Read = Callable[[Any], RecordedRun]

@@ -7,20 +7,20 @@ from dataclasses import replace
 from typing import Any
 
 from r2convert.catalog import Variant
+from r2convert.checks.accuracy_claims import Origin, accuracy_checks
+from r2convert.checks.activations import ActivationComparison, OutputDifference
+from r2convert.checks.checks import Check
+from r2convert.checks.intervals import printed_interval
+from r2convert.checks.parity import ParityResult, parity_check
+from r2convert.checks.published import PublishedNumbers
+from r2convert.checks.results import CheckpointResult
+from r2convert.checks.wiring import LayerWiring
+from r2convert.checks.wiring_check import WiringResult, wiring_check
+from r2convert.evaluation.confusions import Confusion
+from r2convert.evaluation.predictions import Accuracy
 from r2convert.imagenet.labels import synsets
 from r2convert.mapping.tables import Tables
-from r2convert.report.document import results_document
-from r2convert.verify.accuracy_claims import Origin, accuracy_checks
-from r2convert.verify.activations import ActivationComparison, OutputDifference
-from r2convert.verify.checks import Check
-from r2convert.verify.confusions import Confusion
-from r2convert.verify.intervals import printed_interval
-from r2convert.verify.parity import ParityResult, parity_check
-from r2convert.verify.predictions import Accuracy
-from r2convert.verify.published import PublishedNumbers
-from r2convert.verify.results import CheckpointResult
-from r2convert.verify.wiring import LayerWiring
-from r2convert.verify.wiring_check import WiringResult, wiring_check
+from r2convert.results.document import results_document
 
 IMAGES = 50_000
 A_CLASS = 50

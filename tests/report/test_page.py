@@ -17,7 +17,7 @@ from r2convert.imagenet.standin import draw_picture
 from r2convert.report.page.label_placing import Box, Label, place_labels
 from r2convert.report.page.rendering import render_page
 from r2convert.report.page.thumbnails import Thumbnails
-from r2convert.report.reading import read_run
+from r2convert.results.reading import read_run
 from tests.report.conftest import Read
 
 VOID = {"meta", "link", "img", "br", "path", "use"}

@@ -7,14 +7,14 @@ from dataclasses import replace
 import pytest
 from rich.console import Console, RenderableType
 
+from r2convert.checks.activations import ActivationComparison, OutputDifference
+from r2convert.checks.checks import Check
+from r2convert.checks.parity import ParityResult
+from r2convert.checks.results import CheckpointResult
+from r2convert.checks.run import verify_references
+from r2convert.evaluation.predictions import Accuracy
 from r2convert.mapping.tables import Tables
 from r2convert.report.terminal import results_view
-from r2convert.verify.activations import ActivationComparison, OutputDifference
-from r2convert.verify.checks import Check
-from r2convert.verify.parity import ParityResult
-from r2convert.verify.predictions import Accuracy
-from r2convert.verify.results import CheckpointResult
-from r2convert.verify.run import verify_references
 
 
 def shown(view: RenderableType, *, colour: bool = False) -> str:

@@ -7,19 +7,19 @@ from dataclasses import dataclass
 from functools import cache
 
 from r2convert.catalog import Catalog, Variant
+from r2convert.checks.checks import Check, claim_check
+from r2convert.checks.counting import count_operations
+from r2convert.checks.intervals import VALIDATION_IMAGES
+from r2convert.checks.significance import accuracy_interval
+from r2convert.evaluation.confusions import Confusion
 from r2convert.imagenet.labels import class_index_by_synset, class_names
-from r2convert.report.differences import leading_check, published_value
-from r2convert.report.names import known_variant, network_name
 from r2convert.report.page.accuracy_chart import MeasuredPoint, NetworkPoints, accuracy_chart
 from r2convert.report.page.class_chart import class_chart
 from r2convert.report.page.drawing import Chart
 from r2convert.report.page.thumbnails import Thumbnails
-from r2convert.report.recorded import RecordedAccuracy, RecordedResult
-from r2convert.verify.checks import Check, claim_check
-from r2convert.verify.confusions import Confusion
-from r2convert.verify.counting import count_operations
-from r2convert.verify.intervals import VALIDATION_IMAGES
-from r2convert.verify.significance import accuracy_interval
+from r2convert.results.differences import leading_check, published_value
+from r2convert.results.names import known_variant, network_name
+from r2convert.results.recorded import RecordedAccuracy, RecordedResult
 
 _WORST_CLASSES = 10
 _CONFUSIONS = 8

@@ -8,7 +8,8 @@ from pathlib import PurePath
 
 from r2convert.catalog import Catalog
 from r2convert.catalog.printed import readable
-from r2convert.report.differences import (
+from r2convert.checks.checks import Check, Metric, Verdict
+from r2convert.results.differences import (
     difference,
     images_behind,
     is_accuracy,
@@ -16,9 +17,8 @@ from r2convert.report.differences import (
     measured_value,
     published_value,
 )
-from r2convert.report.names import network_name
-from r2convert.report.recorded import RecordedResult
-from r2convert.verify.checks import Check, Metric, Verdict
+from r2convert.results.names import network_name
+from r2convert.results.recorded import RecordedResult
 
 HEADINGS: dict[Metric, str] = {
     "parameters": "Params, M",

@@ -9,9 +9,9 @@ from math import log10
 from matplotlib.axes import Axes
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
+from r2convert.checks.activations import TOLERANCE
 from r2convert.report.page.drawing import ALARM, INK, MEASURED, MUTED, Caption, Chart, Frame, draw_chart
-from r2convert.report.recorded import RecordedBatchNorm, RecordedDifference, RecordedParity, RecordedWiring
-from r2convert.verify.activations import TOLERANCE
+from r2convert.results.recorded import RecordedBatchNorm, RecordedDifference, RecordedParity, RecordedWiring
 
 _STRIP_FRAME = Frame(150, 150, left=66, bottom=22)
 _PARITY_FRAME = Frame(190, 190, left=62, bottom=24)

@@ -11,13 +11,13 @@ import jinja2
 from markupsafe import Markup
 
 from r2convert.catalog import Catalog
+from r2convert.checks.checks import Verdict
 from r2convert.report.page.accuracy_sections import ClassSection, class_section, overview_chart
 from r2convert.report.page.check_rows import HEADINGS, CheckRow, NetworkRow, check_rows, network_row
 from r2convert.report.page.drawing import Chart
 from r2convert.report.page.layer_charts import differs, parity_chart, wiring_strip
 from r2convert.report.page.thumbnails import Thumbnails
-from r2convert.report.recorded import RecordedResult, RecordedRun
-from r2convert.verify.checks import Verdict
+from r2convert.results.recorded import RecordedResult, RecordedRun
 from r2convert.version import __version__
 
 _SIGNS: dict[Verdict, str] = {

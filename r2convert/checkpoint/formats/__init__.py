@@ -1,0 +1,1 @@
+"""Containers: one module each, its reader and writer side by side."""

@@ -1,0 +1,115 @@
+"""Reads Paddle 2's `.pdparams`: one pickle of NumPy arrays."""
+
+from __future__ import annotations
+
+import math
+from typing import Final
+
+from r2convert.checkpoint import limits
+from r2convert.checkpoint.dtypes import DType
+from r2convert.checkpoint.formats.contents import Contents
+from r2convert.checkpoint.geometry import require_shape
+from r2convert.checkpoint.pickles.numpy_values import PickledArray, paddle_allowlist
+from r2convert.checkpoint.pickles.pickle_bytes import PickleBytes
+from r2convert.checkpoint.pickles.pickle_machine import PickleMachine
+from r2convert.checkpoint.source_file import SourceFile
+from r2convert.checkpoint.storage import Extent, Storage, TensorReference
+from r2convert.checkpoint.tensor import contiguous_strides
+from r2convert.errors import CheckpointError, CorruptCheckpointError, LimitExceededError
+
+#: The table from a layer's names to the program's: Paddle takes it out when it loads a file.
+_STRUCTURED_NAMES: Final = "StructuredToParameterName@@"
+#: Which arrays were split because protocols 2 and 3 cannot hold them (the spelling is Paddle's).
+_SPLIT_ARRAYS: Final = "UnpackBigParamInfor@@"
+
+
+def read_pdparams(source: SourceFile) -> Contents:
+    """Describe a `.pdparams` file; the arrays' bytes are not read.
+
+    Raises:
+        CheckpointError: the pickle is damaged, unsafe or of a kind that is not read.
+    """
+    data = PickleBytes(source, 0, source.size, "the pickle")
+    root = PickleMachine(data, paddle_allowlist()).load()
+    if data.position != source.size:
+        raise CorruptCheckpointError(
+            "The file has bytes behind its pickle", where=data.where(), got=f"{data.remaining} bytes"
+        )
+    arrays = _Arrays(source)
+    described = arrays.described(root)
+    warnings = []
+    if any(isinstance(value, TensorReference) and value.dtype is DType.BFLOAT16 for value in arrays.references):
+        warnings.append("16-bit unsigned arrays are taken for bfloat16, which Paddle saves that way")
+    return Contents("pdparams", described, tuple(arrays.storages), {}, tuple(warnings))
+
+
+class _Arrays:
+    """Turns the arrays in a described object into tensor references and their storages."""
+
+    def __init__(self, source: SourceFile) -> None:
+        self._source = source
+        self._done: dict[int, object] = {}
+        self.storages: list[Storage] = []
+        self.references: list[TensorReference] = []
+
+    def described(self, value: object) -> object:
+        """Return the value with references for arrays; each shared container is walked once, depth is bounded."""
+        if not isinstance(value, (PickledArray, dict, list, tuple)):
+            return value
+        if id(value) not in self._done:
+            self._done[id(value)] = self._convert(value)
+        return self._done[id(value)]
+
+    def _convert(self, value: PickledArray | dict[object, object] | list[object] | tuple[object, ...]) -> object:
+        if isinstance(value, PickledArray):
+            return self._reference(value, value.shape, (value.extent,), value.nbytes)
+        if isinstance(value, dict):
+            return self._dictionary(value)
+        return [self.described(inner) for inner in value]
+
+    def _dictionary(self, entries: dict[object, object]) -> dict[object, object]:
+        whole = dict(entries)
+        whole.pop(_STRUCTURED_NAMES, None)
+        split = whole.pop(_SPLIT_ARRAYS, {})
+        if not isinstance(split, dict):
+            raise self._damaged("the table of split arrays is no table")
+        joined: dict[object, object] = {}
+        for name, pieces in split.items():
+            joined[name] = self._joined(whole, name, pieces)
+        result = {name: self.described(value) for name, value in whole.items()}
+        if joined.keys() & result.keys():
+            raise self._damaged("a split array is also there in one piece")
+        return result | joined
+
+    def _joined(self, entries: dict[object, object], name: object, split: object) -> TensorReference:
+        """Join an array that was cut into flat pieces; the pieces leave the dictionary."""
+        names = split.get("slices") if isinstance(split, dict) else None
+        if not isinstance(split, dict) or not isinstance(names, list) or not names:
+            raise self._damaged(f"{name!a} is split in no known way")
+        pieces = [entries.pop(piece, None) if isinstance(piece, str) else None for piece in names]
+        arrays = [piece for piece in pieces if isinstance(piece, PickledArray) and len(piece.shape) == 1]
+        if len(arrays) != len(names) or len({piece.dtype for piece in arrays}) != 1:
+            raise self._damaged(f"{name!a} lacks one of its {len(names)} pieces")
+        shape = require_shape(split.get("OriginShape"), f"The split array {name!a}")
+        if math.prod(shape) != sum(piece.shape[0] for piece in arrays):
+            raise self._damaged(f"the pieces of {name!a} do not make up its shape")
+        extents = tuple(piece.extent for piece in arrays)
+        return self._reference(arrays[0], shape, extents, sum(piece.nbytes for piece in arrays))
+
+    def _reference(
+        self, array: PickledArray, shape: tuple[int, ...], extents: tuple[Extent, ...], nbytes: int
+    ) -> TensorReference:
+        if array.dtype is None:
+            raise self._damaged("an array was never given its contents")
+        if len(self.storages) >= limits.MAX_TENSORS:
+            raise LimitExceededError(
+                "Too many arrays", where=str(self._source.path), expected=f"at most {limits.MAX_TENSORS}"
+            )
+        strides = contiguous_strides(shape[::-1])[::-1] if array.is_fortran else contiguous_strides(shape)
+        reference = TensorReference(array.dtype, shape, strides, 0, len(self.storages))
+        self.storages.append(Storage(f"the array at byte {extents[0].offset}", extents, nbytes))
+        self.references.append(reference)
+        return reference
+
+    def _damaged(self, what: str) -> CheckpointError:
+        return CorruptCheckpointError(f"The Paddle file is damaged: {what}", where=str(self._source.path))

@@ -1,0 +1,146 @@
+"""Reads safetensors files: u64 header length, JSON header, one buffer without holes or overlaps.
+
+Source: https://huggingface.co/docs/safetensors/index, section Format.
+"""
+
+from __future__ import annotations
+
+import json
+import struct
+from collections.abc import Mapping
+from typing import Final, NoReturn
+
+from r2convert.checkpoint import limits
+from r2convert.checkpoint.formats.contents import Contents
+from r2convert.checkpoint.formats.safetensors_types import SAFETENSORS_TYPES
+from r2convert.checkpoint.geometry import is_count, require_shape
+from r2convert.checkpoint.metadata import summarise
+from r2convert.checkpoint.source_file import SourceFile
+from r2convert.checkpoint.storage import Extent, Storage, TensorReference
+from r2convert.checkpoint.tensor import contiguous_strides
+from r2convert.errors import CorruptCheckpointError, LimitExceededError, UnsupportedCheckpointError
+
+_LENGTH: Final = struct.Struct("<Q")
+_METADATA: Final = "__metadata__"
+_FIELDS: Final = frozenset({"dtype", "shape", "data_offsets"})
+
+
+def read_safetensors(source: SourceFile) -> Contents:
+    """Describe a safetensors file; the buffer is not read.
+
+    Raises:
+        CheckpointError: header and buffer contradict each other, or the header is not what it should be.
+    """
+    length = _LENGTH.unpack(source.read(0, _LENGTH.size, "a safetensors header's length"))[0]
+    if length > limits.MAX_HEADER_BYTES:
+        raise LimitExceededError(
+            "The safetensors header is too large",
+            where=f"{source.path}, byte 0",
+            expected=f"at most {limits.MAX_HEADER_BYTES} bytes",
+            got=f"{length} bytes",
+        )
+    buffer_start = _LENGTH.size + length
+    header = _parse_header(source, source.read(_LENGTH.size, length, "the safetensors header"))
+    metadata = _metadata(source, header.pop(_METADATA, None))
+    if len(header) > limits.MAX_TENSORS:
+        raise LimitExceededError("Too many tensors", where=str(source.path), expected=f"at most {limits.MAX_TENSORS}")
+    entries = {name: _entry(source, name, entry) for name, entry in header.items()}
+    _require_tiled(source, buffer_start, entries)
+    root: dict[str, TensorReference] = {}
+    storages: list[Storage] = []
+    for name, (reference, start, end) in entries.items():
+        root[name] = TensorReference(reference.dtype, reference.shape, reference.strides, 0, len(storages))
+        extent = Extent(0, buffer_start + start, end - start)
+        storages.append(Storage(f"tensor {name[:80]!a}", (extent,), end - start))
+    return Contents("safetensors", root, tuple(storages), summarise(metadata))
+
+
+def _parse_header(source: SourceFile, encoded: bytes) -> dict[str, object]:
+    try:
+        header = json.loads(encoded.decode("utf-8"), object_pairs_hook=_unique_keys, parse_constant=_reject_constant)
+    except RecursionError as error:
+        raise LimitExceededError("The safetensors header nests too deeply", where=str(source.path)) from error
+    except ValueError as error:
+        raise _corrupt(source, "The safetensors header is no proper JSON", str(error)[:200]) from error
+    if not encoded.startswith(b"{") or not isinstance(header, dict):
+        raise _corrupt(source, "The safetensors header is no JSON object")
+    return header
+
+
+def _unique_keys(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    entries = dict(pairs)
+    if len(entries) < len(pairs):
+        raise ValueError("the same key twice in one object")
+    return entries
+
+
+def _reject_constant(name: str) -> NoReturn:
+    raise ValueError(f"{name} is not JSON")
+
+
+def _corrupt(source: SourceFile, what: str, got: str | None = None, expected: str | None = None) -> Exception:
+    return CorruptCheckpointError(
+        what,
+        where=f"{source.path}, header at byte {_LENGTH.size}",
+        expected=expected,
+        got=got,
+        next_step="Download it again; compare its SHA-256 with the publisher's.",
+    )
+
+
+def _metadata(source: SourceFile, value: object) -> Mapping[object, object]:
+    if value is None:
+        return {}
+    if not isinstance(value, dict) or not all(isinstance(text, str) for text in value.values()):
+        raise _corrupt(source, "The safetensors metadata is not a table of texts")
+    return value
+
+
+def _entry(source: SourceFile, name: str, entry: object) -> tuple[TensorReference, int, int]:
+    """Check one tensor's entry; return its description and its range in the buffer."""
+    shown = f"Tensor {name[:80]!a}"
+    if not isinstance(entry, dict) or entry.keys() != _FIELDS:
+        raise _corrupt(source, f"{shown} is described in an unknown way", expected=", ".join(sorted(_FIELDS)))
+    dtype = SAFETENSORS_TYPES.get(entry["dtype"]) if isinstance(entry["dtype"], str) else None
+    if dtype is None:
+        raise UnsupportedCheckpointError(
+            f"{shown} has an element type that is not read",
+            where=str(source.path),
+            expected=", ".join(SAFETENSORS_TYPES),
+            got=ascii(entry["dtype"])[:40],
+        )
+    shape = require_shape(entry["shape"], shown)
+    offsets = entry["data_offsets"]
+    if not isinstance(offsets, list) or len(offsets) != 2 or not all(map(is_count, offsets)):
+        raise _corrupt(source, f"{shown} has impossible offsets")
+    reference = TensorReference(dtype, shape, contiguous_strides(shape), 0, 0)
+    needed = 0 if 0 in shape else _elements(shape) * dtype.itemsize
+    if offsets[1] - offsets[0] != needed:
+        raise _corrupt(
+            source, f"{shown} has the wrong size", f"{offsets[1] - offsets[0]} bytes", f"{needed} bytes for its shape"
+        )
+    return reference, offsets[0], offsets[1]
+
+
+def _elements(shape: tuple[int, ...]) -> int:
+    product = 1
+    for length in shape:
+        product *= length
+    return product
+
+
+def _require_tiled(
+    source: SourceFile, buffer_start: int, entries: Mapping[str, tuple[TensorReference, int, int]]
+) -> None:
+    """The tensors must cover the buffer, and the buffer the rest of the file, without holes or overlaps."""
+    position = 0
+    for name, (_, start, end) in sorted(entries.items(), key=lambda item: item[1][1:]):
+        if start != position:
+            what = "overlaps the one before" if start < position else "leaves a hole before it"
+            raise _corrupt(source, f"Tensor {name[:80]!a} {what}", f"byte {start}", f"byte {position}")
+        position = end
+    available = source.size - buffer_start
+    if position > available:
+        raise source.truncated(source.size, f"{position} bytes of tensors", f"{available} bytes")
+    if position < available:
+        raise _corrupt(source, "The file has bytes behind its last tensor", f"{available - position} bytes")

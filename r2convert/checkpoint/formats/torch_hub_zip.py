@@ -1,0 +1,45 @@
+"""Reads torch.hub's legacy zip files: one member, itself an old `.pth`."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from r2convert.checkpoint.formats.contents import Contents
+from r2convert.checkpoint.formats.torch_legacy import MAGIC, read_torch_legacy
+from r2convert.checkpoint.formats.zip_directory import ZipRecord
+from r2convert.checkpoint.source_file import SourceFile
+from r2convert.checkpoint.storage import Extent, Storage
+from r2convert.checkpoint.storage_reading import StorageReader
+from r2convert.errors import UnsupportedCheckpointError
+
+
+def read_torch_hub_zip(source: SourceFile, records: dict[str, ZipRecord]) -> Contents:
+    """Describe the legacy checkpoint in an archive of one stored member.
+
+    Raises:
+        CheckpointError: the archive holds something else, or the checkpoint is damaged or unsafe.
+    """
+    record = next(iter(records.values())) if len(records) == 1 else None
+    if record is None or not _is_legacy(source, record):
+        raise UnsupportedCheckpointError(
+            "This zip archive is no checkpoint",
+            where=str(source.path),
+            expected="torch's records with a data.pkl, or exactly one old .pth",
+            got=", ".join(f"{name!a}" for name in list(records)[:5]) or "an empty archive",
+            next_step="Unzip it and use the checkpoint inside.",
+        )
+    _require_checksum(source, record)
+    contents = read_torch_legacy(source, record.offset, record.offset + record.size)
+    return replace(contents, container="torch-hub-zip")
+
+
+def _require_checksum(source: SourceFile, record: ZipRecord) -> None:
+    """The one checksum covers pickles and storages together, so it is checked before either is believed."""
+    if record.crc32:
+        extent = Extent(0, record.offset, record.size)
+        whole = Storage(f"record {record.name!a}", (extent,), record.size, record.crc32)
+        StorageReader([source], [whole]).require_checked(0)
+
+
+def _is_legacy(source: SourceFile, record: ZipRecord) -> bool:
+    return record.size > len(MAGIC) and source.read(record.offset, len(MAGIC), record.name) == MAGIC

@@ -1,0 +1,127 @@
+"""Reads torch's legacy checkpoints (before torch 1.6): concatenated pickles, then raw storages.
+
+Layout (`torch/serialization.py`, `_legacy_save`): magic number, protocol version, system info, the object,
+the sorted list of storage keys, and for each key in that order an int64 count of elements and the raw bytes.
+There is no checksum, so every size must fit exactly.
+"""
+
+from __future__ import annotations
+
+import struct
+from typing import Final
+
+from r2convert.checkpoint.formats.contents import Contents
+from r2convert.checkpoint.pickles.pickle_bytes import PickleBytes
+from r2convert.checkpoint.pickles.pickle_machine import PickleMachine
+from r2convert.checkpoint.pickles.pickle_values import describe_briefly
+from r2convert.checkpoint.pickles.torch_values import DeclaredStorages, torch_allowlist
+from r2convert.checkpoint.source_file import SourceFile
+from r2convert.checkpoint.storage import Extent, Storage
+from r2convert.errors import CorruptCheckpointError, UnsupportedCheckpointError
+
+#: The first pickle of every legacy file: torch's magic number 0x1950a86a20f9469cfc6c, pickled.
+MAGIC: Final = bytes.fromhex("80028a0a6cfc9c46f9206aa850192e")
+_PROTOCOL_VERSION: Final = 1001
+_ELEMENTS: Final = struct.Struct("<q")
+
+
+def read_torch_legacy(source: SourceFile, start: int = 0, end: int | None = None) -> Contents:
+    """Describe a legacy checkpoint; payloads of tensors are not read.
+
+    Args:
+        source: the file.
+        start: where the checkpoint starts in it (0 unless it lies in an archive).
+        end: where it ends (the end of the file unless it lies in an archive).
+
+    Raises:
+        CheckpointError: it is damaged, unsafe or of a kind that is not read.
+    """
+    end = source.size if end is None else end
+    data = PickleBytes(source, start + len(MAGIC), end, "the pickle stream")
+    _require_version(data)
+    _require_little_endian(data)
+    storages = DeclaredStorages()
+    root = PickleMachine(data, torch_allowlist(), storages.persistent).load()
+    keys_at = data.position
+    keys = PickleMachine(data, {}).load()
+    order = _require_keys(storages, keys, data.where(keys_at))
+    found = _locate_storages(source, storages, order, data.position, end)
+    return Contents("torch-legacy", root, found, {})
+
+
+def _require_version(data: PickleBytes) -> None:
+    at = data.position
+    version = PickleMachine(data, {}).load()
+    if version != _PROTOCOL_VERSION or isinstance(version, (float, bool)):
+        raise UnsupportedCheckpointError(
+            "This version of torch's legacy format is not read",
+            where=data.where(at),
+            expected=str(_PROTOCOL_VERSION),
+            got=describe_briefly(version),
+        )
+
+
+def _require_little_endian(data: PickleBytes) -> None:
+    at = data.position
+    info = PickleMachine(data, {}).load()
+    if not isinstance(info, dict) or info.get("protocol_version") != _PROTOCOL_VERSION:
+        raise CorruptCheckpointError("The system information is damaged", where=data.where(at))
+    if info.get("little_endian") is not True:
+        raise UnsupportedCheckpointError(
+            "The file says that its numbers are not little-endian",
+            where=data.where(at),
+            expected="little_endian = True",
+            got=f"little_endian = {describe_briefly(info.get('little_endian'))}",
+        )
+
+
+def _require_keys(storages: DeclaredStorages, keys: object, where: str) -> list[int]:
+    """Return the declared storages' indices in the order of the key list, which must name each exactly once."""
+    if not isinstance(keys, list) or not all(isinstance(key, str) for key in keys):
+        raise CorruptCheckpointError("The list of storages is damaged", where=where, got=describe_briefly(keys))
+    indices = {storage.key: index for index, storage in enumerate(storages.declared)}
+    named = set(keys)
+    if len(named) != len(keys) or named != indices.keys():
+        missing, unknown = len(indices.keys() - named), len(named - indices.keys())
+        raise CorruptCheckpointError(
+            "The list of storages is not the list of those the tensors use",
+            where=where,
+            expected=f"{len(indices)} keys, each once",
+            got=f"{len(keys)} keys, {missing} missing, {unknown} unknown",
+        )
+    return [indices[key] for key in keys]
+
+
+def _locate_storages(
+    source: SourceFile, storages: DeclaredStorages, order: list[int], position: int, end: int
+) -> tuple[Storage, ...]:
+    needed = sum(_ELEMENTS.size + storages.declared[index].nbytes for index in order)
+    available = end - position
+    if needed > available:
+        raise source.truncated(end, f"{needed} bytes of storages from byte {position}", f"{available} bytes")
+    if needed < available:
+        raise CorruptCheckpointError(
+            "The file has bytes behind its last storage",
+            where=f"{source.path}, byte {position + needed}",
+            expected="the end of the file",
+            got=f"{available - needed} more bytes",
+        )
+    found: dict[int, Storage] = {}
+    for index in order:
+        found[index], position = _locate_storage(source, storages, index, position)
+    return tuple(found[index] for index in range(len(order)))
+
+
+def _locate_storage(source: SourceFile, storages: DeclaredStorages, index: int, position: int) -> tuple[Storage, int]:
+    declared = storages.declared[index]
+    elements = _ELEMENTS.unpack(source.read(position, _ELEMENTS.size, "a storage's length"))[0]
+    if elements != declared.elements:
+        raise CorruptCheckpointError(
+            f"Storage {declared.key} has the wrong length",
+            where=f"{source.path}, byte {position}",
+            expected=f"{declared.elements} elements",
+            got=f"{elements} elements",
+        )
+    start = position + _ELEMENTS.size
+    extent = Extent(0, start, declared.nbytes)
+    return Storage(f"storage {declared.key}", (extent,), declared.nbytes), start + declared.nbytes

@@ -1,0 +1,167 @@
+"""Reads torch 0.1's tar checkpoints: the members `storages`, `tensors` and `pickle`.
+
+Layout (`torch/serialization.py`, `legacy_load`): `storages` is a pickled count; for each a pickled
+`(key, location, class)`, an int64 number of elements and the raw bytes; then the pickled list of views
+`(view key, key, offset, elements)`. `tensors` is a pickled count; for each a pickled `(key, storage key,
+class)`, int32 dimensions, 4 unused bytes, int64 sizes, int64 strides, int64 offset. `pickle` is the object,
+with the tensors' keys as persistent ids.
+"""
+
+from __future__ import annotations
+
+import struct
+from typing import Final
+
+from r2convert.checkpoint import limits
+from r2convert.checkpoint.dtypes import DType
+from r2convert.checkpoint.formats.contents import Contents
+from r2convert.checkpoint.formats.tar_directory import TarMember
+from r2convert.checkpoint.geometry import is_count, require_fits, require_shape
+from r2convert.checkpoint.pickles.pickle_bytes import PickleBytes
+from r2convert.checkpoint.pickles.pickle_machine import PickleMachine
+from r2convert.checkpoint.pickles.pickle_values import Constructor, describe_briefly, make_ordered_dictionary
+from r2convert.checkpoint.pickles.torch_values import STORAGE_TYPES, StorageView
+from r2convert.checkpoint.source_file import SourceFile
+from r2convert.checkpoint.storage import Extent, Storage, TensorReference
+from r2convert.errors import CorruptCheckpointError, UnsupportedCheckpointError
+
+MEMBERS: Final = frozenset({"storages", "tensors", "pickle"})
+
+
+def read_torch_tar(source: SourceFile, members: dict[str, TarMember]) -> Contents:
+    """Describe a torch 0.1 checkpoint; the storages' bytes are not read.
+
+    Raises:
+        CheckpointError: it is damaged, unsafe or of a kind that is not read.
+    """
+    if members.keys() != MEMBERS:
+        raise UnsupportedCheckpointError(
+            "The archive is no torch checkpoint",
+            where=str(source.path),
+            expected=", ".join(sorted(MEMBERS)),
+            got=", ".join(sorted(map(ascii, members))[:8]),
+        )
+    reader = _TarReader(source)
+    reader.read_storages(_cursor(source, members["storages"]))
+    reader.read_tensors(_cursor(source, members["tensors"]))
+    root = reader.read_object(_cursor(source, members["pickle"]))
+    return Contents("torch-tar", root, tuple(reader.storages), {})
+
+
+def _cursor(source: SourceFile, member: TarMember) -> PickleBytes:
+    return PickleBytes(source, member.offset, member.offset + member.size, f"member {member.name}")
+
+
+def _types() -> dict[tuple[str, str], object]:
+    """The storage classes and the tensor classes named after them."""
+    allowed: dict[tuple[str, str], object] = {}
+    for name, dtype in STORAGE_TYPES.items():
+        allowed["torch", name] = dtype
+        allowed["torch", name.replace("Storage", "Tensor")] = dtype
+    return allowed
+
+
+class _TarReader:
+    """The tables that the three members build up, one after the other."""
+
+    def __init__(self, source: SourceFile) -> None:
+        self._source = source
+        self._views: dict[int, StorageView] = {}
+        self._tensors: dict[int, TensorReference] = {}
+        self.storages: list[Storage] = []
+
+    def read_storages(self, data: PickleBytes) -> None:
+        for _ in range(_count(data)):
+            key, _, dtype = _described(data, 3)
+            if not isinstance(dtype, DType):
+                raise _damaged(data, "a storage of no known type")
+            elements = struct.unpack("<q", data.read(8))[0]
+            if not is_count(elements):
+                raise _damaged(data, f"a storage of {elements} elements")
+            nbytes = elements * dtype.itemsize
+            start = data.skip(nbytes)
+            self._add_view(data, key, StorageView(len(self.storages), dtype, 0, elements))
+            self.storages.append(Storage(f"storage {describe_briefly(key)}", (Extent(0, start, nbytes),), nbytes))
+        views = PickleMachine(data, {}).load()
+        if not isinstance(views, list):
+            raise _damaged(data, "no list of views")
+        for view in views:
+            self._read_view(data, view)
+        _require_end(data)
+
+    def _read_view(self, data: PickleBytes, view: object) -> None:
+        if not isinstance(view, tuple) or len(view) != 4:
+            raise _damaged(data, "a view of no known form")
+        key, root_key, first, elements = view
+        root = self._views.get(root_key) if is_count(root_key) else None
+        if root is None or not is_count(first) or not is_count(elements) or first + elements > root.elements:
+            raise _damaged(data, "a view outside its storage")
+        self._add_view(data, key, StorageView(root.index, root.dtype, root.first + first, elements))
+
+    def _add_view(self, data: PickleBytes, key: object, view: StorageView) -> None:
+        if not is_count(key) or key in self._views:
+            raise _damaged(data, f"a storage key that is no number, or there twice: {describe_briefly(key)}")
+        self._views[key] = view
+
+    def read_tensors(self, data: PickleBytes) -> None:
+        for _ in range(_count(data)):
+            key, storage_key, dtype = _described(data, 3)
+            view = self._views.get(storage_key) if is_count(storage_key) else None
+            if view is None or dtype is not view.dtype or not is_count(key) or key in self._tensors:
+                raise _damaged(data, "a tensor of no known storage or type")
+            self._tensors[key] = _tensor(data, view)
+        _require_end(data)
+
+    def read_object(self, data: PickleBytes) -> object:
+        allowed = {("collections", "OrderedDict"): Constructor("collections.OrderedDict", make_ordered_dictionary)}
+        root = PickleMachine(data, allowed, self._persistent).load()
+        _require_end(data)
+        return root
+
+    def _persistent(self, identifier: object) -> TensorReference:
+        key = int(identifier) if isinstance(identifier, str) and _is_number(identifier) else identifier
+        tensor = self._tensors.get(key) if is_count(key) else None
+        if tensor is None:
+            raise CorruptCheckpointError(
+                "The pickle refers to a tensor that is not there", got=describe_briefly(identifier)
+            )
+        return tensor
+
+
+def _is_number(text: str) -> bool:
+    return text.isascii() and text.isdecimal() and len(text) <= 20
+
+
+def _tensor(data: PickleBytes, view: StorageView) -> TensorReference:
+    dimensions = struct.unpack("<i", data.read(4))[0]
+    if not 0 <= dimensions <= limits.MAX_DIMENSIONS:
+        raise _damaged(data, f"a tensor of {dimensions} dimensions")
+    data.read(4)  # torch 0.1 wrote the dimensions as eight bytes and later read four
+    shape = require_shape(struct.unpack(f"<{dimensions}q", data.read(8 * dimensions)), "A tensor")
+    strides = struct.unpack(f"<{dimensions}q", data.read(8 * dimensions))
+    first = struct.unpack("<q", data.read(8))[0]
+    steps, offset = require_fits(view.dtype, shape, strides, first, view.elements, "A tensor")
+    return TensorReference(view.dtype, shape, steps, offset + view.first * view.dtype.itemsize, view.index)
+
+
+def _count(data: PickleBytes) -> int:
+    count = PickleMachine(data, {}).load()
+    if not is_count(count) or count > limits.MAX_TENSORS:
+        raise _damaged(data, f"a count of {describe_briefly(count)}")
+    return count
+
+
+def _described(data: PickleBytes, length: int) -> tuple[object, ...]:
+    entry = PickleMachine(data, _types()).load()
+    if not isinstance(entry, tuple) or len(entry) != length:
+        raise _damaged(data, "an entry of no known form")
+    return entry
+
+
+def _require_end(data: PickleBytes) -> None:
+    if data.remaining:
+        raise _damaged(data, f"{data.remaining} bytes behind its end")
+
+
+def _damaged(data: PickleBytes, what: str) -> CorruptCheckpointError:
+    return CorruptCheckpointError(f"The {data.label} is damaged: it has {what}", where=data.where())

@@ -1,0 +1,1 @@
+"""Pickles described without being run: the machine, and what torch, numpy and Paddle pickles name."""

@@ -1,0 +1,76 @@
+"""What can be said of a file without running it: names, shapes, values, and its counts."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from r2convert.checkpoint.reading import Checkpoint
+from r2convert.checks.checks import Check
+from r2convert.checks.published import PublishedNumbers
+from r2convert.mapping.identification import differ
+from r2convert.mapping.resolution import Resolution, shapes_of
+from r2convert.mapping.values import value_problems
+
+_SHOWN = 3
+
+
+def file_numbers(checkpoint: Checkpoint, resolution: Resolution, input_size: tuple[int, int]) -> PublishedNumbers:
+    """The counts of a file, to be held against what was published.
+
+    Args:
+        checkpoint: the open file.
+        resolution: what it is.
+        input_size: height and width of the image to count operations for.
+    """
+    slots = resolution.expansion.names(resolution.identity.layout)
+    stored = {slot.key: checkpoint.tensors[name].elements for name, slot in slots.items() if name in checkpoint.tensors}
+    return PublishedNumbers(resolution.expansion, stored, input_size)
+
+
+def file_checks(checkpoint: Checkpoint, resolution: Resolution) -> list[Check]:
+    """Check a file's own properties: names, shapes, values.
+
+    Raises:
+        CheckpointError: the file's bytes are damaged.
+    """
+    return [*_structure_checks(checkpoint, resolution), _value_check(checkpoint, resolution)]
+
+
+def _structure_checks(checkpoint: Checkpoint, resolution: Resolution) -> Iterator[Check]:
+    identity = resolution.identity
+    difference = differ(
+        resolution.expansion, identity.layout, shapes_of(checkpoint), classifier=identity.has_classifier
+    )
+    counters = sum(
+        slot.is_counter and name not in checkpoint.tensors
+        for name, slot in resolution.expansion.names(identity.layout).items()
+    )
+    notes = []
+    if counters:
+        notes.append(f"{counters} counters of training batches are missing, which evaluation does not read")
+    if not identity.has_classifier:
+        notes.append("a backbone: it has no classifier")
+    wrong_names = len(difference.missing) + len(difference.unexpected)
+    yield Check(
+        "names",
+        "fail" if wrong_names else "pass",
+        measured=len(checkpoint.tensors),
+        note="; ".join([*difference.lines(), *notes] if wrong_names else notes),
+    )
+    yield Check(
+        "shapes",
+        "fail" if difference.reshaped else "pass",
+        measured=len(checkpoint.tensors) - len(difference.reshaped),
+        note="; ".join(difference.lines()) if difference.reshaped else "",
+    )
+
+
+def _value_check(checkpoint: Checkpoint, resolution: Resolution) -> Check:
+    problems = value_problems(checkpoint, resolution)
+    more = f" and {len(problems) - _SHOWN} more" if len(problems) > _SHOWN else ""
+    return Check(
+        "values",
+        "fail" if problems else "pass",
+        measured=sum(tensor.dtype.is_floating for tensor in checkpoint.tensors.values()),
+        note="; ".join(problems[:_SHOWN]) + more,
+    )

@@ -1,0 +1,96 @@
+"""Which addresses a file may come from, and in what order."""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+import threading
+from pathlib import Path
+from urllib.parse import quote, urlsplit
+
+from r2convert.download.reasons import printable
+from r2convert.errors import RefusedAddressError
+
+
+def mirror_from_environment() -> str | None:
+    """Return ``R2CONVERT_MIRROR``: a base URL or a folder to be tried first; ``None`` if unset or empty."""
+    return os.environ.get("R2CONVERT_MIRROR") or None
+
+
+def is_url(address: str) -> bool:
+    """Tell ``scheme://...`` from the path of a folder."""
+    return "://" in address
+
+
+def mirror_address(mirror: str, file_name: str) -> str:
+    """Return where a mirror keeps a file: ``<mirror>/<file name>``, as a URL or as a path."""
+    if is_url(mirror):
+        return f"{mirror.rstrip('/')}/{quote(file_name)}"
+    return str(Path(mirror).expanduser() / file_name)
+
+
+def check_address(url: str, *, came_from: str | None = None) -> None:
+    """Let only https pass, and http on this very machine.
+
+    Args:
+        url: the address about to be asked.
+        came_from: the address that redirected to it, if any.
+
+    Raises:
+        RefusedAddressError: another scheme, no host, http to another machine, or a step down from https.
+    """
+    try:
+        parts = urlsplit(url)
+        host = parts.hostname or ""
+        _ = parts.port  # a malformed port raises here rather than inside the HTTP library
+    except ValueError as problem:
+        raise _refused(url, came_from, f"a malformed address: {printable(str(problem))}") from problem
+    if parts.scheme not in ("http", "https") or not host:
+        raise _refused(url, came_from, f"scheme {printable(parts.scheme) or 'none'}")
+    if parts.scheme == "http" and came_from is not None and urlsplit(came_from).scheme == "https":
+        raise _refused(url, came_from, "a redirect from https to plain http")
+    if parts.scheme == "http" and not is_loopback(host):
+        raise _refused(url, came_from, "plain http to another machine")
+
+
+def is_loopback(host: str) -> bool:
+    """Tell whether a host name or address means this machine, without asking a name server."""
+    if host.lower() == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+class HostMemory:
+    """Hosts that failed in this run, so that the next file does not wait for them again. Thread-safe."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._down: set[str] = set()
+
+    def mark_down(self, address: str) -> None:
+        """Remember that the host of ``address`` cannot be reached."""
+        if is_url(address):
+            with self._lock:
+                self._down.add(urlsplit(address).netloc)
+
+    def is_down(self, address: str) -> bool:
+        """Tell whether the host of ``address`` failed in this run."""
+        with self._lock:
+            return is_url(address) and urlsplit(address).netloc in self._down
+
+    def in_order(self, addresses: list[str]) -> list[str]:
+        """Return the addresses with those on failed hosts last; otherwise in the given order."""
+        return sorted(addresses, key=self.is_down)
+
+
+def _refused(url: str, came_from: str | None, reason: str) -> RefusedAddressError:
+    return RefusedAddressError(
+        "the server redirects to an address that is not followed" if came_from else "this address is not used",
+        where=printable(f"{came_from} -> {url}" if came_from else url),
+        expected="https (plain http only on the loopback)",
+        got=reason,
+        next_step="get the file by hand and use `r2convert fetch --import FILE`, or set R2CONVERT_MIRROR",
+    )

@@ -1,0 +1,276 @@
+"""A source or a variant -> its verified file in the cache."""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from r2convert.catalog.variant import Publisher, Source, Variant
+from r2convert.download.addresses import HostMemory, is_url, mirror_address, mirror_from_environment
+from r2convert.download.cache import Cache, CachedFile, DamagedFile, today
+from r2convert.download.content import container_of, objection_to_content
+from r2convert.download.expectation import Expectation, Objection
+from r2convert.download.folder_mirror import copy_into
+from r2convert.download.locking import locked
+from r2convert.download.partial import PartialFile
+from r2convert.download.pins import Pin
+from r2convert.download.progress import ProgressSink, SilentProgress
+from r2convert.download.reasons import in_brief
+from r2convert.download.retry import MirrorFaultError, Patience
+from r2convert.download.transfer import LARGEST_FILE, Conditions, Transfer
+from r2convert.errors import FetchError, MirrorsFailedError, OfflineError, UsageError, WrongFileError
+
+
+@dataclass(frozen=True, slots=True)
+class FetchSettings:
+    """How a run fetches.
+
+    Args:
+        patience: time limits and retries.
+        largest_file: bytes; a file of unknown size may not be larger.
+        hosts: hosts that failed; share one settings object over a run and no file waits for them again.
+        cancelled: set from another thread to stop.
+    """
+
+    patience: Patience = field(default_factory=Patience)
+    largest_file: int = LARGEST_FILE
+    hosts: HostMemory = field(default_factory=HostMemory)
+    cancelled: threading.Event = field(default_factory=threading.Event)
+
+
+def fetch_variant(
+    variant: Variant,
+    cache: Cache,
+    *,
+    publisher: Publisher | None = None,
+    offline: bool = False,
+    mirror: str | None = None,
+    progress: ProgressSink | None = None,
+    settings: FetchSettings | None = None,
+) -> CachedFile:
+    """Return the verified file that holds a variant's weights: :func:`fetch_source` of one of its sources.
+
+    Args:
+        variant: whose weights.
+        cache: where to.
+        publisher: whose file; by default the variant's first source.
+        offline: use no network.
+        mirror: base URL or folder tried first; by default ``R2CONVERT_MIRROR``; empty: none.
+        progress: told about transfers, retries and waits.
+        settings: limits, and what a run remembers.
+
+    Raises:
+        UsageError: the publisher has no file of this variant.
+    """
+    source = choose_source(variant, publisher)
+    return fetch_source(source, cache, offline=offline, mirror=mirror, progress=progress, settings=settings)
+
+
+def choose_source(variant: Variant, publisher: Publisher | None = None) -> Source:
+    """Return a variant's first source, or its first source from one publisher.
+
+    Raises:
+        UsageError: there is none.
+    """
+    for source in variant.sources:
+        if publisher is None or source.publisher == publisher:
+            return source
+    publishers = sorted({source.publisher for source in variant.sources})
+    raise UsageError(
+        f"{variant.name} is not published by {publisher}" if publisher else f"no file of {variant.name} is known",
+        expected=" or ".join(publishers) or None,
+        got=publisher,
+    )
+
+
+def fetch_source(
+    source: Source,
+    cache: Cache,
+    *,
+    offline: bool = False,
+    mirror: str | None = None,
+    progress: ProgressSink | None = None,
+    settings: FetchSettings | None = None,
+) -> CachedFile:
+    """Return the verified file of a source, from the cache or else from its addresses in turn.
+
+    Args:
+        source: what to fetch.
+        cache: where to.
+        offline: use no network (a mirror that is a folder may still be read).
+        mirror: base URL or folder tried first; by default ``R2CONVERT_MIRROR``; empty: none.
+        progress: told about transfers, retries and waits.
+        settings: limits, and what a run remembers.
+
+    Raises:
+        OfflineError: it is not in the cache and ``offline`` is set.
+        FetchError: no address gave the file; the class says why, or :class:`MirrorsFailedError` lists it.
+        CacheError: the cache cannot be read or written.
+    """
+    found = cache.lookup(source)
+    if found is not None:
+        return found
+    job = _Job(source, cache, progress or SilentProgress(), settings or FetchSettings())
+    return job.run(_addresses(source, mirror_from_environment() if mirror is None else mirror, offline))
+
+
+def bring_in(
+    source: Source, path: Path, sha256: str, cache: Cache, *, progress: ProgressSink | None = None
+) -> CachedFile:
+    """Copy a file brought by hand into the cache, under the name of ``source``.
+
+    Args:
+        source: what it was recognised as.
+        path: where it lies.
+        sha256: what it was when it was recognised; a file that has changed since is refused.
+        cache: where to.
+        progress: told about the copy.
+
+    Raises:
+        FetchError: it cannot be read, or is not what the catalogue or the record says.
+        CacheError: the cache cannot be read or written.
+    """
+    job = _Job(source, cache, progress or SilentProgress(), FetchSettings())
+    return job.run([str(path.absolute())], sha256)
+
+
+def _addresses(source: Source, mirror: str | None, offline: bool) -> list[str]:
+    addresses = [mirror_address(mirror, source.file_name)] if mirror else []
+    addresses += source.urls
+    return [address for address in addresses if not (offline and is_url(address))]
+
+
+class _Job:
+    """One file to bring into the cache."""
+
+    def __init__(self, source: Source, cache: Cache, progress: ProgressSink, settings: FetchSettings) -> None:
+        self._source = source
+        self._cache = cache
+        self._progress = progress
+        self._settings = settings
+        self._conditions = Conditions(settings.patience, settings.largest_file, progress, settings.cancelled)
+
+    def run(self, addresses: list[str], sha256: str | None = None) -> CachedFile:
+        """Bring the file in from the first address that gives it; ``sha256``: what it has to be besides."""
+        self._cache.prepare()
+        with locked(self._cache.lock_folder, self._source.file_name, self._progress):
+            found = self._cache.examine(self._source)  # another process may have finished while we waited
+            if isinstance(found, CachedFile):
+                return found
+            if isinstance(found, DamagedFile):
+                aside = self._cache.set_aside(found.path, self._source.file_name)
+                self._tell(f"the cached file is damaged ({found.objection.reason}); it now lies at {aside}")
+            if not addresses:
+                raise _offline_error(self._source, self._cache)
+            wanted = self._cache.expectation(self._source)
+            if sha256 is not None and wanted.sha256 is None:
+                wanted = replace(wanted, seen_sha256=sha256)
+            try:
+                return self._try_all(self._settings.hosts.in_order(addresses), wanted)
+            finally:
+                self._progress.finished(self._source.file_name)
+
+    def _try_all(self, addresses: list[str], wanted: Expectation) -> CachedFile:
+        errors: list[FetchError] = []
+        with PartialFile(self._cache.partial_folder, self._source.file_name) as partial:
+            for address in addresses:
+                try:
+                    return self._from_address(address, partial, wanted)
+                except MirrorFaultError as fault:
+                    errors.append(fault.error)
+                    if fault.host_down:
+                        self._settings.hosts.mark_down(address)
+                    if self._settings.cancelled.is_set():
+                        break
+                    if address != addresses[-1]:
+                        self._tell(f"{in_brief(fault.error)}: trying the next address")
+        raise _failure(self._source, errors)
+
+    def _from_address(self, address: str, partial: PartialFile, wanted: Expectation) -> CachedFile:
+        self._fill(address, partial, wanted)
+        objection = self._objection(partial, wanted)
+        if objection is not None and not partial.one_piece:
+            # The pieces may be of two files, or the first may not have survived a power cut.
+            self._tell(f"starting over: the parts do not add up to the file ({objection.reason})")
+            partial.discard()
+            self._fill(address, partial, wanted)
+            objection = self._objection(partial, wanted)
+        if objection is not None:
+            raise self._wrong_file(address, partial, objection, wanted)
+        return self._publish(address, partial, wanted)
+
+    def _objection(self, partial: PartialFile, wanted: Expectation) -> Objection | None:
+        if not wanted.hash_decides:
+            objection = objection_to_content(partial.path, self._source.format)
+            if objection is not None:
+                return objection
+        return wanted.objection(partial.sha256, partial.size)
+
+    def _fill(self, address: str, partial: PartialFile, wanted: Expectation) -> None:
+        if is_url(address):
+            conditions = self._conditions
+            if self._settings.hosts.is_down(address):  # asked again because nothing else is left: once is enough
+                conditions = replace(conditions, patience=replace(conditions.patience, attempts=1))
+            Transfer(address, partial, wanted, conditions).run()
+        else:
+            copy_into(partial, Path(address), wanted, self._conditions)
+
+    def _wrong_file(
+        self, address: str, partial: PartialFile, objection: Objection, wanted: Expectation
+    ) -> MirrorFaultError:
+        aside = self._cache.bad_folder / self._source.file_name
+        container, description = container_of(partial.path)
+        partial.move_aside(aside)
+        next_step = "try another publisher with --from; a file you trust can be brought in with --import"
+        if objection.expected == wanted.seen_sha256:
+            next_step = f"if the publisher has replaced the file: r2convert cache --forget {self._source.file_name}"
+        return MirrorFaultError(
+            WrongFileError(
+                f"this is not {self._source.file_name}: {objection.reason}",
+                where=address,
+                expected=objection.expected,
+                got=f"{objection.got}{'' if container else f', {description}'} (kept for inspection: {aside})",
+                next_step=next_step,
+            )
+        )
+
+    def _publish(self, address: str, partial: PartialFile, wanted: Expectation) -> CachedFile:
+        target = self._cache.path_of(self._source)
+        origin = partial.origin.url if partial.origin is not None else address
+        partial.sync()
+        # The record comes first: a file under its final name that nobody vouches for must never be seen.
+        self._cache.pins.record(
+            self._source.file_name, Pin(partial.sha256, partial.size, partial.modified_ns(), origin, today())
+        )
+        partial.publish(target)
+        return CachedFile(target, partial.size, partial.sha256, wanted.trust, origin)
+
+    def _tell(self, text: str) -> None:
+        self._progress.message(f"{self._source.file_name}: {text}")
+
+
+def _offline_error(source: Source, cache: Cache) -> OfflineError:
+    return OfflineError(
+        f"{source.file_name} is not in the cache, and the network may not be used",
+        where=str(cache.folder),
+        next_step="fetch it without --offline, bring it with `r2convert fetch --import FILE`, "
+        "or set R2CONVERT_MIRROR to a folder that holds it",
+    )
+
+
+def _failure(source: Source, errors: list[FetchError]) -> FetchError:
+    """Return the one error there is, or one that lists them all."""
+    advice = (
+        "try again later (a download continues where it stopped), set R2CONVERT_MIRROR, "
+        "or bring the file by hand with `r2convert fetch --import FILE`"
+    )
+    if len(errors) == 1:
+        errors[0].next_step = errors[0].next_step or advice
+        return errors[0]
+    lines = [f"{error.where}: {in_brief(error)}" for error in errors]
+    return MirrorsFailedError(
+        f"no address gave {source.file_name}",
+        where="\n            ".join(lines),
+        next_step=advice,
+    )

@@ -1,0 +1,164 @@
+"""``pins.toml``: the full hash every file had when it was first seen, and where it came from.
+
+A pin outlives its file: a different file that turns up later under the same name is noticed even after the
+first one was deleted.
+"""
+
+from __future__ import annotations
+
+import json
+import tomllib
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from r2convert.download.atomic import write_text
+from r2convert.errors import CacheError
+
+_HEADER = """\
+# Written by r2convert: the SHA-256 each file had when it was first seen here.
+# A file that arrives later with another hash is refused. To accept it after all, delete its entry.
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Pin:
+    """What is recorded of one file.
+
+    Args:
+        sha256: full SHA-256, hex.
+        size: bytes.
+        modified_ns: modification time of the cached file when it was last hashed, in ns since the epoch.
+        origin: the URL or path it came from.
+        first_seen: date of the first sight, ISO 8601.
+    """
+
+    sha256: str
+    size: int
+    modified_ns: int
+    origin: str
+    first_seen: str
+
+
+class PinBook:
+    """The record file, read when it changes and rewritten whole under a lock.
+
+    Args:
+        path: ``pins.toml``.
+        lock_path: lock file that writers take.
+    """
+
+    def __init__(self, path: Path, lock_path: Path) -> None:
+        self._path = path
+        self._lock_path = lock_path
+        self._read: tuple[object, dict[str, Pin]] | None = None
+
+    def all(self) -> dict[str, Pin]:
+        """Return every pin by file name.
+
+        Raises:
+            CacheError: the record cannot be read.
+        """
+        try:
+            state = self._path.stat()
+        except FileNotFoundError:
+            return {}
+        except OSError as problem:
+            raise _unreadable(self._path, str(problem)) from problem
+        mark = (state.st_mtime_ns, state.st_size, state.st_ino)
+        if self._read is None or self._read[0] != mark:
+            self._read = (mark, read_pins(self._path))
+        return dict(self._read[1])
+
+    def get(self, file_name: str) -> Pin | None:
+        """Return the pin of a file, if it was ever seen."""
+        return self.all().get(file_name)
+
+    def record(self, file_name: str, pin: Pin) -> None:
+        """Write down what a file is; the date of the first sight is kept where the hash stays the same.
+
+        Raises:
+            CacheError: the record cannot be read or written.
+        """
+
+        def put(pins: dict[str, Pin]) -> None:
+            known = pins.get(file_name)
+            same = known is not None and known.sha256 == pin.sha256
+            pins[file_name] = replace(pin, first_seen=known.first_seen) if known is not None and same else pin
+
+        self._change(put)
+
+    def forget(self, file_name: str) -> None:
+        """Remove a pin, so that the next file under this name counts as first seen.
+
+        Raises:
+            CacheError: the record cannot be read or written.
+        """
+        self._change(lambda pins: pins.pop(file_name, None))
+
+    def _change(self, edit: Callable[[dict[str, Pin]], object]) -> None:
+        from filelock import FileLock  # here, so that looking things up stays light
+
+        try:
+            self._lock_path.parent.mkdir(parents=True, exist_ok=True)
+            with FileLock(self._lock_path):
+                pins = self.all()
+                edit(pins)
+                write_text(self._path, format_pins(pins))
+        except OSError as problem:
+            raise CacheError(
+                "the record of file hashes cannot be written",
+                where=str(self._path),
+                got=str(problem),
+                next_step="set R2CONVERT_CACHE to a folder you can write to",
+            ) from problem
+
+
+def read_pins(path: Path) -> dict[str, Pin]:
+    """Read a record file.
+
+    Raises:
+        CacheError: it is unreadable or not what r2convert wrote.
+    """
+    try:
+        files = tomllib.loads(path.read_text(encoding="utf-8")).get("files", {})
+        return {name: _checked_pin(entry) for name, entry in files.items()}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as problem:
+        raise _unreadable(path, str(problem)) from problem
+
+
+def format_pins(pins: dict[str, Pin]) -> str:
+    """Return the text of a record file, sorted by file name, so that equal records are equal bytes."""
+    blocks = [_HEADER]
+    for name, pin in sorted(pins.items()):
+        blocks.append(
+            f"\n[files.{_quoted(name)}]\nsha256 = {_quoted(pin.sha256)}\nsize = {pin.size}\n"
+            f"modified_ns = {pin.modified_ns}\norigin = {_quoted(pin.origin)}\nfirst_seen = {_quoted(pin.first_seen)}\n"
+        )
+    return "".join(blocks)
+
+
+def _checked_pin(entry: dict[str, object]) -> Pin:
+    pin = Pin(**entry)  # type: ignore[arg-type]  # the types are checked on the next lines
+    texts = (pin.sha256, pin.origin, pin.first_seen)
+    if not all(isinstance(text, str) for text in texts) or len(pin.sha256) != 64:
+        raise ValueError("an entry has a wrong type or no full hash")
+    if not all(isinstance(number, int) for number in (pin.size, pin.modified_ns)):
+        raise TypeError("size and modified_ns have to be whole numbers")
+    return pin
+
+
+def _quoted(text: str) -> str:
+    """Return a TOML basic string: JSON's, but for DEL and lone surrogates, which TOML has no room for."""
+    clean = text.encode("utf-8", "replace").decode("utf-8")
+    return json.dumps(clean, ensure_ascii=False).replace("\x7f", "\\u007f")
+
+
+def _unreadable(path: Path, problem: str) -> CacheError:
+    return CacheError(
+        "the record of file hashes cannot be read",
+        where=str(path),
+        expected="the TOML file r2convert wrote",
+        got=problem,
+        next_step="repair it, or delete it: the files in the cache are then recorded anew",
+    )

@@ -1,0 +1,204 @@
+"""All tries at one address: bytes into the partial file, with retries, resuming where that is safe."""
+
+from __future__ import annotations
+
+import shutil
+import threading
+from dataclasses import dataclass, field
+
+from r2convert.download.expectation import Expectation
+from r2convert.download.partial import PartialFile
+from r2convert.download.progress import ProgressSink, SilentProgress
+from r2convert.download.reasons import in_brief
+from r2convert.download.resume import ResumePlan, objection_to_rest, plan_resume
+from r2convert.download.retry import MirrorFaultError, Patience
+from r2convert.download.transport import Answer, Transport
+from r2convert.errors import NoSpaceError, ServerRefusedError, UnreachableError, WrongFileError
+
+_PROGRESS = 1 << 20
+"""Bytes beyond the furthest point so far that make a failed try count as progress."""
+
+LARGEST_FILE = 4 << 30
+"""No Res2Net file comes near: a server that sends more is not sending one."""
+
+
+@dataclass(frozen=True, slots=True)
+class Conditions:
+    """What holds for a whole run.
+
+    Args:
+        patience: time limits and retries.
+        largest_file: bytes; more than that is never accepted.
+        progress: told about every step.
+        cancelled: set from outside to end waits and transfers.
+    """
+
+    patience: Patience = field(default_factory=Patience)
+    largest_file: int = LARGEST_FILE
+    progress: ProgressSink = field(default_factory=SilentProgress)
+    cancelled: threading.Event = field(default_factory=threading.Event)
+
+
+class Transfer:
+    """Fills a partial file from one address.
+
+    Args:
+        url: the address.
+        partial: the file to fill; it may already hold bytes.
+        wanted: what the file must be.
+        conditions: limits and progress.
+    """
+
+    def __init__(self, url: str, partial: PartialFile, wanted: Expectation, conditions: Conditions) -> None:
+        self._url = url
+        self._partial = partial
+        self._wanted = wanted
+        self._conditions = conditions
+        self._furthest = partial.size
+
+    def run(self) -> None:
+        """Bring the partial file to its full length. Its hash is not judged here.
+
+        Raises:
+            MirrorFaultError: the address does not give the file.
+            CacheError: the disk refuses (retrying elsewhere would not help).
+        """
+        failures = 0
+        patience = self._conditions.patience
+        with Transport(patience) as transport:
+            while True:
+                try:
+                    self._try_once(transport)
+                except MirrorFaultError as fault:
+                    failures = 1 if self._partial.size >= self._furthest + _PROGRESS else failures + 1
+                    self._furthest = max(self._furthest, self._partial.size)
+                    if not fault.retry or failures >= patience.attempts:
+                        raise
+                    self._wait(fault, failures)
+                else:
+                    return
+
+    def _wait(self, fault: MirrorFaultError, failures: int) -> None:
+        patience = self._conditions.patience
+        wait = patience.backoff(failures) if fault.wait is None else fault.wait
+        if wait > patience.longest_wait:
+            self._tell(f"the server asks for {wait:,.0f} s of patience: not waiting")
+            raise fault
+        self._tell(f"{in_brief(fault.error)}: trying again in {wait:.1f} s")
+        if self._conditions.cancelled.wait(wait):
+            raise fault
+
+    def _try_once(self, transport: Transport) -> None:
+        plan = plan_resume(self._partial.origin, self._partial.size, self._url, self._wanted)
+        if plan.complete:
+            return
+        why_not: str | None = plan.why_not
+        if plan.offset:
+            why_not = self._continue(transport, plan)
+            if why_not is None:
+                return
+        with transport.ask(self._url) as answer:
+            self._take_whole(answer, why_not)
+
+    def _continue(self, transport: Transport, plan: ResumePlan) -> str | None:
+        """Go on from what is there; return why that cannot be done, ``None`` if it was."""
+        with transport.ask(self._url, offset=plan.offset, if_range=plan.if_range) as answer:
+            if answer.status == 416:
+                complete = answer.total == plan.offset
+                return None if complete else "the server says that the file is shorter than what is already here"
+            if answer.status == 200:
+                self._take_whole(answer, "the server sends the whole file again")
+                return None
+            why_not = objection_to_rest(self._partial.origin, plan, answer.start, answer.origin, self._wanted)
+            if why_not is None:
+                self._check_announcement(answer)
+                self._tell(f"continuing at {plan.offset:,} bytes")
+                self._partial.resume()
+                self._copy(answer)
+            return why_not
+
+    def _take_whole(self, answer: Answer, why_not: str | None) -> None:
+        """Start at the first byte; what is there is dropped only now, when something better is on its way."""
+        self._check_announcement(answer)
+        if why_not:
+            self._tell(f"starting over: {why_not}")
+        self._partial.begin(answer.origin)
+        self._copy(answer)
+
+    def _copy(self, answer: Answer) -> None:
+        partial, progress = self._partial, self._conditions.progress
+        name = self._wanted.file_name
+        progress.started(name, answer.total or self._wanted.size, partial.size)
+        limit = self._limit(answer)
+        for chunk in answer.body.chunks():
+            if partial.size + len(chunk) > limit:
+                raise self._too_long(limit)
+            partial.write(chunk)
+            progress.advanced(name, len(chunk))
+            if self._conditions.cancelled.is_set():
+                raise MirrorFaultError(UnreachableError("the transfer was stopped", where=self._url))
+        known = partial.origin.total if partial.origin is not None else None
+        total = answer.total or self._wanted.size or known
+        if total is not None and partial.size < total:
+            error = UnreachableError(
+                "the transfer broke off",
+                where=self._url,
+                expected=f"{total:,} bytes",
+                got=f"{partial.size:,} of {total:,} bytes",
+            )
+            raise MirrorFaultError(error, retry=True)
+
+    def _limit(self, answer: Answer) -> int:
+        if self._wanted.size is not None:
+            return self._wanted.size
+        return answer.total if answer.total is not None else self._conditions.largest_file
+
+    def _check_announcement(self, answer: Answer) -> None:
+        """Refuse before the first byte what the headers already rule out."""
+        total = answer.total
+        if total is not None and self._wanted.size is not None and total != self._wanted.size:
+            raise MirrorFaultError(
+                WrongFileError(
+                    "the server has a file of another size under this name",
+                    where=self._url,
+                    expected=f"{self._wanted.size:,} bytes",
+                    got=f"{total:,} bytes",
+                )
+            )
+        if total is not None and total > self._conditions.largest_file:
+            raise self._too_long(self._conditions.largest_file)
+        if total is None and not answer.delimited and not self._wanted.hash_decides:
+            raise MirrorFaultError(
+                ServerRefusedError(
+                    "the server does not say how long the file is, and no hash is known to judge it by",
+                    where=self._url,
+                    expected="a Content-Length",
+                    got="a body that may end anywhere",
+                )
+            )
+        self._check_space(total if total is not None else self._wanted.size)
+
+    def _check_space(self, total: int | None) -> None:
+        if total is None:
+            return
+        folder = self._partial.path.parent
+        missing, free = total - self._partial.size, shutil.disk_usage(folder).free
+        if missing > free:
+            raise NoSpaceError(
+                "there is no room for the file",
+                where=str(folder),
+                expected=f"{missing:,} bytes free",
+                got=f"{free:,} bytes free",
+                next_step="free some space, or set R2CONVERT_CACHE to a folder on another disk",
+            )
+
+    def _too_long(self, limit: int) -> MirrorFaultError:
+        self._partial.discard()  # whatever it is, it is not the file
+        return MirrorFaultError(
+            WrongFileError(
+                "the server sends more than the file can be", where=self._url, expected=f"at most {limit:,} bytes"
+            )
+        )
+
+    def _tell(self, text: str) -> None:
+        self._conditions.progress.message(f"{self._wanted.file_name}: {text}")

@@ -1,0 +1,228 @@
+"""Two prediction files, image by image: which answers changed, and whether one network is better."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from r2convert.checks.significance import mcnemar
+from r2convert.errors import InputError, UsageError
+from r2convert.evaluation.prediction_rows import Answer, AnsweredImage, Question, read_question, read_whole_lines
+from r2convert.imagenet.labels import TOP
+
+
+@dataclass(frozen=True, slots=True)
+class PairedCounts:
+    """How often two networks were right on the same images.
+
+    Args:
+        both: images both have right.
+        only_a: images only the first network has right.
+        only_b: images only the second one has right.
+        neither: images neither has right.
+    """
+
+    both: int
+    only_a: int
+    only_b: int
+    neither: int
+
+    @property
+    def a(self) -> int:
+        """Images the first network has right."""
+        return self.both + self.only_a
+
+    @property
+    def b(self) -> int:
+        """Images the second one has right."""
+        return self.both + self.only_b
+
+    @property
+    def mcnemar_probability(self) -> float:
+        """Two-sided probability of such a difference if both were equally good (exact McNemar test)."""
+        return mcnemar(self.only_a, self.only_b)
+
+
+@dataclass(frozen=True, slots=True)
+class ChangedImage:
+    """An image whose first class differs.
+
+    Args:
+        image: its id.
+        label: its class index.
+        a: the first five classes of the first network, best first; none if the image could not be read.
+        b: those of the second one.
+    """
+
+    image: str
+    label: int
+    a: tuple[int, ...]
+    b: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class PredictionComparison:
+    """How the answers of two networks to the same images differ.
+
+    Args:
+        network_a: name of the first network in its file.
+        network_b: name of the second one in its file.
+        images: images compared.
+        other_crops: images of which the two were shown different pixels.
+        changed_top5: images whose first five classes, as a set, differ.
+        top1: right answers at top-1.
+        top5: right answers at top-5.
+        changed: images whose first class differs, in order.
+    """
+
+    network_a: str
+    network_b: str
+    images: int
+    other_crops: int
+    changed_top5: int
+    top1: PairedCounts
+    top5: PairedCounts
+    changed: tuple[ChangedImage, ...]
+
+    @property
+    def changed_top1(self) -> int:
+        """Images whose first class differs."""
+        return len(self.changed)
+
+    @property
+    def equal(self) -> bool:
+        """Whether no image's first class and no image's first five classes differ."""
+        return not self.changed and not self.changed_top5
+
+
+def network_pairs(
+    a: Path, b: Path, *, network_a: str | None = None, network_b: str | None = None
+) -> list[tuple[str, str]]:
+    """Which networks of two files to compare: those named, the only ones, or those of equal names.
+
+    Args:
+        a: a prediction file.
+        b: another one, or the same.
+        network_a: which network of the first file: its name, or the part of it behind the number.
+        network_b: which network of the second file.
+
+    Raises:
+        InputError: a file holds no predictions.
+        UsageError: it is not clear which networks are meant.
+        AccessError: a file cannot be read.
+    """
+    names_a, names_b = read_question(a).networks, read_question(b).networks
+    several = len(names_a) > 1 or len(names_b) > 1
+    if network_a is None and network_b is None and several and a != b and set(names_a) == set(names_b):
+        return [(name, name) for name in names_a]
+    return [(_choose_network(a, names_a, network_a), _choose_network(b, names_b, network_b))]
+
+
+def compare_predictions(
+    a: Path, b: Path, *, network_a: str | None = None, network_b: str | None = None
+) -> PredictionComparison:
+    """Compares the answers kept in two files.
+
+    Args:
+        a: a file that ``verify --predictions`` has written.
+        b: another one, of the same validation set and pipeline.
+        network_a: which network of the first file; may be left out if there is only one.
+        network_b: which network of the second file.
+
+    Raises:
+        InputError: a file holds no predictions, or is damaged or incomplete.
+        UsageError: the files are about different images, or it is not clear which network is meant.
+        AccessError: a file cannot be read.
+    """
+    questions = read_question(a), read_question(b)
+    _refuse_other_images(a, b, *questions)
+    name_a = _choose_network(a, questions[0].networks, network_a)
+    name_b = _choose_network(b, questions[1].networks, network_b)
+    rows_a, rows_b = _read_rows(a, questions[0], name_a), _read_rows(b, questions[1], name_b)
+    # The order of the images is part of the set's fingerprint, so two files of one set agree line by line.
+    pairs = [
+        (first, first.answers.get(name_a), second, second.answers.get(name_b))
+        for first, second in zip(rows_a, rows_b, strict=True)
+    ]
+    changed = tuple(
+        ChangedImage(first.image, first.label, _top(answer_a), _top(answer_b))
+        for first, answer_a, _, answer_b in pairs
+        if _top(answer_a)[:1] != _top(answer_b)[:1]
+    )
+    answers = [(answer_a, answer_b) for _, answer_a, _, answer_b in pairs]
+    return PredictionComparison(
+        network_a=name_a,
+        network_b=name_b,
+        images=len(pairs),
+        other_crops=sum(first.crop != second.crop for first, _, second, _ in pairs),
+        changed_top5=sum(set(_top(answer_a)) != set(_top(answer_b)) for answer_a, answer_b in answers),
+        top1=_count(answers, 1),
+        top5=_count(answers, TOP),
+        changed=changed,
+    )
+
+
+def _refuse_other_images(a: Path, b: Path, first: Question, second: Question) -> None:
+    if first.data_set != second.data_set:
+        raise UsageError(
+            "these predictions are about different images",
+            where=f"{a} and {b}",
+            expected="the same images with the same labels",
+            got=f"{first.images:,} and {second.images:,} images, data sets {first.data_set[:12]} and "
+            f"{second.data_set[:12]}",
+            next_step="measure both on the same set, with the same --limit and --seed",
+        )
+    if first.pipeline != second.pipeline:
+        raise UsageError(
+            "these predictions are about different crops of the images",
+            where=f"{a} and {b}",
+            expected="the same --pipeline",
+            got=f"{first.pipeline} and {second.pipeline}",
+            next_step="measure both with the same --pipeline",
+        )
+
+
+def _top(answer: Answer | None) -> tuple[int, ...]:
+    return () if answer is None else answer.top
+
+
+def _count(answers: Iterable[tuple[Answer | None, Answer | None]], cut: int) -> PairedCounts:
+    outcomes = [tuple(answer is not None and answer.rank < cut for answer in pair) for pair in answers]
+    return PairedCounts(
+        both=outcomes.count((True, True)),
+        only_a=outcomes.count((True, False)),
+        only_b=outcomes.count((False, True)),
+        neither=outcomes.count((False, False)),
+    )
+
+
+def _choose_network(path: Path, networks: Mapping[str, str], name: str | None) -> str:
+    if name is None and len(networks) == 1:
+        return next(iter(networks))
+    # A number in front keeps two networks of one name apart; where there is one only, it may be left out.
+    exact = [each for each in networks if each == name]
+    meant = exact or [each for each in networks if each.partition(" ")[2] == name]
+    if len(meant) == 1:
+        return meant[0]
+    raise UsageError(
+        "which network of these predictions is meant?",
+        where=str(path),
+        expected="one of " + ", ".join(repr(each) for each in networks),
+        got=repr(name) if name else "no name",
+    )
+
+
+def _read_rows(path: Path, question: Question, network: str) -> Iterator[AnsweredImage]:
+    count = 0
+    for row in read_whole_lines(path, {network: question.networks[network]}):
+        count += 1
+        yield row
+    if count != question.images:
+        raise InputError(
+            "the predictions are incomplete",
+            where=str(path),
+            expected=f"{question.images:,} images",
+            got=f"{count:,}",
+            next_step="finish the measurement with --resume",
+        )

@@ -1,0 +1,1 @@
+"""What was found, as documents that are written and read back."""

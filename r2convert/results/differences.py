@@ -1,0 +1,95 @@
+"""Published against measured: one number each, and what lies between them, in words a reader can check."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from decimal import Decimal
+from typing import Literal, cast
+
+from r2convert.catalog.variant import Claim
+from r2convert.catalog.variant import Metric as Published
+from r2convert.checks.checks import Check, Metric, Verdict
+from r2convert.checks.intervals import images_of, printed_interval
+from r2convert.results.judged import Judged
+
+Unit = Literal["M", "G", "%", "error %", "fraction"]
+
+_SCALE = {"M": Decimal(10) ** 6, "G": Decimal(10) ** 9}
+_WORST_FIRST: tuple[Verdict, ...] = ("fail", "inconclusive", "known-deviation", "pass", "not-comparable")
+
+
+def leading_check(checks: Iterable[Check], metric: Metric) -> Check | None:
+    """Of several published numbers for one metric the one to show: the worst verdict, then the most digits."""
+    published = [check for check in checks if check.metric == metric and check.published is not None]
+    return min(
+        published, key=lambda check: (_WORST_FIRST.index(check.verdict), -len(check.published or "")), default=None
+    )
+
+
+def published_value(check: Check) -> Decimal:
+    """The printed number; accuracies in per cent of images that are right, however they were printed."""
+    printed = Decimal(check.published or "0")
+    if check.unit == "error %":
+        return 100 - printed
+    return printed.scaleb(2) if check.unit == "fraction" else printed
+
+
+def is_accuracy(check: Check) -> bool:
+    """Whether a check is about images."""
+    return check.metric in ("top1", "top5", "real_top1", "real_top5")
+
+
+def images_behind(check: Check, result: Judged) -> int:
+    """How many images an accuracy was measured on; 0 if none."""
+    if result.accuracy is None:
+        return 0
+    return result.accuracy.real_images if check.metric.startswith("real") else result.accuracy.images
+
+
+def measured_value(check: Check, result: Judged) -> str:
+    """What was measured, in the printed unit, with two decimals or as many as were printed; ``-`` if nothing was."""
+    if check.measured is None:
+        return "-"
+    decimals = max(2, -int(published_value(check).as_tuple().exponent))
+    if check.unit in _SCALE:
+        return f"{check.measured / _SCALE[check.unit]:.{decimals}f}"
+    images = images_behind(check, result)
+    return f"{100 * Decimal(check.measured) / images:.{decimals}f}" if images else "-"
+
+
+def difference(check: Check, result: Judged) -> str:
+    """Measured minus published: for accuracies in images, for counts in per cent unless they round to what is printed.
+
+    On a part of the validation set, the published accuracy is taken as a share of the images that were shown.
+    """
+    if check.measured is None or check.published is None:
+        return ""
+    if not is_accuracy(check):
+        return _count_difference(check, check.measured)
+    images = images_behind(check, result)
+    if not images:
+        return ""
+    off = check.measured - published_value(check) / 100 * images
+    whole = images == images_of(_claim(check))
+    # Of all images the printed digits stand for a whole number of them, or half an image more.
+    shown = f"{off:+,.0f}" if whole else f"{off:+,.1f}"
+    number = shown if Decimal(shown.replace(",", "")) else shown.lstrip("+-")
+    return f"{number} image" + ("" if number.lstrip("+-") == "1" else "s")
+
+
+def _count_difference(check: Check, measured: int) -> str:
+    if measured in printed_interval(_claim(check)):
+        return "rounds to it"
+    printed = published_value(check) * _SCALE.get(check.unit or "", Decimal(1))
+    if not printed:
+        return f"+{measured:,}"
+    return f"{100 * (measured - printed) / printed:+.2f} %"
+
+
+def _claim(check: Check) -> Claim:
+    """The claim a check speaks of, as far as its interval depends on it.
+
+    Readers of results files let published metrics and units through only; whoever measures starts from a claim.
+    """
+    metric, unit = cast("Published", check.metric), cast("Unit", check.unit)
+    return Claim("", "official", metric, check.published or "0", unit)

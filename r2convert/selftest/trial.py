@@ -1,0 +1,61 @@
+"""Tries the reader on a bad file: is it refused, in the right words and in good time?"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from r2convert.checkpoint.reading import open_checkpoint
+from r2convert.errors import R2ConvertError
+from r2convert.selftest.bad_file import BadFile
+
+#: What a trial gives for the error when the file was read as if it were sound.
+READ = "read"
+
+
+@dataclass(frozen=True, slots=True)
+class Trial:
+    """What became of one bad file.
+
+    Attributes:
+        bad_file: the entry of the catalogue.
+        path: the file that was made of it.
+        got: the name of the error's class, or :data:`READ`.
+        message: the error's text.
+        seconds: how long the reader took.
+    """
+
+    bad_file: BadFile
+    path: Path
+    got: str
+    message: str
+    seconds: float
+
+    @property
+    def is_as_expected(self) -> bool:
+        """Whether the file was refused with exactly the expected error."""
+        return self.got == self.bad_file.expected.__name__
+
+
+def try_bad_file(bad_file: BadFile, path: Path) -> Trial:
+    """Make a bad file and read it as a user's command would: descriptions, checksums and every element.
+
+    Args:
+        bad_file: the entry of the catalogue.
+        path: where to make it.
+    """
+    path.write_bytes(bad_file.make())
+    started = time.perf_counter()
+    got, message = READ, ""
+    try:
+        with open_checkpoint(path) as checkpoint:
+            checkpoint.verify_records()
+            for tensor in checkpoint.tensors.values():
+                for _ in checkpoint.chunks(tensor):
+                    pass
+    except R2ConvertError as error:
+        got, message = type(error).__name__, str(error)
+    except Exception as error:
+        got, message = f"{type(error).__module__}.{type(error).__name__}", str(error)
+    return Trial(bad_file, path, got, message, time.perf_counter() - started)

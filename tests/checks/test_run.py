@@ -1,0 +1,238 @@
+"""Verifying files from end to end: sound ones pass, planted errors are found and placed."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+
+from r2convert.checkpoint.reading import open_checkpoint
+from r2convert.checks.accuracy_claims import Origin, accuracy_checks, origin_of
+from r2convert.checks.checks import Check
+from r2convert.checks.examination import Request
+from r2convert.checks.results import CheckpointResult
+from r2convert.checks.run import ImageRun, verify_checkpoints, verify_references
+from r2convert.checks.standin import write_images_for
+from r2convert.errors import MappingError
+from r2convert.evaluation.predictions import Accuracy
+from r2convert.imagenet.datasets import open_validation_set
+from r2convert.mapping.conversion import convert
+from r2convert.mapping.plan import make_plan
+from r2convert.mapping.receipt import receipt_path
+from r2convert.mapping.resolution import resolve
+from r2convert.mapping.tables import Tables
+from tests.conftest import Standin
+
+SMALLEST = "res2net_dla60_w28_s4"
+
+
+def check(result: CheckpointResult, metric: str) -> Check:
+    return next(each for each in result.checks if each.metric == metric)
+
+
+def changed(source: Path, target: Path, changes: dict[str, Tensor]) -> Path:
+    state = torch.load(source, weights_only=True)
+    state.update(changes)
+    torch.save(state, target)
+    return target
+
+
+def mapped(tables: Tables, source: Path, target: Path) -> Path:
+    with open_checkpoint(source) as checkpoint:
+        resolution = resolve(tables, checkpoint)
+        convert(checkpoint, make_plan(resolution.expansion, "official", "mm", checkpoint.tensors), target)
+    return target
+
+
+def test_references_reproduce_the_published_sizes(tables: Tables) -> None:
+    verdicts = {result.variant: result.verdict for result in verify_references(tables)}
+    assert len(verdicts) == 12
+    assert {name for name, verdict in verdicts.items() if verdict != "pass"} == {
+        "res2net50_w26_s4",
+        "res2next_dla60_w4_s4_c8",
+        "res2net200_vd_w26_s4_ssld",
+    }
+    assert set(verdicts.values()) == {"pass", "known-deviation"}
+
+
+@pytest.mark.parametrize("legacy", [False, True])
+def test_a_sound_file_passes(tables: Tables, standin: Standin, legacy: bool) -> None:
+    (result,) = verify_checkpoints(tables, [Request(standin(SMALLEST, legacy=legacy))])
+    assert result.verdict == "pass"
+    assert (result.variant, result.layout) == (SMALLEST, "official")
+    assert {each.metric for each in result.checks} >= {"names", "shapes", "values", "parameters", "flops"}
+
+
+def test_a_converted_file_passes_with_its_receipt(tables: Tables, standin: Standin, tmp_path: Path) -> None:
+    output = mapped(tables, standin(SMALLEST), tmp_path / "mm.pth")
+    (result,) = verify_checkpoints(tables, [Request(output)])
+    assert check(result, "receipt").verdict == "pass"
+    official = next(each for each in result.checks if each.source == "official README")
+    assert (official.verdict, official.measured) == ("pass", 21_145_544)
+    assert "297,472 of them in unreachable layers" in official.note
+
+
+def test_a_file_that_is_not_the_receipts_fails(tables: Tables, standin: Standin, tmp_path: Path) -> None:
+    output = mapped(tables, standin(SMALLEST), tmp_path / "mm.pth")
+    state = torch.load(output, weights_only=True)
+    changed(output, output, {"backbone.level5.root.conv.weight": state["backbone.level5.root.conv.weight"] * 1.01})
+    (result,) = verify_checkpoints(tables, [Request(output)])
+    assert result.verdict == check(result, "receipt").verdict == "fail"
+    assert "content hash" in check(result, "receipt").note
+
+
+def test_a_forged_receipt_is_bad_input_not_a_traceback(tables: Tables, standin: Standin, tmp_path: Path) -> None:
+    from r2convert.errors import InputError
+
+    output = mapped(tables, standin(SMALLEST), tmp_path / "mm.pth")
+    for text in ("", "[]", "{}", '{"_type": 5, "predicateType": 6}', "[" * 100_000):
+        receipt_path(output).write_text(text)
+        with pytest.raises(InputError, match="receipt cannot be read"):
+            verify_checkpoints(tables, [Request(output)])
+
+
+@pytest.mark.parametrize(
+    ("name", "values", "message"),
+    [
+        ("level2.tree1.bn1.running_var", torch.full((112,), -1.0), "112 negative variances"),
+        ("level2.tree1.bn1.weight", torch.full((112,), float("nan")), "112 values that are NaN or infinite"),
+        ("level2.tree1.conv3.weight", torch.full((128, 112, 1, 1), float("inf")), "values that are NaN or infinite"),
+        ("level5.tree2.convs.1.weight", torch.zeros(224, 224, 3, 3), "is all zeros"),
+    ],
+)
+def test_values_that_no_training_gives_fail(
+    tables: Tables, standin: Standin, tmp_path: Path, name: str, values: Tensor, message: str
+) -> None:
+    path = changed(standin(SMALLEST), tmp_path / "bad.pth", {name: values})
+    (result,) = verify_checkpoints(tables, [Request(path)])
+    assert result.verdict == check(result, "values").verdict == "fail"
+    assert name in check(result, "values").note
+    assert message in check(result, "values").note
+
+
+def test_a_v1b_file_called_v1_is_bad_input(tables: Tables, standin: Standin) -> None:
+    path = standin("res2net50_v1b_w26_s4")
+    with pytest.raises(MappingError, match="not res2net50_w26_s4: it is res2net50_v1b_w26_s4") as raised:
+        verify_checkpoints(tables, [Request(path, tables.catalog.find("res2net50_w26_s4"))])
+    assert "conv1.0.weight" in str(raised.value)
+
+
+def test_a_wrong_variant_is_bad_input(tables: Tables, standin: Standin) -> None:
+    with pytest.raises(MappingError, match="it is res2net_dla60_w28_s4"):
+        verify_checkpoints(tables, [Request(standin(SMALLEST), tables.catalog.find("res2next_dla60"))])
+
+
+@pytest.mark.slow
+def test_accuracy_of_two_files_in_one_pass_is_exact(tables: Tables, standin: Standin, tmp_path: Path) -> None:
+    first, second = standin("res2net50_w48_s2"), standin("res2net50_w48_s2", seed=1)
+    answer = write_images_for(tables, first, tmp_path / "val", images=24, top1_correct=11, top5_correct=17)
+    images = open_validation_set(tmp_path / "val")
+    run = ImageRun(images, images.is_full, torch.device("cpu"))
+    results = verify_checkpoints(tables, [Request(first), Request(second)], run)
+    accuracies = [result.accuracy for result in results]
+    assert all(accuracies)
+    one, other = accuracies
+    assert one is not None
+    assert other is not None
+    assert (one.images, one.top1_correct, one.top5_correct) == (24, 11, 17)
+    assert one.crops_sha256 == other.crops_sha256
+    assert other.top1_correct < 11
+    assert answer.top1_correct == 11
+    assert {each.verdict for each in results[0].checks if each.metric == "top1"} == {"not-comparable"}
+
+
+def test_a_backbone_cannot_be_measured_on_images(tables: Tables, standin: Standin, tmp_path: Path) -> None:
+    state = torch.load(standin("res2net50_w48_s2"), weights_only=True)
+    torch.save({name: tensor for name, tensor in state.items() if not name.startswith("fc")}, tmp_path / "b.pth")
+    (result,) = verify_checkpoints(tables, [Request(tmp_path / "b.pth")])
+    assert "no classifier" in check(result, "names").note
+    write_images_for(tables, standin("res2net50_w48_s2"), tmp_path / "val", images=1, top1_correct=1, top5_correct=1)
+    run = ImageRun(open_validation_set(tmp_path / "val"), False, torch.device("cpu"))
+    with pytest.raises(MappingError, match="backbone without classifier"):
+        verify_checkpoints(tables, [Request(tmp_path / "b.pth")], run)
+
+
+OFFICIAL = Origin("official", certain=True)
+
+
+def accuracy(top1: int, top5: int) -> Accuracy:
+    values = {"images": 50_000, "top1_correct": top1, "top5_correct": top5, "pipeline": "pil", "precision": "strict"}
+    counts = dict.fromkeys(("missing", "unreadable", "not_a_number"), 0)
+    return Accuracy(**values, **counts, crops_sha256="")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(("correct", "verdict"), [(1560, "pass"), (1563, "pass"), (1450, "fail"), (1700, "fail")])
+def test_a_random_part_is_judged_by_an_exact_test(tables: Tables, correct: int, verdict: str) -> None:
+    variant = tables.catalog.find("res2net50_w14_s8")
+    part = replace(accuracy(correct, 1877), images=2000)
+    found = {
+        each.metric: each
+        for each in accuracy_checks(variant, part, OFFICIAL, full_set=True)
+        if "README" in (each.source or "")
+    }
+    assert found["top1"].verdict == verdict
+    assert f"{correct:,} of 2,000 drawn images" in found["top1"].note
+
+
+def test_few_images_prove_nothing(tables: Tables) -> None:
+    part = replace(accuracy(15, 19), images=20)
+    found = accuracy_checks(tables.catalog.find("res2net50_w14_s8"), part, OFFICIAL, full_set=True)
+    assert {each.verdict for each in found} == {"inconclusive", "not-comparable"}
+
+
+def test_an_accuracy_is_compared_with_its_own_pipeline_only(tables: Tables) -> None:
+    variant, paddle = tables.catalog.find("res2net200_vd_w26_s4_ssld"), Origin("paddle", certain=True)
+    with_pil = accuracy_checks(variant, accuracy(42_565, 48_710), paddle, full_set=True)
+    assert {each.verdict for each in with_pil} == {"not-comparable"}
+    with_opencv = replace(accuracy(42_565, 48_710), pipeline="opencv")
+    assert {each.verdict for each in accuracy_checks(variant, with_opencv, paddle, full_set=True)} == {"pass"}
+
+
+def test_real_labels_have_their_own_count(tables: Tables) -> None:
+    measured = replace(accuracy(39_071, 46_926), real_images=46_837, real_top1_correct=39_496)
+    timm = Origin("timm", certain=True)
+    found = accuracy_checks(tables.catalog.find("res2net50_w14_s8"), measured, timm, full_set=True)
+    assert {each.metric: each.verdict for each in found if each.source == "timm results"} == {
+        "top1": "pass",
+        "top5": "pass",
+        "real_top1": "pass",
+    }
+
+
+@pytest.mark.parametrize(
+    ("top1", "verdict"),
+    [(39_068, "pass"), (39_072, "pass"), (39_073, "inconclusive"), (39_043, "inconclusive"), (39_042, "fail")],
+)
+def test_the_whole_set_is_held_against_the_printed_interval(tables: Tables, top1: int, verdict: str) -> None:
+    variant = tables.catalog.find("res2net50_w14_s8")
+    found = accuracy_checks(variant, accuracy(top1, 46_930), OFFICIAL, full_set=True)
+    verdicts = {(each.source, each.metric): each.verdict for each in found}
+    assert verdicts["official README", "top1"] == verdict
+    assert verdicts["official README", "top5"] == "pass"
+    assert verdicts["timm results", "top1"] == "not-comparable"
+
+
+def test_whose_file_it_is_is_told_by_its_digest(tables: Tables) -> None:
+    variant = tables.catalog.find("res2net50_w14_s8")
+    official, openmmlab = "6527dddc" + 56 * "0", "bc967bf1" + 56 * "0"
+    assert origin_of(variant, "mm", (official,)) == Origin("official", certain=True)
+    assert origin_of(variant, "mm", (64 * "0", openmmlab)) == Origin("openmmlab", certain=True)
+    assert origin_of(variant, "mm", (64 * "0",)) == Origin("openmmlab", certain=False)
+    assert origin_of(variant, "official", ()) == Origin("official", certain=False)
+
+
+def test_results_are_plain_json(tables: Tables, standin: Standin) -> None:
+    from r2convert.results.document import results_document
+
+    results = verify_checkpoints(tables, [Request(standin(SMALLEST))])
+    document = json.loads(json.dumps(results_document(results)))
+    assert document["schema"] == "r2convert.verify/1"
+    assert document["verdict"] == "pass"
+    (result,) = document["results"]
+    assert set(result) >= {"variant", "checkpoint", "sha256", "content_hash", "layout", "checks", "accuracy", "verdict"}
+    fields = {"metric", "source", "convention", "published", "measured", "verdict", "note"}
+    assert all(set(each) >= fields for each in result["checks"])

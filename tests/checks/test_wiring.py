@@ -1,0 +1,235 @@
+"""The wiring check: planted errors are found at their place, sound networks pass, and its limits are what it says."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from r2convert.catalog import Catalog
+from r2convert.checks.wiring import LayerWiring, check_wiring
+from r2convert.models.blocks import Classifier
+from tests.checks.calibrated import calibrated_network, drawn_images
+
+SIDE = 64
+VARIANT = "res2net50_w26_s4"
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread() -> Iterator[None]:
+    """Layers this small are computed sooner than threads on busy cores have met."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="module")
+def seen() -> Tensor:
+    return drawn_images(48, seed=1, side=SIDE)
+
+
+@pytest.fixture(scope="module")
+def unseen() -> Tensor:
+    return drawn_images(24, seed=2, side=SIDE)
+
+
+@pytest.fixture(scope="module")
+def sound(catalog: Catalog, seen: Tensor) -> Classifier:
+    return calibrated_network(catalog.find(VARIANT), seen)
+
+
+@pytest.fixture(scope="module")
+def other(catalog: Catalog, seen: Tensor) -> Any:
+    """The backbone of another network, trained on the same pictures."""
+    return calibrated_network(catalog.find(VARIANT), seen, seed=5).backbone
+
+
+def suspects(network: nn.Module, images: Tensor) -> list[str]:
+    return [layer.name.removeprefix("backbone.") for layer in check_wiring(network, [images]) if layer.suspect]
+
+
+def broken(network: Classifier, plant: Callable[[Any], None]) -> Classifier:
+    planted = copy.deepcopy(network)
+    with torch.no_grad():
+        plant(planted.backbone)
+    return planted
+
+
+def swap_normalisations(backbone: Any) -> None:
+    bns = backbone.layer3[3].bns
+    bns[0], bns[1] = bns[1], bns[0]
+
+
+def swap_normalisations_of_two_blocks(backbone: Any) -> None:
+    one, other = backbone.layer3[2], backbone.layer3[4]
+    one.bn3, other.bn3 = other.bn3, one.bn3
+
+
+def swap_convolutions(backbone: Any) -> None:
+    convs = backbone.layer3[2].convs
+    convs[0], convs[1] = convs[1], convs[0]
+
+
+def swap_running_means(backbone: Any) -> None:
+    one, other = backbone.layer3[2].bns[:2]
+    one.running_mean, other.running_mean = other.running_mean.clone(), one.running_mean.clone()
+
+
+def transpose_a_square_convolution(backbone: Any) -> None:
+    weight = backbone.layer3[3].convs[1].weight
+    weight.copy_(weight.transpose(0, 1).clone())
+
+
+def drop_the_stem(backbone: Any) -> None:
+    """As a file whose stem was not loaded leaves it: freshly initialised."""
+    with torch.random.fork_rng():
+        torch.manual_seed(9)
+        backbone.conv1.reset_parameters()
+    backbone.bn1.reset_parameters()
+
+
+def add_hierarchically_in_the_first_block(backbone: Any) -> None:
+    backbone.layer1[0].kind = "normal"
+    backbone.layer1[0].pool = None
+
+
+def test_a_sound_network_passes_on_pictures_it_has_not_seen(sound: Classifier, unseen: Tensor) -> None:
+    assert suspects(sound, unseen) == []
+
+
+def test_it_leaves_the_network_as_it_was(sound: Classifier, unseen: Tensor) -> None:
+    before = {name: tensor.clone() for name, tensor in sound.state_dict().items()}
+    with torch.inference_mode():
+        expected = sound(unseen[:2])
+        check_wiring(sound, [unseen])
+        assert torch.equal(sound(unseen[:2]), expected)
+    assert all(torch.equal(before[name], tensor) for name, tensor in sound.state_dict().items())
+
+
+def test_every_layer_is_listed_in_network_order(sound: Classifier, unseen: Tensor) -> None:
+    names = [layer.name for layer in check_wiring(sound, [unseen[:16]])]
+    assert sorted(names) == sorted(name for name, each in sound.named_modules() if isinstance(each, nn.BatchNorm2d))
+    assert names[0] == "backbone.bn1"
+    assert names[-1] == "backbone.layer4.2.bn3"
+    assert names.index("backbone.layer1.0.bns.2") < names.index("backbone.layer1.0.bn3")
+
+
+@pytest.mark.parametrize(
+    ("plant", "places"),
+    [
+        (swap_normalisations, {"layer3.3.bns.0", "layer3.3.bns.1"}),
+        (swap_normalisations_of_two_blocks, {"layer3.2.bn3", "layer3.4.bn3"}),
+        (swap_convolutions, {"layer3.2.bns.0", "layer3.2.bns.1"}),
+        (swap_running_means, {"layer3.2.bns.0", "layer3.2.bns.1"}),
+        (transpose_a_square_convolution, {"layer3.3.bns.1"}),
+        (add_hierarchically_in_the_first_block, {"layer1.0.bns.1", "layer1.0.bns.2"}),
+    ],
+    ids=lambda value: value.__name__ if callable(value) else "",
+)
+def test_the_suspects_are_the_places_of_the_error(
+    sound: Classifier, unseen: Tensor, plant: Callable[[Any], None], places: set[str]
+) -> None:
+    assert set(suspects(broken(sound, plant), unseen)) == places
+
+
+def test_a_stem_convolution_from_another_network_is_found(sound: Classifier, other: Any, unseen: Tensor) -> None:
+    def plant(backbone: Any) -> None:
+        backbone.conv1 = other.conv1
+
+    assert suspects(broken(sound, plant), unseen)[0] == "bn1"
+
+
+def test_a_whole_stem_from_another_network_is_found_where_it_is_joined(
+    sound: Classifier, other: Any, unseen: Tensor
+) -> None:
+    def plant(backbone: Any) -> None:
+        # It agrees with itself: what follows is what does not know it.
+        backbone.conv1, backbone.bn1 = other.conv1, other.bn1
+
+    assert set(suspects(broken(sound, plant), unseen)[:2]) == {"layer1.0.downsample.1", "layer1.0.bn1"}
+
+
+def test_a_dropped_stem_is_found(sound: Classifier, unseen: Tensor) -> None:
+    assert suspects(broken(sound, drop_the_stem), unseen)[0] == "bn1"
+
+
+def set_eps(eps: float) -> Callable[[Any], None]:
+    def plant(backbone: Any) -> None:
+        for module in backbone.modules():
+            if isinstance(module, nn.BatchNorm2d):
+                module.eps = eps
+
+    return plant
+
+
+def test_an_eps_is_seen_only_where_it_is_as_large_as_the_variances(sound: Classifier, unseen: Tensor) -> None:
+    assert suspects(broken(sound, set_eps(1e-3)), unseen) == []
+    assert suspects(broken(sound, set_eps(1.0)), unseen) != []
+
+
+def flip_the_padding_of_a_pool(backbone: Any) -> None:
+    backbone.layer2[0].pool.count_include_pad = False
+
+
+def scale_a_convolution(factor: float) -> Callable[[Any], None]:
+    def plant(backbone: Any) -> None:
+        backbone.layer2[0].conv3.weight.mul_(factor)
+
+    return plant
+
+
+def exchange_a_third_of_the_channels(backbone: Any) -> None:
+    weight = backbone.layer2[0].conv3.weight
+    third = len(weight) // 3
+    weight[:third] = weight[:third].flip(0).clone()
+
+
+@pytest.mark.parametrize(
+    "plant",
+    [flip_the_padding_of_a_pool, scale_a_convolution(1.01), scale_a_convolution(1.2), exchange_a_third_of_the_channels],
+)
+def test_what_is_below_the_noise_is_not_seen(sound: Classifier, unseen: Tensor, plant: Callable[[Any], None]) -> None:
+    assert suspects(broken(sound, plant), unseen) == []
+
+
+def test_a_large_factor_is_seen(sound: Classifier, unseen: Tensor) -> None:
+    assert suspects(broken(sound, scale_a_convolution(1.5)), unseen) == ["layer2.0.bn3"]
+
+
+def test_exchanged_colours_show_at_the_first_layer(sound: Classifier, unseen: Tensor) -> None:
+    assert suspects(sound, unseen.flip(1)) == ["bn1"]
+
+
+def test_values_that_are_not_numbers_are_suspect(sound: Classifier, unseen: Tensor) -> None:
+    def plant(backbone: Any) -> None:
+        backbone.layer4[2].conv3.weight.fill_(float("nan"))
+
+    assert suspects(broken(sound, plant), unseen[:16]) == ["layer4.2.bn3"]
+
+
+def test_statistics_that_no_training_touched_are_suspect(catalog: Catalog, unseen: Tensor) -> None:
+    with torch.random.fork_rng():
+        torch.manual_seed(3)
+        fresh = calibrated_network(catalog.find(VARIANT), unseen[:2])
+    for module in fresh.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.reset_running_stats()
+    assert len(suspects(fresh, unseen[:16])) > 60
+
+
+def test_a_network_without_batch_norms_has_nothing_to_compare() -> None:
+    assert check_wiring(nn.Conv2d(3, 4, 1), [torch.zeros(1, 3, 8, 8)]) == ()
+
+
+def test_batches_add_up(sound: Classifier, unseen: Tensor) -> None:
+    def stem(layers: tuple[LayerWiring, ...]) -> LayerWiring:
+        return layers[0]
+
+    whole, parts = check_wiring(sound, [unseen]), check_wiring(sound, [unseen[:8], unseen[8:]])
+    assert stem(parts).mean_shift == pytest.approx(stem(whole).mean_shift, rel=1e-3)
+    assert stem(parts).log_variance == pytest.approx(stem(whole).log_variance, rel=1e-3)

@@ -1,0 +1,154 @@
+"""Networks that run faster answer the same within rounding, and results say what that changed."""
+
+import functools
+from pathlib import Path
+
+import pytest
+import torch
+
+from r2convert.catalog import Catalog
+from r2convert.errors import UsageError
+from r2convert.evaluation.acceleration import Acceleration, accelerated, fold_batch_norms
+from r2convert.evaluation.accuracy import measure_accuracy
+from r2convert.evaluation.precision import Precision
+from r2convert.evaluation.prediction_file import PredictionFile
+from r2convert.evaluation.prediction_rows import read_question
+from r2convert.imagenet.datasets import open_validation_set
+from r2convert.imagenet.labels import synsets
+from r2convert.imagenet.standin import draw_picture
+from r2convert.imagenet.validation_set import ValidationSet
+from r2convert.models.build import build_network
+
+CPU = torch.device("cpu")
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+
+class Small(torch.nn.Module):
+    """A convolution that is followed by its BatchNorm, and one that two layers read."""
+
+    def __init__(self, seed: int = 0) -> None:
+        super().__init__()
+        torch.manual_seed(seed)
+        self.conv = torch.nn.Conv2d(3, 12, 7, stride=6)
+        self.norm = torch.nn.BatchNorm2d(12)
+        self.shared = torch.nn.Conv2d(12, 12, 3, stride=3)
+        self.shared_norm = torch.nn.BatchNorm2d(12)
+        self.head = torch.nn.Linear(12 * 16, 1000)
+        for norm in (self.norm, self.shared_norm):
+            norm.load_state_dict({"running_mean": torch.randn(12), "running_var": 0.5 + torch.rand(12)}, strict=False)
+        self.eval()
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        shared = self.shared(torch.relu(self.norm(self.conv(images))))
+        pooled = torch.nn.functional.adaptive_avg_pool2d(self.shared_norm(shared) + shared, 4)
+        logits: torch.Tensor = self.head(pooled.flatten(1))
+        return logits
+
+
+def norms(network: torch.nn.Module) -> int:
+    return sum(isinstance(module, torch.nn.BatchNorm2d) for module in network.modules())
+
+
+@pytest.fixture(scope="module")
+def images(tmp_path_factory: pytest.TempPathFactory) -> ValidationSet:
+    folder = tmp_path_factory.mktemp("images")
+    for number in range(24):
+        file = folder / synsets()[number] / f"{number}.JPEG"
+        file.parent.mkdir()
+        file.write_bytes(draw_picture(number))
+    return open_validation_set(folder)
+
+
+@pytest.mark.parametrize("name", ["res2net50_w14_s8", "res2net50_v1b_w26_s4", "res2next_dla60_w4_s4_c8"])
+def test_every_batch_norm_of_a_reference_network_is_folded(catalog: Catalog, name: str) -> None:
+    torch.manual_seed(0)
+    network = build_network(catalog.variants[name]).eval()
+    before = {key: tensor.clone() for key, tensor in network.state_dict().items()}
+    folded = accelerated(network, ["fold-bn"], CPU)
+    images = torch.randn(1, 3, 64, 64)
+    with torch.inference_mode():
+        torch.testing.assert_close(folded(images), network(images), rtol=1e-3, atol=1e-4)
+    assert norms(network) > 50
+    assert norms(folded) == 0
+    assert all(torch.equal(tensor, before[key]) for key, tensor in network.state_dict().items())
+
+
+def test_a_convolution_that_others_read_keeps_its_batch_norm() -> None:
+    network = Small()
+    folded = accelerated(network, ["fold-bn"], CPU)
+    assert (norms(network), norms(folded)) == (2, 1)
+    images = torch.randn(2, 3, 64, 64)
+    with torch.inference_mode():
+        torch.testing.assert_close(folded(images), network(images), rtol=1e-4, atol=1e-5)
+
+
+def test_a_network_that_looks_at_its_input_cannot_be_folded() -> None:
+    class Choosy(torch.nn.Module):
+        def forward(self, images: torch.Tensor) -> torch.Tensor:
+            return images if images.sum() > 0 else -images
+
+    with pytest.raises(UsageError, match="cannot be folded"):
+        fold_batch_norms(Choosy())
+
+
+def test_nothing_asked_for_is_the_network_itself() -> None:
+    network = Small()
+    assert accelerated(network, (), CPU) is network
+
+
+def test_cuda_graphs_need_cuda() -> None:
+    with pytest.raises(UsageError, match="CUDA devices only"):
+        accelerated(Small(), ["cuda-graphs"], CPU)
+
+
+@pytest.mark.parametrize("accelerations", [("fold-bn",), ("channels-last", "compile"), ("fold-bn", "compile")])
+def test_what_accelerations_change_is_counted(
+    images: ValidationSet, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, accelerations: tuple[Acceleration, ...]
+) -> None:
+    # Without a C++ compiler the network is still captured as a whole; only the last step is left out.
+    monkeypatch.setattr(torch, "compile", functools.partial(torch.compile, backend="eager"))
+    strict = measure_accuracy({"it": Small()}, images)["it"]
+    file = PredictionFile(tmp_path / "kept")
+    result = measure_accuracy({"it": Small()}, images, precision="fp32", accelerations=accelerations, predictions=file)[
+        "it"
+    ]
+    assert result.accelerations == read_question(file.path).accelerations == accelerations
+    assert result.audit is not None
+    assert (result.audit.images, result.audit.first_precision) == (24, "fp32")
+    assert result.audit.changed_top1 == 0
+    assert result.audit.largest_drift < 1e-4
+    assert result.top5_correct == strict.top5_correct
+    fast = measure_accuracy({"it": Small()}, images, precision="fast", accelerations=accelerations)["it"]
+    assert (fast.top1_correct, fast.top5_correct) == (strict.top1_correct, strict.top5_correct)
+    assert strict.accelerations == ()
+
+
+def test_a_machine_that_cannot_compile_says_so(images: ValidationSet, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(network: torch.nn.Module, **_: object) -> torch.nn.Module:
+        def run(_: torch.Tensor) -> torch.Tensor:
+            raise RuntimeError("No working C++ compiler found\nand details")
+
+        return run  # type: ignore[return-value]
+
+    monkeypatch.setattr(torch, "compile", refuse)
+    with pytest.raises(UsageError, match="cannot be compiled") as caught:
+        measure_accuracy({"it": Small()}, images, precision="fp32", accelerations=["compile"])
+    assert caught.value.got == "No working C++ compiler found"
+
+
+@pytest.mark.parametrize("acceleration", ["channels-last", "fold-bn", "compile", "cuda-graphs"])
+def test_strict_takes_no_shortcut(images: ValidationSet, acceleration: Acceleration) -> None:
+    with pytest.raises(UsageError, match="takes no shortcut"):
+        measure_accuracy({"it": Small()}, images, accelerations=[acceleration])
+
+
+def test_float32_without_shortcuts_is_strict(images: ValidationSet) -> None:
+    found = {}
+    precisions: tuple[Precision, ...] = ("strict", "fp32")
+    for precision in precisions:
+        found[precision] = measure_accuracy({"it": Small()}, images, precision=precision)["it"]
+    audit = found["fp32"].audit
+    assert audit is not None
+    assert audit.largest_drift == 0
+    assert found["fp32"].top5_correct == found["strict"].top5_correct

@@ -1,0 +1,264 @@
+"""Counts of right answers, against a plain loop over single images and against constructed answers."""
+
+import io
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+import torch
+from PIL import Image
+
+from r2convert.errors import AccessError, CheckpointError, UsageError
+from r2convert.evaluation.accuracy import AccuracyProgress, measure_accuracy
+from r2convert.imagenet.datasets import open_validation_set
+from r2convert.imagenet.labels import real_labels, synsets, validation_name
+from r2convert.imagenet.pipeline import Crop
+from r2convert.imagenet.standin import StandInSet, draw_picture, write_standin_set
+
+Logits = npt.NDArray[np.float32]
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+
+def build_network(seed: int) -> torch.nn.Module:
+    """A small network with convolutions and a BatchNorm whose answers differ from picture to picture."""
+    torch.manual_seed(seed)
+    return torch.nn.Sequential(
+        torch.nn.Conv2d(3, 16, 7, stride=4),
+        torch.nn.BatchNorm2d(16),
+        torch.nn.ReLU(),
+        torch.nn.Conv2d(16, 32, 3, stride=4),
+        torch.nn.ReLU(),
+        torch.nn.AdaptiveAvgPool2d(4),
+        torch.nn.Flatten(),
+        torch.nn.Linear(512, 1000),
+    ).eval()
+
+
+def answer_by_hand(network: torch.nn.Module, file: Path) -> list[int]:
+    """Class indices, best first, of one picture: written for this test, sharing nothing with the package."""
+    image = Image.open(file).convert("RGB")
+    width, height = image.size
+    shorter = min(width, height)
+    image = image.resize(
+        (256 * width // shorter if width > shorter else 256, 256 * height // shorter if height > shorter else 256),
+        Image.Resampling.BILINEAR,
+    )
+    left, top = round((image.width - 224) / 2), round((image.height - 224) / 2)
+    pixels = torch.tensor(np.array(image))[top : top + 224, left : left + 224].permute(2, 0, 1)[None] / 255
+    mean = torch.tensor([0.485, 0.456, 0.406]).reshape(3, 1, 1)
+    deviation = torch.tensor([0.229, 0.224, 0.225]).reshape(3, 1, 1)
+    with torch.no_grad():
+        logits = network((pixels - mean) / deviation)[0].tolist()
+    return sorted(range(1000), key=lambda index: -logits[index])
+
+
+def count_by_hand(network: torch.nn.Module, folder: Path) -> tuple[int, int]:
+    answers = [(synsets().index(file.parent.name), answer_by_hand(network, file)) for file in folder.glob("n*/*.JPEG")]
+    return sum(label == answer[0] for label, answer in answers), sum(label in answer[:5] for label, answer in answers)
+
+
+def rank_with(network: torch.nn.Module) -> Callable[[Crop], Logits]:
+    def rank(crops: Crop) -> Logits:
+        pixels = torch.from_numpy(crops).permute(0, 3, 1, 2) / 255
+        mean = torch.tensor([0.485, 0.456, 0.406]).reshape(3, 1, 1)
+        deviation = torch.tensor([0.229, 0.224, 0.225]).reshape(3, 1, 1)
+        with torch.no_grad():
+            logits: Logits = network((pixels - mean) / deviation).numpy()
+        return logits
+
+    return rank
+
+
+@pytest.fixture(scope="module")
+def network() -> torch.nn.Module:
+    return build_network(0)
+
+
+@pytest.fixture(scope="module")
+def standin(network: torch.nn.Module, tmp_path_factory: pytest.TempPathFactory) -> StandInSet:
+    folder = tmp_path_factory.mktemp("standin")
+    return write_standin_set(folder, rank_with(network), images=34, top1_correct=20, top5_correct=27)
+
+
+def test_constructed_counts_are_what_a_plain_loop_finds(network: torch.nn.Module, standin: StandInSet) -> None:
+    assert count_by_hand(network, standin.folder) == (20, 27)
+
+
+@pytest.mark.parametrize("batch_size", [None, 1, 7, 64])
+def test_constructed_counts_are_measured(network: torch.nn.Module, standin: StandInSet, batch_size: int | None) -> None:
+    images = open_validation_set(standin.folder)
+    result = measure_accuracy({"it": network}, images, batch_size=batch_size)["it"]
+    assert (result.images, result.top1_correct, result.top5_correct) == (34, 20, 27)
+    assert (result.missing, result.unreadable, result.not_a_number, result.problems) == (0, 0, 0, ())
+    assert (result.pipeline, result.precision) == ("pil", "strict")
+
+
+def test_several_networks_in_one_pass_count_as_alone(network: torch.nn.Module, standin: StandInSet) -> None:
+    images = open_validation_set(standin.folder)
+    networks = {"right": network, "other": build_network(1), "third": build_network(2)}
+    together = measure_accuracy(networks, images)
+    assert list(together) == list(networks)
+    for name, one in networks.items():
+        assert together[name] == measure_accuracy({name: one}, images)[name]
+        assert (together[name].top1_correct, together[name].top5_correct) == count_by_hand(one, standin.folder)
+    assert together["other"].crops_sha256 == together["right"].crops_sha256
+
+
+def test_unreadable_images_are_counted_wrong_and_listed(network: torch.nn.Module, tmp_path: Path) -> None:
+    standin = write_standin_set(tmp_path, rank_with(network), images=9, top1_correct=9, top5_correct=9)
+    whole = measure_accuracy({"it": network}, open_validation_set(tmp_path))["it"]
+    damaged = sorted(standin.folder.glob("n*/*.JPEG"))[3]
+    damaged.write_bytes(damaged.read_bytes()[:1000])
+    result = measure_accuracy({"it": network}, open_validation_set(tmp_path))["it"]
+    assert (result.images, result.top1_correct, result.top5_correct, result.unreadable) == (9, 8, 8, 1)
+    ((name, reason),) = result.problems
+    assert name == f"{damaged.parent.name}/{damaged.name}"
+    assert "truncated" in reason.lower()
+    assert result.crops_sha256 != whole.crops_sha256
+
+
+def test_a_network_that_answers_nan_is_never_right(standin: StandInSet) -> None:
+    class Broken(torch.nn.Module):
+        def forward(self, images: torch.Tensor) -> torch.Tensor:
+            return torch.full((len(images), 1000), torch.nan)
+
+    result = measure_accuracy({"it": Broken()}, open_validation_set(standin.folder))["it"]
+    assert (result.top1_correct, result.top5_correct, result.not_a_number) == (0, 0, 34)
+
+
+def test_a_network_of_another_task_is_refused(standin: StandInSet) -> None:
+    with pytest.raises(CheckpointError) as caught:
+        measure_accuracy({"it": torch.nn.Flatten()}, open_validation_set(standin.folder))
+    assert "1000 logits" in str(caught.value)
+
+
+def test_progress_counts_up_to_the_whole_set(network: torch.nn.Module, standin: StandInSet) -> None:
+    seen: list[AccuracyProgress] = []
+    measure_accuracy({"it": network}, open_validation_set(standin.folder), batch_size=10, progress=seen.append)
+    assert [(step.done, step.total) for step in seen] == [(10, 34), (20, 34), (30, 34), (34, 34)]
+    assert seen[-1].top1_correct == {"it": 20}
+
+
+def test_kept_crops_count_like_fresh_ones(network: torch.nn.Module, standin: StandInSet, tmp_path: Path) -> None:
+    images = open_validation_set(standin.folder)
+    fresh = measure_accuracy({"it": network}, images)
+    for _ in range(2):
+        assert measure_accuracy({"it": network}, images, crop_cache=tmp_path) == fresh
+    assert len(list(tmp_path.iterdir())) == 2
+
+
+def test_a_measurement_can_be_ended_early(network: torch.nn.Module, standin: StandInSet) -> None:
+    images = open_validation_set(standin.folder)
+    result = measure_accuracy({"it": network}, images, batch_size=10, stop_when=lambda step: step.done >= 20)["it"]
+    whole = measure_accuracy({"it": network}, replace(images, images=images.images[:20]))["it"]
+    assert result == whole
+    assert result.images == 20
+
+
+def test_scores_by_class_add_up(network: torch.nn.Module, standin: StandInSet) -> None:
+    result = measure_accuracy({"it": network}, open_validation_set(standin.folder))["it"]
+    folders = {folder.name: len(list(folder.iterdir())) for folder in standin.folder.iterdir()}
+    assert {synset: images for synset, (images, _) in result.per_class.items()} == folders
+    assert sum(right for _, right in result.per_class.values()) == 20
+    assert (result.real_images, result.real_top1_correct) == (0, 0)
+
+
+def test_real_labels_are_scored_where_files_have_official_names(network: torch.nn.Module, tmp_path: Path) -> None:
+    labels = real_labels()
+    answers: dict[int, int] = {}
+    for number in range(1, 30):
+        file = tmp_path / validation_name(number)
+        file.write_bytes(draw_picture(number))
+        answer = answer_by_hand(network, file)[0]
+        if answer in answers.values():
+            file.unlink()  # two pictures with one answer could not be told apart below
+        else:
+            answers[number] = answer
+    with_labels = [number for number in answers if labels[number - 1]]
+    assert 2 < len(with_labels) < len(answers)
+
+    class Oracle(torch.nn.Module):
+        """Answers the first two images that have ReaL labels right, everything else wrong."""
+
+        def forward(self, images: torch.Tensor) -> torch.Tensor:
+            found = network(images)
+            logits = torch.zeros_like(found)
+            for row, answer in enumerate(found.argmax(1).tolist()):
+                right = next((n for n in with_labels[:2] if answers[n] == answer), None)
+                wrong = next(i for i in range(1000) if all(i not in labels[n - 1] for n in with_labels))
+                logits[row, wrong if right is None else min(labels[right - 1])] = 1
+            return logits
+
+    result = measure_accuracy({"it": Oracle()}, open_validation_set(tmp_path))["it"]
+    assert (result.images, result.real_images, result.real_top1_correct) == (len(answers), len(with_labels), 2)
+
+
+def test_memory_that_runs_out_halves_what_runs_at_once(network: torch.nn.Module, standin: StandInSet) -> None:
+    sizes: list[int] = []
+
+    class Hungry(torch.nn.Module):
+        def forward(self, images: torch.Tensor) -> torch.Tensor:
+            sizes.append(len(images))
+            if len(images) > 3:
+                raise torch.OutOfMemoryError("no memory")
+            answer: torch.Tensor = network(images)
+            return answer
+
+    result = measure_accuracy({"it": Hungry()}, open_validation_set(standin.folder), batch_size=10)["it"]
+    assert (result.images, result.top1_correct, result.top5_correct) == (34, 20, 27)
+    assert sizes[:3] == [10, 5, 3]
+    assert set(sizes[3:]) == {3}
+
+
+def test_a_device_too_small_for_one_image_is_named(standin: StandInSet) -> None:
+    class Hungry(torch.nn.Module):
+        def forward(self, images: torch.Tensor) -> torch.Tensor:
+            raise torch.OutOfMemoryError("no memory\nand details")
+
+    with pytest.raises(AccessError, match="no memory for a single image"):
+        measure_accuracy({"it": Hungry()}, open_validation_set(standin.folder))
+
+
+def test_settings_of_torch_are_left_as_they_were(network: torch.nn.Module, standin: StandInSet) -> None:
+    inside: list[str] = []
+
+    class Watching(torch.nn.Module):
+        def forward(self, images: torch.Tensor) -> torch.Tensor:
+            inside.append(torch.backends.cuda.matmul.fp32_precision)
+            return torch.zeros(len(images), 1000)
+
+    before = torch.backends.cuda.matmul.fp32_precision
+    network.train()
+    measure_accuracy({"watching": Watching(), "it": network}, open_validation_set(standin.folder))
+    assert set(inside) == {"ieee"}
+    assert torch.backends.cuda.matmul.fp32_precision == before
+    assert not network.training
+
+
+def test_standin_sets_are_the_same_every_time(network: torch.nn.Module, standin: StandInSet, tmp_path: Path) -> None:
+    again = write_standin_set(tmp_path, rank_with(network), images=34, top1_correct=20, top5_correct=27)
+    files = {file.relative_to(again.folder): file.read_bytes() for file in again.folder.glob("n*/*")}
+    assert files == {file.relative_to(standin.folder): file.read_bytes() for file in standin.folder.glob("n*/*")}
+    formats = {Image.open(io.BytesIO(data)).format for data in files.values()}
+    modes = {Image.open(io.BytesIO(data)).mode for data in files.values()}
+    assert formats == {"JPEG", "PNG"}
+    assert modes == {"RGB", "L", "CMYK"}
+
+
+def test_counts_that_cannot_all_be_true_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="cannot all be true"):
+        write_standin_set(
+            tmp_path, lambda crops: np.zeros((len(crops), 1000)), images=4, top1_correct=3, top5_correct=2
+        )
+
+
+def test_a_network_that_cannot_tell_classes_apart_gives_no_standin(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="too close together"):
+        write_standin_set(
+            tmp_path, lambda crops: np.zeros((len(crops), 1000)), images=4, top1_correct=2, top5_correct=2
+        )
+    assert not list(tmp_path.iterdir())

@@ -9,7 +9,7 @@ from r2convert.mapping.comparison import Comparison
 
 if TYPE_CHECKING:
     from r2convert.checkpoint.reading import Checkpoint
-    from r2convert.mapping.resolution import Resolution
+    from r2convert.mapping.identity import Resolution
     from r2convert.mapping.tables import Tables
 
 
@@ -57,7 +57,7 @@ def compare(a: FileOrVariant, b: FileOrVariant) -> Comparison:
 
 def _resolution(tables: Tables, checkpoint: Checkpoint) -> Resolution | None:
     from r2convert.errors import MappingError
-    from r2convert.mapping.resolution import resolve
+    from r2convert.mapping.identity import resolve
 
     try:
         return resolve(tables, checkpoint)

@@ -70,8 +70,8 @@ def map_checkpoint(
     from r2convert.checkpoint.dtypes import DType
     from r2convert.checkpoint.reading import open_checkpoint
     from r2convert.mapping.conversion import convert
+    from r2convert.mapping.identity import resolve
     from r2convert.mapping.plan import make_plan
-    from r2convert.mapping.resolution import resolve
     from r2convert.mapping.tables import Tables
 
     if dtype not in (None, "float32", "float16", "bfloat16"):

@@ -22,10 +22,9 @@ from r2convert.checks.static import file_checks, file_numbers
 from r2convert.checks.wiring_check import WiringResult, run_wiring, wiring_check
 from r2convert.errors import MappingError
 from r2convert.mapping.conversion import content_hash_of
-from r2convert.mapping.expansion import IMAGENET_CLASSES
+from r2convert.mapping.identity import Resolution, resolve
 from r2convert.mapping.receipt import Receipt, read_receipt
-from r2convert.mapping.resolution import Resolution, resolve
-from r2convert.mapping.tables import Tables
+from r2convert.mapping.tables import IMAGENET_CLASSES, Tables
 from r2convert.models.blocks import Classifier
 
 

@@ -8,9 +8,9 @@ from torch import Tensor
 from r2convert.checkpoint.dtypes import DType
 from r2convert.checkpoint.reading import Checkpoint
 from r2convert.checkpoint.tensor import TensorInfo
+from r2convert.mapping.identity import Resolution
 from r2convert.mapping.plan import make_plan, target_tensor
-from r2convert.mapping.resolution import Resolution
-from r2convert.mapping.table import CANONICAL
+from r2convert.mapping.tables import CANONICAL
 from r2convert.models.blocks import Classifier
 from r2convert.models.build import build_network
 

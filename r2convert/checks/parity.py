@@ -15,8 +15,8 @@ from r2convert.checks.activations import (
 )
 from r2convert.checks.checks import Check
 from r2convert.checks.peers import Peer
-from r2convert.mapping.expansion import Expansion
-from r2convert.mapping.resolution import Resolution
+from r2convert.mapping.identity import Resolution
+from r2convert.mapping.tables import Expansion
 from r2convert.models.blocks import Classifier
 
 

@@ -9,8 +9,7 @@ from math import prod
 from r2convert.catalog.variant import Claim
 from r2convert.checks.checks import Check, claim_check, judge_count
 from r2convert.checks.counting import IMAGENET_INPUT, OperationCount, count_operations, shown_size
-from r2convert.mapping.expansion import IMAGENET_CLASSES, Expansion
-from r2convert.mapping.table import CANONICAL
+from r2convert.mapping.tables import CANONICAL, IMAGENET_CLASSES, Expansion
 
 
 @dataclass

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from r2convert.checks.checks import Check
+from r2convert.mapping.identity import Resolution
 from r2convert.mapping.receipt import Receipt
-from r2convert.mapping.resolution import Resolution
 
 
 def receipt_check(receipt: Receipt, resolution: Resolution, *, sha256: str, content_hash: str) -> Check:

@@ -22,8 +22,7 @@ from r2convert.evaluation.precision import Precision
 from r2convert.evaluation.prediction_file import PredictionFile
 from r2convert.imagenet.pipelines import Pipeline
 from r2convert.imagenet.validation_set import ValidationSet
-from r2convert.mapping.table import CANONICAL
-from r2convert.mapping.tables import Tables
+from r2convert.mapping.tables import CANONICAL, Tables
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,9 +20,8 @@ from r2convert.evaluation.inference import normalise
 from r2convert.evaluation.precision import computing_in
 from r2convert.imagenet.pipeline import Crop
 from r2convert.imagenet.standin import StandInSet, write_standin_set
-from r2convert.mapping.expansion import Expansion
-from r2convert.mapping.resolution import resolve
-from r2convert.mapping.tables import Tables
+from r2convert.mapping.identity import resolve
+from r2convert.mapping.tables import Expansion, Tables
 from r2convert.models.standin import standin_values
 
 

@@ -7,8 +7,7 @@ from collections.abc import Iterator
 from r2convert.checkpoint.reading import Checkpoint
 from r2convert.checks.checks import Check
 from r2convert.checks.published import PublishedNumbers
-from r2convert.mapping.identification import differ
-from r2convert.mapping.resolution import Resolution, shapes_of
+from r2convert.mapping.identity import Resolution, differ, shapes_of
 from r2convert.mapping.values import value_problems
 
 _SHOWN = 3

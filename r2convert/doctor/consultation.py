@@ -32,7 +32,7 @@ from r2convert.imagenet.labels import CLASS_COUNT, validation_labels
 from r2convert.imagenet.opencv_pipeline import opencv_crop_pixels
 from r2convert.imagenet.pipeline import pixel_function
 from r2convert.imagenet.validation_set import ValidationSet
-from r2convert.mapping.resolution import resolve
+from r2convert.mapping.identity import resolve
 from r2convert.mapping.tables import Tables
 from r2convert.models.blocks import Classifier
 

@@ -10,8 +10,8 @@ from r2convert.checkpoint.digests import DigestedTensor, network_hash, tensor_di
 from r2convert.checkpoint.dtypes import DType
 from r2convert.checkpoint.reading import Checkpoint
 from r2convert.checkpoint.tensor import TensorInfo
+from r2convert.mapping.identity import Resolution
 from r2convert.mapping.plan import canonical_plan, target_tensor
-from r2convert.mapping.resolution import Resolution
 
 if TYPE_CHECKING:
     import numpy as np

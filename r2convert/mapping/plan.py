@@ -12,9 +12,8 @@ from typing import Literal
 from r2convert.checkpoint.dtypes import DType
 from r2convert.checkpoint.tensor import TensorInfo
 from r2convert.errors import MappingError
-from r2convert.mapping.expansion import Expansion, Slot
-from r2convert.mapping.identification import differ
-from r2convert.mapping.table import CANONICAL
+from r2convert.mapping.identity import differ
+from r2convert.mapping.tables import CANONICAL, Expansion, Slot
 
 _SHOWN = 20
 _UNREACHABLE = "unreachable"

@@ -20,7 +20,7 @@ from r2convert.files import file_beside
 from r2convert.mapping.conversion import Conversion, convert
 from r2convert.mapping.plan import Plan
 from r2convert.mapping.receipt import receipt_path, write_receipt
-from r2convert.mapping.table import CANONICAL
+from r2convert.mapping.tables import CANONICAL
 
 _DIGITS = 8
 _SUFFIX = "_3rdparty_8xb32_in1k"

@@ -15,7 +15,7 @@ from r2convert.checkpoint.reading import open_checkpoint
 from r2convert.checks.checks import Check
 from r2convert.checks.network import load_network
 from r2convert.checks.parity import module_names, parity_check, run_parity
-from r2convert.mapping.resolution import resolve
+from r2convert.mapping.identity import resolve
 from r2convert.mapping.tables import Tables
 from r2convert.models.build import build_network
 from tests.conftest import Standin

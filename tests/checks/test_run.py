@@ -21,9 +21,9 @@ from r2convert.errors import MappingError
 from r2convert.evaluation.predictions import Accuracy
 from r2convert.imagenet.datasets import open_validation_set
 from r2convert.mapping.conversion import convert
+from r2convert.mapping.identity import resolve
 from r2convert.mapping.plan import make_plan
 from r2convert.mapping.receipt import receipt_path
-from r2convert.mapping.resolution import resolve
 from r2convert.mapping.tables import Tables
 from tests.conftest import Standin
 

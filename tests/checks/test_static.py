@@ -13,8 +13,7 @@ from torch import Tensor
 
 from r2convert.checks.examination import Request
 from r2convert.checks.run import verify_checkpoints
-from r2convert.mapping.expansion import Expansion
-from r2convert.mapping.tables import Tables
+from r2convert.mapping.tables import Expansion, Tables
 from tests.conftest import DATA
 
 NAMES = sorted(json.loads((DATA / "measured.json").read_text()))

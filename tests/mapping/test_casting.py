@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
 from r2convert.checkpoint.dtypes import DType
-from r2convert.mapping.casting import CASTS, Stream
+from r2convert.mapping.values import CASTS, Stream
 
 FLOATS = arrays.arrays(np.uint32, st.integers(1, 64)).map(lambda bits: bits.view(np.float32))
 

@@ -14,9 +14,9 @@ from r2convert.catalog import Catalog
 from r2convert.checkpoint.reading import open_checkpoint
 from r2convert.errors import AccessError, CorruptCheckpointError, MappingError, OutputExistsError, UsageError
 from r2convert.mapping.conversion import Conversion, content_hash_of, convert
+from r2convert.mapping.identity import resolve
 from r2convert.mapping.plan import make_plan
 from r2convert.mapping.receipt import read_receipt, receipt_path
-from r2convert.mapping.resolution import resolve
 from r2convert.mapping.tables import Tables
 from tests.conftest import Standin
 

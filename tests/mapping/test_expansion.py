@@ -11,9 +11,7 @@ from hypothesis import strategies as st
 from r2convert.catalog import load_catalog
 from r2convert.catalog.loading import builtin_folder
 from r2convert.errors import CatalogError
-from r2convert.mapping.expansion import Expansion, expand, tensor_counts
-from r2convert.mapping.table import load_table
-from r2convert.mapping.tables import Tables
+from r2convert.mapping.tables import Expansion, Tables, expand, load_table, tensor_counts
 from tests.conftest import DATA
 from tests.mapping.manifests import recorded
 

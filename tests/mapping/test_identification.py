@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from r2convert.mapping.identification import identify, nearest
+from r2convert.mapping.identity import identify, nearest
 from r2convert.mapping.tables import Tables
 from tests.conftest import DATA
 from tests.mapping.manifests import recorded

@@ -9,9 +9,8 @@ import pytest
 from r2convert.checkpoint.dtypes import DType
 from r2convert.checkpoint.tensor import TensorInfo, contiguous_strides
 from r2convert.errors import MappingError
-from r2convert.mapping.expansion import Expansion
 from r2convert.mapping.plan import make_plan
-from r2convert.mapping.tables import Tables
+from r2convert.mapping.tables import Expansion, Tables
 
 ROUTES = [
     ("res2net50_w14_s8", "official", "mm"),

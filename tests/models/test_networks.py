@@ -12,8 +12,7 @@ from torch import Tensor
 
 from r2convert.catalog import Catalog
 from r2convert.checks.standin import standin_state_dict
-from r2convert.mapping.expansion import Expansion
-from r2convert.mapping.tables import Tables
+from r2convert.mapping.tables import Expansion, Tables
 from r2convert.models.blocks import Classifier
 from r2convert.models.build import build_network
 from tests.conftest import DATA

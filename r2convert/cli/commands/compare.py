@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from r2convert.checkpoint.reading import Checkpoint
     from r2convert.checks.activations import ActivationComparison
     from r2convert.mapping.comparison import Comparison
-    from r2convert.mapping.resolution import Resolution
+    from r2convert.mapping.identity import Resolution
     from r2convert.mapping.tables import Tables
 
 EXIT_DIFFERENT = 1
@@ -101,7 +101,7 @@ def _compare_checkpoints(a: str, b: str, *, everything: bool, activations: bool,
 def _resolve_both(tables: Tables, opened: list[Checkpoint]) -> list[Resolution | None]:
     """What both are; if one is unknown, both are compared by their own names."""
     from r2convert.errors import MappingError
-    from r2convert.mapping.resolution import resolve
+    from r2convert.mapping.identity import resolve
 
     found: list[Resolution | None] = []
     for checkpoint in opened:

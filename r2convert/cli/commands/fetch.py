@@ -141,7 +141,7 @@ def _recogniser(catalog: Catalog) -> Callable[[Path, Variant, Source], bool]:
     from functools import cache as once
 
     from r2convert.checkpoint.reading import open_checkpoint
-    from r2convert.mapping.identification import match
+    from r2convert.mapping.identity import match
     from r2convert.mapping.tables import Tables
 
     tables = Tables(catalog)

@@ -12,7 +12,7 @@ from r2convert.cli.console import print_json, printable, stdout_console
 
 if TYPE_CHECKING:
     from r2convert.checkpoint.reading import Checkpoint
-    from r2convert.mapping.resolution import Resolution
+    from r2convert.mapping.identity import Resolution
     from r2convert.mapping.tables import Tables
 
 
@@ -90,7 +90,7 @@ def _facts(tables: Tables, checkpoint: Checkpoint, *, digest: bool) -> dict[str,
 
 def _resolve(tables: Tables, checkpoint: Checkpoint) -> tuple[Resolution | None, str | None]:
     from r2convert.errors import MappingError
-    from r2convert.mapping.resolution import resolve
+    from r2convert.mapping.identity import resolve
 
     try:
         return resolve(tables, checkpoint), None

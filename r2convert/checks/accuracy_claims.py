@@ -14,8 +14,8 @@ from r2convert.catalog.printed import readable
 from r2convert.catalog.variant import Claim, Publisher, Variant
 from r2convert.checks.checks import Check, Verdict, claim_check
 from r2convert.checks.intervals import images_of, printed_interval
-from r2convert.checks.significance import judge_sample
 from r2convert.evaluation.predictions import Accuracy
+from r2convert.evaluation.statistics import judge_sample
 
 PIPELINE_NOISE = 25
 """Images (0.05 %) by which a sound run can miss a printed number: another JPEG decoder, another device."""

@@ -14,12 +14,12 @@ from r2convert.checks.counting import IMAGENET_INPUT
 from r2convert.checks.examination import Examined, Probes, Request, examine
 from r2convert.checks.published import PublishedNumbers
 from r2convert.checks.results import CheckpointResult
-from r2convert.checks.significance import is_certainly_below
 from r2convert.evaluation.acceleration import Acceleration
 from r2convert.evaluation.accuracy import measure_accuracy
 from r2convert.evaluation.image_pass import AccuracyProgress
 from r2convert.evaluation.precision import Precision
 from r2convert.evaluation.prediction_file import PredictionFile
+from r2convert.evaluation.statistics import is_certainly_below
 from r2convert.imagenet.pipelines import Pipeline
 from r2convert.imagenet.validation_set import ValidationSet
 from r2convert.mapping.tables import CANONICAL, Tables

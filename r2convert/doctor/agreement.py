@@ -17,7 +17,7 @@ from math import erfc, exp, isinf, log, pi, sqrt
 import numpy as np
 import numpy.typing as npt
 
-from r2convert.checks.significance import SURE
+from r2convert.evaluation.statistics import SURE
 
 Right = npt.NDArray[np.bool_]
 """Shape (images, 2): whether the label was ranked first, and whether it was among the first five."""

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from r2convert.checks.significance import accuracy_interval, mcnemar
 from r2convert.doctor.agreement import KnownScore, difference, expect
 from r2convert.doctor.evidence import Evidence
 from r2convert.doctor.finding import Diagnosis, Finding, Question, Score
 from r2convert.doctor.trials import Trial
+from r2convert.evaluation.statistics import accuracy_interval, mcnemar
 
 CHANCE = 0.01
 """Probability at which a rise is no longer taken for chance."""

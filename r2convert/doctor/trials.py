@@ -12,7 +12,6 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
-from r2convert.checks.significance import probability_of_at_least
 from r2convert.doctor.agreement import KnownScore, Right, difference, expect
 from r2convert.doctor.answers import Network, Top
 from r2convert.doctor.causes import Cause
@@ -20,6 +19,7 @@ from r2convert.doctor.crops import CropPixels
 from r2convert.doctor.label_orders import relabelling
 from r2convert.doctor.sample import Block, Decode, read_block
 from r2convert.doctor.setting import CropKind, Setting, Shown
+from r2convert.evaluation.statistics import probability_of_at_least
 from r2convert.imagenet.validation_set import ValidationImage
 
 FIRST_BLOCK, LARGEST_BLOCK = 8, 64

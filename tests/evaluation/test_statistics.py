@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from r2convert.checks.significance import (
+from r2convert.evaluation.statistics import (
     accuracy_interval,
     is_certainly_below,
     judge_sample,

@@ -47,7 +47,7 @@ lint: $(STAMP)  ## Check style and formatting
 typecheck: $(STAMP)  ## Check types
 	$(BIN)/mypy
 
-bench: $(STAMP)  ## Run every benchmark against its peer and write docs/benchmarks.md
+bench: $(STAMP)  ## Run every benchmark against its peer and write docs/maintainers/benchmarks.md
 	$(BIN)/python -m scripts.bench
 
 clean:  ## Remove the virtual environment and everything built

@@ -1,6 +1,6 @@
-"""Run every benchmark of this folder against its peers and write what was measured to docs/benchmarks.md.
+"""Run every benchmark of this folder against its peers and write what was measured to docs/maintainers/benchmarks.md.
 
-    python -m scripts.bench [--output docs/benchmarks.md] [--only map fetch]
+    python -m scripts.bench [--output docs/maintainers/benchmarks.md] [--only map fetch]
 
 Each ``bench_*.py`` measures whole processes against a named peer in one run and prints ratios. Nothing here fails on
 a timing: a goal that is missed is said to be missed.
@@ -38,7 +38,7 @@ touches all of them; ratios are medians over the rounds. Absolute times are of t
 def main() -> None:
     """Run the benchmarks one after another (side by side they would disturb each other) and write the page."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--output", type=Path, default=FOLDER.parent / "docs" / "benchmarks.md")
+    parser.add_argument("--output", type=Path, default=FOLDER.parent / "docs" / "maintainers" / "benchmarks.md")
     parser.add_argument("--only", nargs="+", metavar="NAME", help="run these alone and print them; writes no page")
     options = parser.parse_args()
     names = options.only or [path.stem.removeprefix("bench_") for path in sorted(FOLDER.glob("bench_*.py"))]

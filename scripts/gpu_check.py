@@ -4,8 +4,8 @@
 
 Pictures are drawn and a network is filled with drawn weights, so that top-1 and top-5 are known beforehand. One table
 comes out, a line a check; the exit code is 1 if one fails, 2 without the device. With ``--write`` the table goes to
-docs/gpu-check.md, which `scripts.bench` takes into docs/benchmarks.md. With ``--device cpu`` it tries itself out, on
-a few images and without what only CUDA has.
+docs/gpu-check.md, which `scripts.bench` takes into docs/maintainers/benchmarks.md. With ``--device cpu`` it tries
+itself out, on a few images and without what only CUDA has.
 """
 
 from __future__ import annotations

@@ -64,7 +64,7 @@ class Document:
             raise CatalogError(
                 "a mapping file is damaged",
                 where="\n            ".join(self.problems),
-                next_step="correct the lines named above; docs/mapping-files.md describes every field",
+                next_step="correct the lines named above; docs/how-to/mapping-files.md describes every field",
             )
 
 

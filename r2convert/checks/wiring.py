@@ -9,7 +9,7 @@ Every BatchNorm normalises with what was just measured, not with what it remembe
 put right at the next, each layer is judged by itself, and the suspects are the places of the error, not all that
 comes after it. Images unlike the training data are put right the same way: they show at the first layers only.
 
-The check is evidence, not proof; ``docs/verification.md`` lists what it cannot see.
+The check is evidence, not proof; ``docs/explanation/verification.md`` lists what it cannot see.
 """
 
 from __future__ import annotations

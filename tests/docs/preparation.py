@@ -75,7 +75,7 @@ def cached_v1b(make: Preparation) -> None:
 
 def laboratory_file(make: Preparation) -> None:
     """``ours.pth``: the network that the page describes in a variant file of its own."""
-    page = ROOT / "docs" / "mapping-files.md"
+    page = ROOT / "docs" / "how-to" / "mapping-files.md"
     (lines,) = (block.lines for block in blocks(page) if any("<<'EOF'" in line for line in block.lines))
     begin = next(index for index, line in enumerate(lines) if "<<'EOF'" in line) + 1
     text = "\n".join(lines[begin : lines.index("EOF")])
@@ -91,8 +91,8 @@ PREPARATIONS: Mapping[str, Callable[[Preparation], None]] = {
     "docs/how-to/own-file.md": own_files,
     "docs/how-to/backbone.md": larger_network,
     "docs/how-to/report.md": mm_file,
-    "docs/imagenet.md": mm_file,
-    "docs/mapping-files.md": laboratory_file,
+    "docs/how-to/accuracy.md": mm_file,
+    "docs/how-to/mapping-files.md": laboratory_file,
     "docs/reference/counting.md": mm_file,
     "docs/reference/json.md": mm_file,
     "docs/explanation/mmdet-pool.md": cached_v1b,

@@ -67,7 +67,8 @@ def verify(
 
     Without a checkpoint, every variant in the cache is checked; with an empty cache, the reference networks
     themselves. Without --imagenet: names, shapes, values, parameters and FLOPs. Exit code 1 if a check fails.
-    --wiring needs pictures but no labels; --peer needs another package. docs/verification.md says what each can see.
+    --wiring needs pictures but no labels; --peer needs another package. docs/explanation/verification.md says what
+    each can see.
 
     \b
     Examples:

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from typing import TypeGuard
 
 from r2convert.checkpoint import limits
-from r2convert.checkpoint.dtypes import DType
+from r2convert.checkpoint.elements import DType
 from r2convert.checkpoint.tensor import TensorInfo
 from r2convert.errors import CorruptCheckpointError, LimitExceededError
 

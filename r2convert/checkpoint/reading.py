@@ -19,7 +19,7 @@ from r2convert.checkpoint.formats.paddle_static import (
     read_paddle_tar,
 )
 from r2convert.checkpoint.formats.pdparams import read_pdparams
-from r2convert.checkpoint.formats.safetensors_reading import read_safetensors
+from r2convert.checkpoint.formats.safetensors import read_safetensors
 from r2convert.checkpoint.formats.sniffing import Kind, sniff
 from r2convert.checkpoint.formats.tar_directory import read_tar_directory
 from r2convert.checkpoint.formats.torch_hub_zip import read_torch_hub_zip

@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from r2convert.checkpoint.checksums import crc32
-from r2convert.checkpoint.dtypes import DType
+from isal.isal_zlib import crc32
+
+from r2convert.checkpoint.elements import DType
 from r2convert.checkpoint.reading import Checkpoint, open_checkpoint
 from r2convert.checkpoint.tensor import TensorInfo
 from r2convert.errors import CorruptCheckpointError

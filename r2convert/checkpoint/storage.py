@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import Enum
 
-from r2convert.checkpoint.dtypes import DType
+from r2convert.checkpoint.elements import DType
 
 
 class Encoding(Enum):

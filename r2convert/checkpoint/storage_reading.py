@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from r2convert.checkpoint.checksums import crc32, require_crc
+from isal.isal_zlib import crc32
+
+from r2convert.checkpoint.digests import require_crc
 from r2convert.checkpoint.limits import CHUNK_BYTES
 from r2convert.checkpoint.pickles.latin1 import decode_latin1
 from r2convert.checkpoint.source_file import SourceFile

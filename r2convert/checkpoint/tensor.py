@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, replace
 
-from r2convert.checkpoint.dtypes import DType
+from r2convert.checkpoint.elements import DType
 
 
 def contiguous_strides(shape: tuple[int, ...]) -> tuple[int, ...]:

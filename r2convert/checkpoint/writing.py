@@ -10,13 +10,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from isal.isal_zlib import crc32
+
 from r2convert.checkpoint.background import Progress, digest_behind, sync_behind
-from r2convert.checkpoint.checksums import crc32
 from r2convert.checkpoint.digests import DigestedTensor, OutputTensor
-from r2convert.checkpoint.formats.output_layout import OutputLayout
-from r2convert.checkpoint.formats.pdparams_output import pdparams_segments
-from r2convert.checkpoint.formats.safetensors_output import safetensors_segments
-from r2convert.checkpoint.formats.torch_zip_output import torch_zip_segments
+from r2convert.checkpoint.formats.contents import OutputLayout
+from r2convert.checkpoint.formats.pdparams import pdparams_segments
+from r2convert.checkpoint.formats.safetensors import safetensors_segments
+from r2convert.checkpoint.formats.torch_zip import torch_zip_segments
 from r2convert.checkpoint.reading_back import WrittenTensor, require_as_written
 from r2convert.errors import CorruptCheckpointError, UsageError
 from r2convert.files import file_beside

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from r2convert.checkpoint.dtypes import DType
+from r2convert.checkpoint.elements import DType
 from r2convert.checkpoint.reading import Checkpoint
 from r2convert.checkpoint.tensor import TensorInfo
 from r2convert.mapping.identity import Resolution

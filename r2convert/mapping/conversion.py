@@ -12,7 +12,7 @@ from math import prod
 from pathlib import Path
 
 from r2convert.checkpoint.digests import DigestedTensor, OutputTensor, network_hash, tensor_digest
-from r2convert.checkpoint.dtypes import DType
+from r2convert.checkpoint.elements import DType, Stream
 from r2convert.checkpoint.reading import Checkpoint, open_checkpoint
 from r2convert.checkpoint.writing import WrittenFile, require_container, write_checkpoint
 from r2convert.errors import AccessError, MappingError, UsageError
@@ -20,7 +20,6 @@ from r2convert.files import require_place
 from r2convert.mapping.identity import Resolution
 from r2convert.mapping.plan import Plan, PlanRow, canonical_plan, fill_dtype, fill_value, target_tensor
 from r2convert.mapping.receipt import receipt_path, write_receipt
-from r2convert.mapping.values import Stream
 from r2convert.version import __version__
 
 _FILL_CHUNK = 1 << 16

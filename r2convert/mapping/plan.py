@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-from r2convert.checkpoint.dtypes import DType
+from r2convert.checkpoint.elements import DType
 from r2convert.checkpoint.tensor import TensorInfo
 from r2convert.errors import MappingError
 from r2convert.mapping.identity import differ

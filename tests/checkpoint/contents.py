@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 
 from r2convert.checkpoint.digests import OutputTensor
-from r2convert.checkpoint.dtypes import DType
+from r2convert.checkpoint.elements import DType
 from r2convert.checkpoint.reading import Checkpoint, open_checkpoint
 
 #: A tensor as plain values: element type, shape, bytes in C order.

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from r2convert.checkpoint.digests import DigestedTensor, OutputTensor, content_hash, network_hash, tensor_digest
-from r2convert.checkpoint.dtypes import DType
+from r2convert.checkpoint.elements import DType
 
 tensors = st.builds(
     DigestedTensor,

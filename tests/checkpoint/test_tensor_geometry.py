@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from r2convert.checkpoint import gathering, storage_reading
-from r2convert.checkpoint.dtypes import DType
+from r2convert.checkpoint.elements import DType
 from r2convert.checkpoint.reading import Checkpoint, open_checkpoint
 from r2convert.checkpoint.tensor import TensorInfo
 from r2convert.selftest.specimens import dictionary, pickled, storage_id, tensor, torch_zip

@@ -15,7 +15,7 @@ import pytest
 import torch
 
 from r2convert.checkpoint.digests import OutputTensor, network_hash
-from r2convert.checkpoint.dtypes import DType
+from r2convert.checkpoint.elements import DType
 from r2convert.checkpoint.reading import open_checkpoint
 from r2convert.checkpoint.writing import write_checkpoint
 from r2convert.errors import AccessError, CorruptCheckpointError, OutputExistsError, UsageError
@@ -82,7 +82,7 @@ def test_the_same_input_gives_the_same_bytes(tmp_path: Path, suffix: str, tensor
 def test_other_processes_write_the_same_bytes(tmp_path: Path) -> None:
     program = (
         "import sys; from pathlib import Path\n"
-        "from r2convert.checkpoint.digests import OutputTensor; from r2convert.checkpoint.dtypes import DType\n"
+        "from r2convert.checkpoint.digests import OutputTensor; from r2convert.checkpoint.elements import DType\n"
         "from r2convert.checkpoint.writing import write_checkpoint\n"
         "tensors = [OutputTensor(name, DType.INT8, (2,), lambda: iter([b'12'])) for name in 'abc']\n"
         "print(write_checkpoint(Path(sys.argv[1]), tensors, metadata={'x': '1', 'y': '2'}).sha256)"
@@ -199,7 +199,7 @@ BIG_WRITE = """
 import resource, signal, sys
 from pathlib import Path
 from r2convert.checkpoint.digests import OutputTensor
-from r2convert.checkpoint.dtypes import DType
+from r2convert.checkpoint.elements import DType
 from r2convert.checkpoint.writing import write_checkpoint
 from r2convert.errors import AccessError
 def chunks():

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from r2convert.checkpoint.dtypes import DType
+from r2convert.checkpoint.elements import DType
 from r2convert.checkpoint.tensor import TensorInfo, contiguous_strides
 from r2convert.errors import MappingError
 from r2convert.mapping.plan import make_plan

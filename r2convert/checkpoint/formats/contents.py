@@ -1,15 +1,17 @@
-"""What a format's reader finds in a file, before wrappers are taken off."""
+"""What a container's reader finds in a file, and how its writer lays one out."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
+from r2convert.checkpoint.digests import OutputTensor
 from r2convert.checkpoint.storage import Storage
 
 
 @dataclass(frozen=True, slots=True)
 class Contents:
-    """The described contents of a checkpoint file.
+    """The described contents of a checkpoint file, before wrappers are taken off.
 
     Attributes:
         container: the container's name, as in ``inspect --json``.
@@ -24,3 +26,12 @@ class Contents:
     storages: tuple[Storage, ...]
     metadata: dict[str, object]
     warnings: tuple[str, ...] = ()
+
+
+#: A file in order: bytes as they are, or the index of the tensor whose bytes come next.
+Segments = Iterator[bytes | int]
+
+#: Lays a file out. The second argument gives the texts to keep, if the container has a place for them. The
+#: last one fills while the file is written: once a tensor's bytes are through, their CRC-32 stands under its
+#: index, in time for what a container writes behind them.
+OutputLayout = Callable[[Sequence[OutputTensor], Callable[[], Mapping[str, str]], Mapping[int, int]], Segments]

@@ -1,18 +1,42 @@
-"""Reads Paddle 1.x checkpoints: a folder, or a tar archive of one, with one LoDTensor file a variable."""
+"""Reads Paddle 1.x checkpoints: a folder, or a tar archive of one, with one LoDTensor file a variable.
+
+A variable's layout (`paddle/fluid/framework/lod_tensor.cc`, `tensor_util.cc`): u32 version 0; u64 number of
+level-of-detail tables, for each u64 bytes and the table; u32 version 0; i32 length of a protobuf TensorDesc
+(1: data type, 2: repeated int64 dimensions); the elements, little-endian.
+"""
 
 from __future__ import annotations
 
+import math
 import os
+import struct
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
+from typing import Final, NoReturn
 
 from r2convert.checkpoint import limits
+from r2convert.checkpoint.elements import DType
 from r2convert.checkpoint.formats.contents import Contents
-from r2convert.checkpoint.formats.lod_tensor import LodTensorReader
 from r2convert.checkpoint.formats.tar_directory import TarMember
+from r2convert.checkpoint.geometry import require_shape
 from r2convert.checkpoint.source_file import ReopenedFile, SourceFile
-from r2convert.checkpoint.storage import Storage, TensorReference
+from r2convert.checkpoint.storage import Extent, Storage, TensorReference
+from r2convert.checkpoint.tensor import contiguous_strides
 from r2convert.errors import AccessError, CorruptCheckpointError, LimitExceededError, UnsupportedCheckpointError
+
+#: `VarType.Type` of Paddle's framework.proto.
+_TYPES: Final = {
+    0: DType.BOOL,
+    1: DType.INT16,
+    2: DType.INT32,
+    3: DType.INT64,
+    4: DType.FLOAT16,
+    5: DType.FLOAT32,
+    6: DType.FLOAT64,
+    20: DType.UINT8,
+    21: DType.INT8,
+    22: DType.BFLOAT16,
+}
 
 
 def read_paddle_tar(source: SourceFile, members: dict[str, TarMember]) -> Contents:
@@ -31,7 +55,7 @@ def read_paddle_tar(source: SourceFile, members: dict[str, TarMember]) -> Conten
             raise CorruptCheckpointError(
                 f"The archive has two variables named {name!a}", where=f"{source.path}, byte {member.offset}"
             )
-        reader = LodTensorReader(source, member.offset, member.size, f"variable {name!a}")
+        reader = _VariableReader(source, member.offset, member.size, f"variable {name!a}")
         root[name], storage = reader.read(0, len(storages))
         storages.append(storage)
     return Contents("paddle-static", root, tuple(storages), {}, _hidden(len(members) - len(storages)))
@@ -40,7 +64,7 @@ def read_paddle_tar(source: SourceFile, members: dict[str, TarMember]) -> Conten
 def read_lod_tensor_file(source: SourceFile) -> Contents:
     """Describe a single LoDTensor file: a checkpoint of one variable."""
     name = source.path.name
-    reference, storage = LodTensorReader(source, 0, source.size, f"variable {name!a}").read(0, 0)
+    reference, storage = _VariableReader(source, 0, source.size, f"variable {name!a}").read(0, 0)
     return Contents("paddle-static", {name: reference}, (storage,), {})
 
 
@@ -90,10 +114,135 @@ def read_paddle_folder(sources: Sequence[SourceFile]) -> Contents:
                 got=f"{name!a}, which is no such variable",
                 next_step="Give the path of a checkpoint file.",
             )
-        root[name], storage = LodTensorReader(source, 0, source.size, f"variable {name!a}").read(index, index)
+        root[name], storage = _VariableReader(source, 0, source.size, f"variable {name!a}").read(index, index)
         storages.append(storage)
     return Contents("paddle-static", root, tuple(storages), {})
 
 
 def _hidden(count: int) -> tuple[str, ...]:
     return (f"{count} members whose names start with a dot were left out",) if count else ()
+
+
+class _VariableReader:
+    """Reads the header of one LoDTensor in a stretch of a file.
+
+    Args:
+        source: the file.
+        start: where the variable starts in it.
+        size: how many bytes the variable has.
+        label: what messages call it.
+    """
+
+    def __init__(self, source: SourceFile, start: int, size: int, label: str) -> None:
+        self._source = source
+        self._end = start + size
+        self._position = start
+        self._label = label
+
+    def read(self, file: int, storage: int) -> tuple[TensorReference, Storage]:
+        """Describe the variable.
+
+        Args:
+            file: which of the checkpoint's files this is.
+            storage: the index its storage will have.
+
+        Raises:
+            CheckpointError: the header is damaged, or the elements do not fill the rest exactly.
+        """
+        self._version()
+        levels = self._unsigned(8)
+        if levels > limits.MAX_LOD_LEVELS:
+            self._reject_size("level-of-detail tables", levels, limits.MAX_LOD_LEVELS)
+        for _ in range(levels):
+            length = self._unsigned(8)
+            if length > limits.MAX_LOD_BYTES:
+                self._reject_size("bytes in a level-of-detail table", length, limits.MAX_LOD_BYTES)
+            self._take(length)
+        self._version()
+        length = struct.unpack("<i", self._take(4))[0]
+        if not 0 <= length <= limits.MAX_DESCRIPTION_BYTES:
+            self._reject_size("bytes of description", length, limits.MAX_DESCRIPTION_BYTES)
+        dtype, dimensions = self._description(length)
+        return self._contents(file, storage, dtype, require_shape(dimensions, self._label))
+
+    def _contents(
+        self, file: int, storage: int, dtype: DType, shape: tuple[int, ...]
+    ) -> tuple[TensorReference, Storage]:
+        nbytes, available = math.prod(shape) * dtype.itemsize, self._end - self._position
+        if nbytes > available:
+            raise self._source.truncated(
+                self._end, f"{nbytes} bytes of elements of {self._label}", f"{available} bytes"
+            )
+        if nbytes < available:
+            self._reject(f"has {available - nbytes} bytes behind its elements")
+        reference = TensorReference(dtype, shape, contiguous_strides(shape), 0, storage)
+        return reference, Storage(self._label, (Extent(file, self._position, nbytes),), nbytes)
+
+    def _take(self, count: int) -> bytes:
+        if count > self._end - self._position:
+            raise self._source.truncated(
+                self._position, f"{count} more bytes of {self._label}", f"{self._end - self._position} bytes"
+            )
+        data = self._source.read(self._position, count, self._label)
+        self._position += count
+        return data
+
+    def _unsigned(self, width: int) -> int:
+        return int.from_bytes(self._take(width), "little")
+
+    def _version(self) -> None:
+        version = self._unsigned(4)
+        if version:
+            self._reject(f"has the unknown version {version}")
+
+    def _description(self, length: int) -> tuple[DType, list[int]]:
+        end = self._position + length
+        code: int | None = None
+        dimensions: list[int] = []
+        while self._position < end:
+            tag = self._variable_length()
+            if tag == (1 << 3):
+                code = self._variable_length()
+            elif tag == (2 << 3):
+                dimensions.append(self._variable_length())
+            elif tag == (2 << 3 | 2):
+                packed_end = self._variable_length() + self._position
+                while self._position < min(packed_end, end):
+                    dimensions.append(self._variable_length())
+                if self._position != packed_end:
+                    self._reject("has a damaged description")
+            else:
+                self._reject(f"has an unknown field {tag >> 3} in its description")
+        if self._position != end or code is None:
+            self._reject("has a damaged description")
+        dtype = _TYPES.get(code)
+        if dtype is None:
+            raise UnsupportedCheckpointError(
+                f"{self._label} has an element type that is not read", where=str(self._source.path), got=str(code)
+            )
+        return dtype, dimensions
+
+    def _variable_length(self) -> int:
+        """Read a protobuf number: seven bits a byte, the last byte below 128, at most ten bytes."""
+        number = shift = 0
+        while shift < 70:
+            byte = self._take(1)[0]
+            number |= (byte & 0x7F) << shift
+            if byte < 0x80:
+                return number
+            shift += 7
+        return self._reject("has a number without an end in its description")
+
+    def _reject(self, what: str) -> NoReturn:
+        raise CorruptCheckpointError(
+            f"{self._label} {what}", where=f"{self._source.path}, byte {self._position}", next_step="Download it again."
+        )
+
+    def _reject_size(self, what: str, got: int, cap: int) -> NoReturn:
+        kind = CorruptCheckpointError if got < 0 else LimitExceededError
+        raise kind(
+            f"{self._label} has an impossible number of {what}",
+            where=f"{self._source.path}, byte {self._position}",
+            expected=f"0 to {cap}",
+            got=str(got),
+        )

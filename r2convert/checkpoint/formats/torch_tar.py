@@ -13,7 +13,7 @@ import struct
 from typing import Final
 
 from r2convert.checkpoint import limits
-from r2convert.checkpoint.dtypes import DType
+from r2convert.checkpoint.elements import DType
 from r2convert.checkpoint.formats.contents import Contents
 from r2convert.checkpoint.formats.tar_directory import TarMember
 from r2convert.checkpoint.geometry import is_count, require_fits, require_shape

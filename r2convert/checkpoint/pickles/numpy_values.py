@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from r2convert.checkpoint.dtypes import DType
+from r2convert.checkpoint.elements import DType
 from r2convert.checkpoint.geometry import require_shape
 from r2convert.checkpoint.pickles.pickle_values import (
     Allowlist,

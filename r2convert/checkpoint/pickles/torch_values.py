@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from r2convert.checkpoint import limits
-from r2convert.checkpoint.dtypes import DType
+from r2convert.checkpoint.elements import DType
 from r2convert.checkpoint.geometry import is_count, require_fits, require_shape
 from r2convert.checkpoint.pickles.pickle_values import (
     Allowlist,

@@ -83,7 +83,7 @@ def map_checkpoint(
       r2convert map --table res2net50_w14_s8 --from official --to mm
     """
     from r2convert.catalog import load_catalog
-    from r2convert.checkpoint.dtypes import DType
+    from r2convert.checkpoint.elements import DType
     from r2convert.checkpoint.reading import open_checkpoint
     from r2convert.mapping.conversion import require_possible
     from r2convert.mapping.identity import resolve

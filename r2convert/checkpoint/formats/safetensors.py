@@ -1,4 +1,4 @@
-"""Reads safetensors files: u64 header length, JSON header, one buffer without holes or overlaps.
+"""Reads and writes safetensors files: u64 header length, JSON header, one buffer without holes or overlaps.
 
 Source: https://huggingface.co/docs/safetensors/index, section Format.
 """
@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import json
 import struct
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Final, NoReturn
 
 from r2convert.checkpoint import limits
-from r2convert.checkpoint.formats.contents import Contents
-from r2convert.checkpoint.formats.safetensors_types import SAFETENSORS_TYPES
+from r2convert.checkpoint.digests import OutputTensor
+from r2convert.checkpoint.elements import DType
+from r2convert.checkpoint.formats.contents import Contents, Segments
 from r2convert.checkpoint.geometry import is_count, require_shape
 from r2convert.checkpoint.metadata import summarise
 from r2convert.checkpoint.source_file import SourceFile
@@ -20,6 +21,19 @@ from r2convert.checkpoint.storage import Extent, Storage, TensorReference
 from r2convert.checkpoint.tensor import contiguous_strides
 from r2convert.errors import CorruptCheckpointError, LimitExceededError, UnsupportedCheckpointError
 
+_TYPES: Final = {
+    "F64": DType.FLOAT64,
+    "F32": DType.FLOAT32,
+    "F16": DType.FLOAT16,
+    "BF16": DType.BFLOAT16,
+    "I64": DType.INT64,
+    "I32": DType.INT32,
+    "I16": DType.INT16,
+    "I8": DType.INT8,
+    "U8": DType.UINT8,
+    "BOOL": DType.BOOL,
+}
+_TYPE_NAMES: Final = {dtype: name for name, dtype in _TYPES.items()}
 _LENGTH: Final = struct.Struct("<Q")
 _METADATA: Final = "__metadata__"
 _FIELDS: Final = frozenset({"dtype", "shape", "data_offsets"})
@@ -101,12 +115,12 @@ def _entry(source: SourceFile, name: str, entry: object) -> tuple[TensorReferenc
     shown = f"Tensor {name[:80]!a}"
     if not isinstance(entry, dict) or entry.keys() != _FIELDS:
         raise _corrupt(source, f"{shown} is described in an unknown way", expected=", ".join(sorted(_FIELDS)))
-    dtype = SAFETENSORS_TYPES.get(entry["dtype"]) if isinstance(entry["dtype"], str) else None
+    dtype = _TYPES.get(entry["dtype"]) if isinstance(entry["dtype"], str) else None
     if dtype is None:
         raise UnsupportedCheckpointError(
             f"{shown} has an element type that is not read",
             where=str(source.path),
-            expected=", ".join(SAFETENSORS_TYPES),
+            expected=", ".join(_TYPES),
             got=ascii(entry["dtype"])[:40],
         )
     shape = require_shape(entry["shape"], shown)
@@ -144,3 +158,31 @@ def _require_tiled(
         raise source.truncated(source.size, f"{position} bytes of tensors", f"{available} bytes")
     if position < available:
         raise _corrupt(source, "The file has bytes behind its last tensor", f"{available - position} bytes")
+
+
+def safetensors_segments(
+    tensors: Sequence[OutputTensor], metadata: Callable[[], Mapping[str, str]], checksums: Mapping[int, int]
+) -> Segments:
+    """Lay out a safetensors file with the tensors in the given order and sorted metadata.
+
+    Tensors are placed by falling element size first, as the format's own library does, so that every
+    tensor is aligned to its element size.
+    """
+    del checksums
+    order = sorted(range(len(tensors)), key=lambda index: -tensors[index].dtype.itemsize)
+    texts = metadata()
+    header: dict[str, object] = {"__metadata__": dict(sorted(texts.items()))} if texts else {}
+    position = 0
+    for index in order:
+        tensor = tensors[index]
+        end = position + tensor.nbytes
+        header[tensor.name] = {
+            "dtype": _TYPE_NAMES[tensor.dtype],
+            "shape": list(tensor.shape),
+            "data_offsets": [position, end],
+        }
+        position = end
+    encoded = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
+    encoded += b" " * (-len(encoded) % 8)
+    yield struct.pack("<Q", len(encoded)) + encoded
+    yield from order

@@ -9,8 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
-from r2convert.checkpoint.dtypes import DType
-from r2convert.mapping.values import CASTS, Stream
+from r2convert.checkpoint.elements import CASTS, DType, Stream
 
 FLOATS = arrays.arrays(np.uint32, st.integers(1, 64)).map(lambda bits: bits.view(np.float32))
 

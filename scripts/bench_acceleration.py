@@ -18,10 +18,8 @@ import torch
 
 from r2convert.catalog import load_catalog
 from r2convert.checks.standin import standin_state_dict
-from r2convert.evaluation.acceleration import Acceleration
-from r2convert.evaluation.accuracy import measure_accuracy
-from r2convert.evaluation.image_pass import AccuracyProgress
-from r2convert.evaluation.precision import Precision
+from r2convert.evaluation.backends import Acceleration, Precision
+from r2convert.evaluation.engine import AccuracyProgress, measure_accuracy
 from r2convert.imagenet.datasets import open_validation_set
 from r2convert.imagenet.labels import synsets
 from r2convert.imagenet.standin import draw_picture

@@ -26,11 +26,11 @@ import torch
 from PIL import Image
 
 from r2convert.catalog import load_catalog
-from r2convert.evaluation.accuracy import measure_accuracy
-from r2convert.evaluation.inference import normalise
+from r2convert.evaluation.backends import normalise
+from r2convert.evaluation.engine import measure_accuracy
 from r2convert.imagenet.datasets import open_validation_set
 from r2convert.imagenet.labels import synsets
-from r2convert.imagenet.pipeline import crop_image, fast_crop_function
+from r2convert.imagenet.preprocessing import crop_image, fast_crop_function
 from r2convert.imagenet.validation_set import ValidationSet
 from r2convert.models.build import build_network
 from scripts.measuring import Figure, parser, tell

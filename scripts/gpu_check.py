@@ -24,16 +24,14 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from r2convert.evaluation.acceleration import ACCELERATIONS, Acceleration
-from r2convert.evaluation.accuracy import measure_accuracy
-from r2convert.evaluation.inference import normalise
-from r2convert.evaluation.precision import Precision, computing_in
+from r2convert.evaluation.backends import ACCELERATIONS, Acceleration, Precision, computing_in, normalise
+from r2convert.evaluation.engine import measure_accuracy
 from r2convert.evaluation.prediction_comparison import compare_predictions
-from r2convert.evaluation.prediction_file import PredictionFile
-from r2convert.imagenet.crop_source import DeviceCrops
+from r2convert.evaluation.prediction_store import PredictionFile
 from r2convert.imagenet.datasets import open_validation_set
 from r2convert.imagenet.device_resize import SOURCE_SIDE, SourceReader, resample
-from r2convert.imagenet.pipeline import Crop, crop_image, crop_pixels, pixel_function
+from r2convert.imagenet.loader import DeviceCrops
+from r2convert.imagenet.preprocessing import Crop, crop_image, crop_pixels, pixel_function
 from r2convert.imagenet.standin import write_standin_set
 from r2convert.imagenet.validation_set import ValidationImage, ValidationSet
 from scripts.bench_acceleration import draw_network

@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 
 from r2convert.errors import DatasetError, UnreadableImageError
-from r2convert.imagenet.listing import list_folder
-from r2convert.imagenet.pipeline import Crop, crop_image, fast_crop_function
+from r2convert.imagenet.dataset_readers import list_folder
+from r2convert.imagenet.preprocessing import Crop, crop_image, fast_crop_function
 from r2convert.imagenet.standin import draw_picture
 
 FEWEST = 16

@@ -14,13 +14,11 @@ from r2convert.checks.counting import IMAGENET_INPUT
 from r2convert.checks.examination import Examined, Probes, Request, examine
 from r2convert.checks.published import PublishedNumbers
 from r2convert.checks.results import CheckpointResult
-from r2convert.evaluation.acceleration import Acceleration
-from r2convert.evaluation.accuracy import measure_accuracy
-from r2convert.evaluation.image_pass import AccuracyProgress
-from r2convert.evaluation.precision import Precision
-from r2convert.evaluation.prediction_file import PredictionFile
+from r2convert.evaluation.backends import Acceleration, Precision
+from r2convert.evaluation.engine import AccuracyProgress, measure_accuracy
+from r2convert.evaluation.prediction_store import PredictionFile
 from r2convert.evaluation.statistics import is_certainly_below
-from r2convert.imagenet.pipelines import Pipeline
+from r2convert.imagenet.preprocessing import Pipeline
 from r2convert.imagenet.validation_set import ValidationSet
 from r2convert.mapping.tables import CANONICAL, Tables
 
@@ -34,9 +32,9 @@ class ImageRun:
         full_set: whether they are the validation set of ImageNet-1k, or a random part of it.
         device: where the networks run.
         batch_size: images a batch, or ``None`` for the device's default.
-        pipeline: how crops are made, see :mod:`r2convert.imagenet.pipelines`.
-        precision: how the networks are run, see :mod:`r2convert.evaluation.precision`.
-        accelerations: what else makes them run faster, see :mod:`r2convert.evaluation.acceleration`.
+        pipeline: how crops are made, see :mod:`r2convert.imagenet.preprocessing`.
+        precision: how the networks are run, see :mod:`r2convert.evaluation.backends`.
+        accelerations: what else makes them run faster, see :mod:`r2convert.evaluation.backends`.
         progress: told after every batch.
         fail_fast: stop as soon as every network certainly misses a published top-1.
         predictions: where every image's answer is kept.

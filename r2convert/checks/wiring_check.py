@@ -11,8 +11,7 @@ from torch import Tensor, nn
 from r2convert.checks.checks import Check
 from r2convert.checks.pictures import Pictures
 from r2convert.checks.wiring import LayerWiring, check_wiring
-from r2convert.evaluation.inference import normalise
-from r2convert.evaluation.precision import computing_in
+from r2convert.evaluation.backends import computing_in, normalise
 
 _BATCH = 32
 _SHOWN = 4

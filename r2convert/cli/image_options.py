@@ -15,10 +15,9 @@ from r2convert.errors import UsageError
 
 if TYPE_CHECKING:
     from r2convert.checks.run import ImageRun
-    from r2convert.evaluation.acceleration import Acceleration
-    from r2convert.evaluation.accuracy import AccuracyProgress
-    from r2convert.evaluation.precision import Precision
-    from r2convert.imagenet.pipelines import Pipeline
+    from r2convert.evaluation.backends import Acceleration, Precision
+    from r2convert.evaluation.engine import AccuracyProgress
+    from r2convert.imagenet.preprocessing import Pipeline
     from r2convert.imagenet.validation_set import ValidationSet
 
 PRECISIONS = ("strict", "fast", "fp32", "tf32", "bf16", "fp16")
@@ -110,7 +109,7 @@ def open_images(options: ImageOptions) -> OpenedImages | None:
             expected=f"--precision fast (strict's counts) or fp32 with --accelerate {','.join(options.accelerate)}",
         )
     from r2convert.imagenet.datasets import open_validation_set
-    from r2convert.imagenet.sampling import stratified_sample
+    from r2convert.imagenet.validation_set import stratified_sample
 
     images = open_validation_set(options.imagenet)
     for warning in images.warnings:
@@ -140,9 +139,9 @@ def choose_device(name: str | None) -> str:
     Raises:
         UsageError: the device cannot be used.
     """
-    from r2convert.evaluation import device
+    from r2convert.evaluation import backends
 
-    return str(device.choose_device(name))
+    return str(backends.choose_device(name))
 
 
 @contextmanager
@@ -151,10 +150,9 @@ def image_run(options: ImageOptions, opened: OpenedImages, device: str) -> Itera
     import torch
 
     from r2convert.checks.run import ImageRun
-    from r2convert.evaluation.acceleration import require_accelerations
-    from r2convert.evaluation.partition import is_first
-    from r2convert.evaluation.precision import require_precision
-    from r2convert.evaluation.prediction_file import PredictionFile
+    from r2convert.evaluation.backends import require_accelerations, require_precision
+    from r2convert.evaluation.prediction_store import PredictionFile
+    from r2convert.evaluation.processes import is_first
 
     # Before files are read and images shown.
     require_precision(options.precision, torch.device(device))

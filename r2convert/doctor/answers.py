@@ -13,9 +13,8 @@ from r2convert.doctor.feeds import feed_pixels
 from r2convert.doctor.network_changes import changed_network
 from r2convert.doctor.setting import Feed, NetworkChange
 from r2convert.errors import AccessError
-from r2convert.evaluation.precision import computing_in
-from r2convert.evaluation.ranking import rank_logits
-from r2convert.imagenet.pipeline import Crop
+from r2convert.evaluation.backends import computing_in, rank_logits
+from r2convert.imagenet.preprocessing import Crop
 from r2convert.models.blocks import Classifier
 
 Top = npt.NDArray[np.int16]

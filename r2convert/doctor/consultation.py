@@ -29,8 +29,7 @@ from r2convert.doctor.setting import CropKind, Setting
 from r2convert.doctor.trials import Progress, Sampling, Trial, Trials, run_trials
 from r2convert.errors import DatasetError, MappingError
 from r2convert.imagenet.labels import CLASS_COUNT, validation_labels
-from r2convert.imagenet.opencv_pipeline import opencv_crop_pixels
-from r2convert.imagenet.pipeline import pixel_function
+from r2convert.imagenet.preprocessing import opencv_crop_pixels, pixel_function
 from r2convert.imagenet.validation_set import ValidationSet
 from r2convert.mapping.identity import resolve
 from r2convert.mapping.tables import Tables

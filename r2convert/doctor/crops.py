@@ -13,8 +13,7 @@ from torch.nn import functional
 
 from r2convert.doctor.setting import CropKind
 from r2convert.errors import UsageError
-from r2convert.imagenet.opencv_pipeline import opencv_crop_pixels
-from r2convert.imagenet.pipeline import CROP_SIDE, Crop, crop_corner, crop_pixels, resized_size
+from r2convert.imagenet.preprocessing import CROP_SIDE, Crop, crop_corner, crop_pixels, opencv_crop_pixels, resized_size
 
 Pixels = npt.NDArray[np.uint8]
 CropPixels = Callable[[Pixels], Crop]

@@ -15,8 +15,8 @@ from r2convert.doctor.finding import Finding
 from r2convert.doctor.network_changes import changed_network
 from r2convert.doctor.setting import Setting
 from r2convert.doctor.untouched import untouched_layers
-from r2convert.evaluation.precision import computing_in
-from r2convert.imagenet.pipeline import Crop
+from r2convert.evaluation.backends import computing_in
+from r2convert.imagenet.preprocessing import Crop
 
 _SHOWN = 6
 _MANY_LOST = 0.01

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from r2convert.doctor.setting import Feed
-from r2convert.evaluation.inference import MEAN, STANDARD_DEVIATION, normalise
+from r2convert.evaluation.backends import MEAN, STANDARD_DEVIATION, normalise
 
 _CAFFE_MEAN = (103.939, 116.779, 123.68)
 """Blue, green, red, as Caffe's reference networks subtract it."""

@@ -7,8 +7,7 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
-from r2convert.imagenet.devkit_order import devkit_order
-from r2convert.imagenet.labels import CLASS_COUNT
+from r2convert.imagenet.labels import CLASS_COUNT, devkit_order
 
 LabelOrder = Literal[
     "as given", "plus one", "minus one", "into devkit", "out of devkit", "into digits", "out of digits", "one class"

@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from r2convert.doctor.crops import CropPixels
 from r2convert.errors import UnreadableImageError
-from r2convert.imagenet.pipeline import Crop, resized_size
+from r2convert.imagenet.preprocessing import Crop, resized_size
 from r2convert.imagenet.validation_set import ValidationImage
 
 Decode = Callable[[bytes], npt.NDArray[np.uint8]]

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from r2convert.errors import InputError, UsageError
-from r2convert.evaluation.prediction_rows import Answer, AnsweredImage, Question, read_question, read_whole_lines
+from r2convert.evaluation.prediction_store import Answer, AnsweredImage, Question, read_question, read_whole_lines
 from r2convert.evaluation.statistics import mcnemar
 from r2convert.imagenet.labels import TOP
 

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import hashlib
+from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
-from r2convert.evaluation.confusions import Confusion, most_frequent_confusions
-from r2convert.evaluation.ranking import Ranking
 from r2convert.imagenet.labels import CLASS_COUNT, TOP, real_labels, synsets
-from r2convert.imagenet.loading import LoadedImage
-from r2convert.imagenet.validation_set import ValidationImage
+from r2convert.imagenet.validation_set import LoadedImage, ValidationImage
+
+if TYPE_CHECKING:
+    from r2convert.evaluation.backends import Ranking
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,8 +52,8 @@ class Accuracy:
         missing: images the set ought to have and does not.
         unreadable: images that are there and could not be decoded.
         not_a_number: images for which the network answered NaN; they count as wrong.
-        pipeline: how crops were made: see :mod:`r2convert.imagenet.pipelines`.
-        precision: how the network was run (see :mod:`r2convert.evaluation.precision`).
+        pipeline: how crops were made: see :mod:`r2convert.imagenet.preprocessing`.
+        precision: how the network was run (see :mod:`r2convert.evaluation.backends`).
         crops_sha256: SHA-256 over the SHA-256 digests of all crops in order (32 zero bytes where there is none):
             two measurements with the same one have shown their networks the same pixels.
         real_images: images that have ReaL labels; 0 unless the files have the official names.
@@ -60,7 +62,7 @@ class Accuracy:
         per_class: by WordNet id: images of the class, and those whose label is ranked first.
         confusions: the pairs of classes confused most often.
         problems: id and reason of every missing or unreadable image, in order.
-        accelerations: what else made the network run faster (see :mod:`r2convert.evaluation.acceleration`).
+        accelerations: what else made the network run faster (see :mod:`r2convert.evaluation.backends`).
     """
 
     images: int
@@ -238,3 +240,47 @@ def _count_classes(images: Sequence[ValidationImage], answers: NetworkAnswers) -
     return {
         synset: (total, right) for synset, total, right in zip(synsets(), totals, correct, strict=True) if total > 0
     }
+
+
+KEPT = 50
+"""Pairs of classes that are kept: results of many networks stay small enough to mail."""
+
+EXAMPLES = 4
+"""Images named of each pair."""
+
+
+@dataclass(frozen=True, slots=True)
+class Confusion:
+    """Images of one class that were taken for another.
+
+    Args:
+        label: WordNet id of the class they are labelled with.
+        predicted: WordNet id of the class that was ranked first.
+        count: how many images.
+        images: ids of the first few of them, in the order of the set.
+    """
+
+    label: str
+    predicted: str
+    count: int
+    images: tuple[str, ...]
+
+
+def most_frequent_confusions(
+    images: Sequence[ValidationImage], predicted: npt.NDArray[np.int16]
+) -> tuple[Confusion, ...]:
+    """The pairs of classes confused most often, most frequent first; of equal ones in the order of the classes.
+
+    Args:
+        images: what was shown.
+        predicted: int16, shape (images,): class ranked first, -1 where none was.
+    """
+    found: dict[tuple[int, int], list[str]] = defaultdict(list)
+    for image, answer in zip(images, predicted.tolist(), strict=True):
+        if answer not in (-1, image.label):
+            found[image.label, answer].append(image.id)
+    names = synsets()
+    return tuple(
+        Confusion(names[label], names[answer], len(ids), tuple(ids[:EXAMPLES]))
+        for (label, answer), ids in sorted(found.items(), key=lambda item: (-len(item[1]), item[0]))[:KEPT]
+    )

@@ -15,8 +15,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from r2convert.imagenet.pipeline import CROP_SIDE, Crop, crop_corner, crop_pixels, resized_size
-from r2convert.imagenet.uploads import on_device
+from r2convert.imagenet.preprocessing import CROP_SIDE, Crop, Pixels, crop_corner, crop_pixels, resized_size
 
 SOURCE_SIDE = 512
 """Pixels of a picture that the device is handed, each way; what needs more of them is resized on the processor."""
@@ -24,8 +23,6 @@ SOURCE_SIDE = 512
 _FRACTION_BITS = 22
 _PICTURES_AT_ONCE = 32
 _PROBED_SIZES = ((500, 375), (375, 500), (256, 256), (300, 200), (224, 600), (580, 575))
-
-Pixels = npt.NDArray[np.uint8]
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,3 +179,14 @@ def _resample_axis(pixels: torch.Tensor, passes: Sequence[Pass], axis: int) -> t
         places = (starts + tap).clamp_(max=pixels.shape[axis] - 1).expand(result_shape)
         sums.addcmul_(pixels.gather(axis, places).to(torch.int32), weight.reshape(shape))
     return sums.bitwise_right_shift_(_FRACTION_BITS).clamp_(0, 255).to(torch.uint8)
+
+
+def on_device(values: torch.Tensor, device: torch.device) -> torch.Tensor:
+    """Values from the processor, for whatever is called next on the current stream.
+
+    A plain copy to a GPU waits until that stream has done everything it was given before: the networks' whole batch.
+    From pinned memory it takes its turn there, and nobody waits.
+    """
+    if device.type != "cuda":
+        return values.to(device)
+    return values.pin_memory().to(device, non_blocking=True)

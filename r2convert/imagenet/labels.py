@@ -1,6 +1,6 @@
 """What ImageNet-1k calls its classes and how its 50,000 validation images are labelled.
 
-Two compressed text files lie beside this module:
+Three compressed text files lie beside this module:
 
 - ``data/classes.txt.gz``: line ``i`` is ``<WordNet id> <class name>`` of class ``i``. Class indices are the
   positions of the sorted WordNet ids, the order every published Res2Net checkpoint counts in; the ILSVRC
@@ -8,6 +8,8 @@ Two compressed text files lie beside this module:
 - ``data/validation.txt.gz``: line ``n`` is ``<class index>:<ReaL class indices, comma separated>`` of
   ``ILSVRC2012_val_<n, eight digits>.JPEG``. The class is the one of ILSVRC 2012; the ReaL labels are the
   reassessed ones of Beyer et al. 2020, empty for the 3,163 images that have none.
+- ``data/devkit.txt.gz``: line ``n`` is the WordNet id of class ``n`` (from 1) in the kit's ``meta.mat``, its
+  ``ILSVRC2012_ID``.
 """
 
 from __future__ import annotations
@@ -90,3 +92,11 @@ def _validation() -> tuple[tuple[int, ...], tuple[frozenset[int], ...]]:
 def _read_lines(name: str) -> list[str]:
     packed = (resources.files("r2convert.imagenet") / "data" / name).read_bytes()
     return gzip.decompress(packed).decode("utf-8").splitlines()
+
+
+@cache
+def devkit_order() -> tuple[int, ...]:
+    """The class index of each ``ILSVRC2012_ID``; position 0 is the class that the kit calls 1."""
+    packed = (resources.files("r2convert.imagenet") / "data" / "devkit.txt.gz").read_bytes()
+    index_of = class_index_by_synset()
+    return tuple(index_of[synset] for synset in gzip.decompress(packed).decode("ascii").split())

@@ -20,7 +20,7 @@ from PIL import Image
 
 from r2convert.errors import AccessError, UsageError
 from r2convert.imagenet.labels import synsets
-from r2convert.imagenet.pipeline import Crop, crop_image
+from r2convert.imagenet.preprocessing import Crop, crop_image
 
 Place = Literal["first", "among five", "behind"]
 Rank = Callable[[Crop], npt.NDArray[np.floating]]

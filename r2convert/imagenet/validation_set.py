@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
+from r2convert.errors import UsageError
 from r2convert.imagenet.labels import VALIDATION_IMAGE_COUNT, validation_labels, validation_number
+
+NO_CROP = bytes(hashlib.sha256().digest_size)
+"""What stands for the digest of a crop that there is none of."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +61,21 @@ class ValidationImage:
     def number(self) -> int | None:
         """Its number in the ILSVRC 2012 validation set (1 to 50,000), if its file name says one."""
         return validation_number(PurePosixPath(self.id).name)
+
+
+@dataclass(frozen=True, slots=True)
+class LoadedImage:
+    """What became of one image.
+
+    Args:
+        image: the image.
+        crop_digest: SHA-256 of its crop's bytes (height, width, channel order); 32 zero bytes if there is none.
+        problem: why there is no crop, in words; ``None`` if there is one.
+    """
+
+    image: ValidationImage
+    crop_digest: bytes
+    problem: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,3 +136,57 @@ def in_reading_order(images: list[ValidationImage]) -> tuple[ValidationImage, ..
     if all(image.number is not None for image in images):
         return tuple(sorted(images, key=lambda image: (image.number or 0, image.id)))
     return tuple(sorted(images, key=lambda image: image.id))
+
+
+# What ImageNet and its repackagings use; the content is decoded whatever the extension claims.
+_IMAGE_EXTENSIONS = (".jpeg", ".jpg", ".png", ".webp", ".bmp")
+
+
+def is_image_name(name: str) -> bool:
+    """Whether a file is meant to be an image, by its extension; hidden files (``._x.JPEG``) are not."""
+    return name.lower().endswith(_IMAGE_EXTENSIONS) and not name.startswith(".")
+
+
+def name_some(names: Sequence[str], most: int = 5) -> str:
+    """The first few names, and how many more there are."""
+    shown = ", ".join(names[:most])
+    return shown if len(names) <= most else f"{shown} and {len(names) - most} more"
+
+
+def stratified_sample(images: ValidationSet, count: int, *, seed: int = 0) -> ValidationSet:
+    """A sample with the same number of images of every class, give or take one.
+
+    Images are drawn by the SHA-256 of seed and id, so that the sample depends on nothing else and a larger sample
+    contains every smaller one of the same seed.
+
+    Args:
+        images: the set to draw from.
+        count: how many images; at least as many as there are gives the whole set.
+        seed: another seed draws another sample.
+
+    Returns:
+        The sample, in the order of the set.
+
+    Raises:
+        UsageError: ``count`` is not positive.
+    """
+    if count < 1:
+        raise UsageError("a sample needs at least one image", expected="1 or more", got=str(count))
+    if count >= len(images.images):
+        return images
+    by_class: dict[int, list[ValidationImage]] = defaultdict(list)
+    for image in images.images:
+        by_class[image.label].append(image)
+    # One image of every class, then a second of every class, ...; the classes of the last round are drawn, too.
+    drawn: list[tuple[int, bytes, ValidationImage]] = []
+    for members in by_class.values():
+        members.sort(key=lambda image: _lot(image, seed))
+        drawn += [(turn, _lot(image, seed), image) for turn, image in enumerate(members)]
+    drawn.sort(key=lambda draw: draw[:2])
+    chosen = {image.id for _, _, image in drawn[:count]}
+    part = tuple(image for image in images.images if image.id in chosen)
+    return replace(images, images=part)
+
+
+def _lot(image: ValidationImage, seed: int) -> bytes:
+    return hashlib.sha256(f"{seed}:{image.id}".encode()).digest()

@@ -12,7 +12,7 @@ from typing import Any, NoReturn, get_args
 from r2convert.catalog.variant import Metric as Published
 from r2convert.checks.checks import Check, Metric, Verdict
 from r2convert.errors import AccessError, InputError
-from r2convert.evaluation.confusions import EXAMPLES, KEPT, Confusion
+from r2convert.evaluation.predictions import EXAMPLES, KEPT, Confusion
 from r2convert.results.fields import Fields, printable
 from r2convert.results.recorded import (
     RecordedAccuracy,

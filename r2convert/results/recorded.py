@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from r2convert.checks.checks import Check, Verdict, overall
-from r2convert.evaluation.confusions import Confusion
+from r2convert.evaluation.predictions import Confusion
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,8 +7,8 @@ import torch
 from torch import Tensor, nn
 
 from r2convert.catalog.variant import Variant
-from r2convert.evaluation.inference import normalise
-from r2convert.imagenet.pipeline import crop_image
+from r2convert.evaluation.backends import normalise
+from r2convert.imagenet.preprocessing import crop_image
 from r2convert.imagenet.standin import draw_picture
 from r2convert.models.blocks import Classifier
 from r2convert.models.build import build_network

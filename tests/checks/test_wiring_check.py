@@ -13,7 +13,7 @@ from r2convert.checks.pictures import DRAWN, MOST, Pictures, drawn_pictures, pic
 from r2convert.checks.wiring import LayerWiring
 from r2convert.checks.wiring_check import WiringResult, run_wiring, wiring_check
 from r2convert.errors import DatasetError
-from r2convert.imagenet.pipeline import crop_image
+from r2convert.imagenet.preprocessing import crop_image
 from r2convert.imagenet.standin import draw_picture
 
 

@@ -146,8 +146,8 @@ class ByShade(torch.nn.Module):
 @pytest.fixture(scope="module")
 def predictions(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with the predictions of two networks, each alone and both together, on twelve images."""
-    from r2convert.evaluation.accuracy import measure_accuracy
-    from r2convert.evaluation.prediction_file import PredictionFile
+    from r2convert.evaluation.engine import measure_accuracy
+    from r2convert.evaluation.prediction_store import PredictionFile
     from r2convert.imagenet.datasets import open_validation_set
     from r2convert.imagenet.labels import synsets
     from r2convert.imagenet.standin import draw_picture

@@ -57,8 +57,8 @@ def test_every_field_of_a_schema_is_in_the_reference(name: str) -> None:
 
 
 def test_names_in_docstrings_lose_what_other_tools_mark_them_with() -> None:
-    html_as_read = "see <code>r2convert.evaluation.precision</code> and <code>InputError</code>"
-    html = "see :mod:<code>r2convert.evaluation.precision</code> and :class:<code>~r2convert.errors.InputError</code>"
+    html_as_read = "see <code>r2convert.evaluation.backends</code> and <code>InputError</code>"
+    html = "see :mod:<code>r2convert.evaluation.backends</code> and :class:<code>~r2convert.errors.InputError</code>"
     assert hook("on_page_content(sys.stdin.read())", html) == html_as_read
 
 

@@ -22,7 +22,7 @@ from r2convert.doctor.sample import shuffled
 from r2convert.doctor.setting import Setting
 from r2convert.doctor.trials import Sampling, Trial, Trials, run_trials
 from r2convert.imagenet.datasets import open_validation_set
-from r2convert.imagenet.pipeline import pixel_function
+from r2convert.imagenet.preprocessing import pixel_function
 from r2convert.mapping.tables import Tables
 from r2convert.models.blocks import Classifier
 from tests.doctor.lab import LabSet, add_rivals, draw_pairs, lab_tables, trained

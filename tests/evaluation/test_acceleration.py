@@ -8,11 +8,9 @@ import torch
 
 from r2convert.catalog import Catalog
 from r2convert.errors import UsageError
-from r2convert.evaluation.acceleration import Acceleration, accelerated, fold_batch_norms
-from r2convert.evaluation.accuracy import measure_accuracy
-from r2convert.evaluation.precision import Precision
-from r2convert.evaluation.prediction_file import PredictionFile
-from r2convert.evaluation.prediction_rows import read_question
+from r2convert.evaluation.backends import Acceleration, Precision, accelerated, fold_batch_norms
+from r2convert.evaluation.engine import measure_accuracy
+from r2convert.evaluation.prediction_store import PredictionFile, read_question
 from r2convert.imagenet.datasets import open_validation_set
 from r2convert.imagenet.labels import synsets
 from r2convert.imagenet.standin import draw_picture

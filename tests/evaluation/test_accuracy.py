@@ -12,10 +12,10 @@ import torch
 from PIL import Image
 
 from r2convert.errors import AccessError, CheckpointError, UsageError
-from r2convert.evaluation.accuracy import AccuracyProgress, measure_accuracy
+from r2convert.evaluation.engine import AccuracyProgress, measure_accuracy
 from r2convert.imagenet.datasets import open_validation_set
 from r2convert.imagenet.labels import real_labels, synsets, validation_name
-from r2convert.imagenet.pipeline import Crop
+from r2convert.imagenet.preprocessing import Crop
 from r2convert.imagenet.standin import StandInSet, draw_picture, write_standin_set
 
 Logits = npt.NDArray[np.float32]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from r2convert.evaluation.confusions import EXAMPLES, KEPT, Confusion, most_frequent_confusions
+from r2convert.evaluation.predictions import EXAMPLES, KEPT, Confusion, most_frequent_confusions
 from r2convert.imagenet.labels import synsets
 from r2convert.imagenet.validation_set import ValidationImage
 

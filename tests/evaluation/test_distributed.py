@@ -15,9 +15,9 @@ import dataclasses, json, os, signal, sys
 from pathlib import Path
 import torch
 from r2convert.imagenet.datasets import open_validation_set
-from r2convert.evaluation.accuracy import measure_accuracy
-from r2convert.evaluation.partition import joined_processes
-from r2convert.evaluation.prediction_file import PredictionFile
+from r2convert.evaluation.engine import measure_accuracy
+from r2convert.evaluation.processes import joined_processes
+from r2convert.evaluation.prediction_store import PredictionFile
 
 class ByColour(torch.nn.Module):
     def __init__(self):

@@ -7,14 +7,13 @@ import pytest
 import torch
 
 from r2convert.errors import AccessError
-from r2convert.evaluation.image_pass import AccuracyProgress, ImagePass
-from r2convert.evaluation.inference import Inference
+from r2convert.evaluation.backends import Inference
+from r2convert.evaluation.engine import AccuracyProgress, ImagePass
 from r2convert.evaluation.predictions import Predictions
-from r2convert.imagenet.crop_source import DeviceCrops, HostCrops
 from r2convert.imagenet.datasets import open_validation_set
 from r2convert.imagenet.labels import synsets
-from r2convert.imagenet.loading import reader
-from r2convert.imagenet.pipeline import crop_image, pixel_function
+from r2convert.imagenet.loader import DeviceCrops, HostCrops, reader
+from r2convert.imagenet.preprocessing import crop_image, pixel_function
 from r2convert.imagenet.standin import draw_picture
 from r2convert.imagenet.validation_set import ValidationSet
 

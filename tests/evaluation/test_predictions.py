@@ -12,11 +12,10 @@ import pytest
 import torch
 
 from r2convert.errors import AccessError, InputError, OutputExistsError, UsageError
-from r2convert.evaluation.accuracy import Accuracy, AccuracyProgress, measure_accuracy
-from r2convert.evaluation.precision import Precision
+from r2convert.evaluation.backends import Precision
+from r2convert.evaluation.engine import Accuracy, AccuracyProgress, measure_accuracy
 from r2convert.evaluation.prediction_comparison import compare_predictions, network_pairs
-from r2convert.evaluation.prediction_file import PredictionFile
-from r2convert.evaluation.prediction_rows import read_question
+from r2convert.evaluation.prediction_store import PredictionFile, read_question
 from r2convert.imagenet.datasets import open_validation_set
 from r2convert.imagenet.labels import synsets
 from r2convert.imagenet.standin import draw_picture

@@ -5,7 +5,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from r2convert.evaluation.ranking import rank_logits
+from r2convert.evaluation.backends import rank_logits
 
 
 @settings(deadline=None)

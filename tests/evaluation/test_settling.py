@@ -10,18 +10,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from r2convert.errors import UsageError
-from r2convert.evaluation.accuracy import measure_accuracy
-from r2convert.evaluation.precision import Precision
+from r2convert.evaluation.backends import Precision, rank_logits
+from r2convert.evaluation.engine import measure_accuracy
 from r2convert.evaluation.prediction_comparison import compare_predictions
-from r2convert.evaluation.prediction_file import PredictionFile
+from r2convert.evaluation.prediction_store import PredictionFile
 from r2convert.evaluation.predictions import Predictions
-from r2convert.evaluation.ranking import rank_logits
-from r2convert.evaluation.settling import answer_and_audit, answer_and_settle
+from r2convert.evaluation.recheck import answer_and_audit, answer_and_settle
 from r2convert.imagenet.datasets import open_validation_set
 from r2convert.imagenet.labels import synsets
-from r2convert.imagenet.loading import LoadedImage
 from r2convert.imagenet.standin import draw_picture
-from r2convert.imagenet.validation_set import ImageLocation, ValidationImage, ValidationSet
+from r2convert.imagenet.validation_set import ImageLocation, LoadedImage, ValidationImage, ValidationSet
 
 COUNT = 3000
 

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 
 from r2convert.errors import AccessError, UnreadableImageError
-from r2convert.imagenet.crop_cache import CropCache
+from r2convert.imagenet.crop_store import CropCache
 from r2convert.imagenet.datasets import open_validation_set
-from r2convert.imagenet.loading import reader
-from r2convert.imagenet.pipeline import Crop, crop_image
+from r2convert.imagenet.loader import reader
+from r2convert.imagenet.preprocessing import Crop, crop_image
 from r2convert.imagenet.validation_set import ValidationImage, ValidationSet
 
 

@@ -10,13 +10,11 @@ import pytest
 import torch
 
 from r2convert.errors import AccessError
-from r2convert.imagenet.crop_cache import CropCache
-from r2convert.imagenet.crop_source import CropSource, DeviceCrops, HostCrops
+from r2convert.imagenet.crop_store import CropCache, KeptCrops
 from r2convert.imagenet.datasets import open_validation_set
-from r2convert.imagenet.kept_crops import KeptCrops
-from r2convert.imagenet.loading import LoadedImage, reader
-from r2convert.imagenet.pipeline import crop_image, pixel_function
-from r2convert.imagenet.validation_set import ValidationImage, ValidationSet
+from r2convert.imagenet.loader import CropSource, DeviceCrops, HostCrops, reader
+from r2convert.imagenet.preprocessing import crop_image, pixel_function
+from r2convert.imagenet.validation_set import LoadedImage, ValidationImage, ValidationSet
 
 CPU = torch.device("cpu")
 Found = tuple[list[LoadedImage], npt.NDArray[np.uint8]]

@@ -21,7 +21,7 @@ from r2convert.imagenet.device_resize import (
     resamples_exactly,
     resampling_pass,
 )
-from r2convert.imagenet.pipeline import crop_pixels
+from r2convert.imagenet.preprocessing import crop_pixels
 
 TORCHVISION = Path(__file__).parents[1] / "data" / "imagenet" / "torchvision_crops.json"
 

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from r2convert.imagenet.devkit_order import devkit_order
-from r2convert.imagenet.labels import CLASS_COUNT, class_names, validation_labels
+from r2convert.imagenet.labels import CLASS_COUNT, class_names, devkit_order, validation_labels
 
 FIRST_ANSWERS = (490, 361, 171, 822, 297, 482, 13, 704, 599, 164)
 """The first lines of ``ILSVRC2012_validation_ground_truth.txt``."""

@@ -10,8 +10,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from r2convert.errors import UnreadableImageError
-from r2convert.imagenet.jpeg import Pixels, agrees_with_pillow, decode_jpeg
-from r2convert.imagenet.pipeline import crop_image, fast_crop_function
+from r2convert.imagenet.preprocessing import Pixels, agrees_with_pillow, crop_image, decode_jpeg, fast_crop_function
 
 Encode = Callable[..., bytes]
 

@@ -11,9 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from r2convert.errors import DatasetError
+from r2convert.imagenet.dataset_readers import read_list_file
 from r2convert.imagenet.datasets import open_validation_set
 from r2convert.imagenet.labels import synsets, validation_labels, validation_name
-from r2convert.imagenet.list_file import read_list_file
 
 Encode = Callable[..., bytes]
 LABELS = validation_labels()

@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from r2convert.imagenet.loading import NO_CROP, load_batches, reader
-from r2convert.imagenet.pipeline import Crop, crop_image
-from r2convert.imagenet.validation_set import ImageLocation, ValidationImage
+from r2convert.imagenet.loader import load_batches, reader
+from r2convert.imagenet.preprocessing import Crop, crop_image
+from r2convert.imagenet.validation_set import NO_CROP, ImageLocation, ValidationImage
 
 WritePicture = Callable[..., Path]
 

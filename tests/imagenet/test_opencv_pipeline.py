@@ -11,8 +11,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from r2convert.errors import UnreadableImageError, UsageError
-from r2convert.imagenet.opencv_pipeline import opencv_crop_function
-from r2convert.imagenet.pipeline import crop_image
+from r2convert.imagenet.preprocessing import crop_image, opencv_crop_function
 
 Encode = Callable[..., bytes]
 

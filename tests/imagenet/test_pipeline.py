@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from r2convert.errors import UnreadableImageError
-from r2convert.imagenet.pipeline import (
+from r2convert.imagenet.preprocessing import (
     CROP_SIDE,
     crop_corner,
     crop_image,

@@ -8,8 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from r2convert.errors import UsageError
-from r2convert.imagenet.sampling import stratified_sample
-from r2convert.imagenet.validation_set import ValidationImage, ValidationSet
+from r2convert.imagenet.validation_set import ValidationImage, ValidationSet, stratified_sample
 
 WHOLE = ValidationSet(
     Path("set"),

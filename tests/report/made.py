@@ -16,8 +16,7 @@ from r2convert.checks.published import PublishedNumbers
 from r2convert.checks.results import CheckpointResult
 from r2convert.checks.wiring import LayerWiring
 from r2convert.checks.wiring_check import WiringResult, wiring_check
-from r2convert.evaluation.confusions import Confusion
-from r2convert.evaluation.predictions import Accuracy
+from r2convert.evaluation.predictions import Accuracy, Confusion
 from r2convert.imagenet.labels import synsets
 from r2convert.mapping.tables import Tables
 from r2convert.results.document import results_document

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from r2convert.evaluation.prediction_comparison import ChangedImage, PairedCounts, PredictionComparison
-    from r2convert.evaluation.prediction_rows import Question
+    from r2convert.evaluation.prediction_store import Question
 
 _FIRST_BYTES = b'{"schema":"r2convert.predictions/'
 _NAME_COLUMNS = 34
@@ -55,7 +55,7 @@ def compare_prediction_files(
         as_json: print one JSON document instead.
     """
     from r2convert.evaluation.prediction_comparison import compare_predictions, network_pairs
-    from r2convert.evaluation.prediction_rows import read_question
+    from r2convert.evaluation.prediction_store import read_question
 
     questions = read_question(a), read_question(b)
     pairs = network_pairs(a, b, network_a=networks[0], network_b=networks[1])

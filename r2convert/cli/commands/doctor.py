@@ -142,7 +142,7 @@ def _known(top1: Decimal | None, top5: Decimal | None = None) -> KnownScore | No
 def _open(path: Path, limit: int, seed: int) -> DoctorImages:
     from r2convert.doctor.consultation import DoctorImages
     from r2convert.imagenet.datasets import open_validation_set
-    from r2convert.imagenet.sampling import stratified_sample
+    from r2convert.imagenet.validation_set import stratified_sample
 
     images = open_validation_set(path)
     for warning in images.warnings:

@@ -119,7 +119,7 @@ def _joined(images: OpenedImages | None) -> AbstractContextManager[int]:
     """The processes of a `torchrun`, if there are several; only the first one prints."""
     if images is None:
         return nullcontext(0)
-    from r2convert.evaluation.partition import joined_processes
+    from r2convert.evaluation.processes import joined_processes
 
     return joined_processes()
 

@@ -11,7 +11,7 @@ from PIL import Image
 
 from r2convert.errors import UnreadableImageError
 from r2convert.imagenet.datasets import open_validation_set
-from r2convert.imagenet.pipeline import crop_image
+from r2convert.imagenet.preprocessing import crop_image
 from r2convert.imagenet.validation_set import ImageLocation
 
 _SIDE = 96

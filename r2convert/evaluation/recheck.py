@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import numpy.typing as npt
 
-from r2convert.evaluation.precision import ComputePrecision
+from r2convert.evaluation.backends import ComputePrecision
 from r2convert.evaluation.predictions import NetworkAnswers, PrecisionAudit, Predictions
 from r2convert.imagenet.labels import TOP
 from r2convert.imagenet.validation_set import ValidationImage

@@ -16,8 +16,7 @@ from torch import distributed
 
 from r2convert.errors import UsageError
 from r2convert.evaluation.predictions import AnsweredPart, NetworkAnswers, PrecisionAudit, Predictions
-from r2convert.imagenet.loading import LoadedImage
-from r2convert.imagenet.validation_set import ValidationImage
+from r2convert.imagenet.validation_set import LoadedImage, ValidationImage
 
 
 @contextmanager

@@ -3,19 +3,32 @@
 from __future__ import annotations
 
 import os
+import time
 import warnings
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, closing, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
 
 from r2convert.errors import UsageError
-from r2convert.evaluation.acceleration import Acceleration
-from r2convert.evaluation.image_pass import AccuracyProgress, ImagePass
-from r2convert.evaluation.inference import Inference, is_out_of_memory, no_memory
-from r2convert.evaluation.partition import (
+from r2convert.evaluation.backends import (
+    Acceleration,
+    Asked,
+    ComputePrecision,
+    Inference,
+    Precision,
+    computing_in,
+    first_precision,
+    is_out_of_memory,
+    network_fingerprint,
+    no_memory,
+)
+from r2convert.evaluation.prediction_store import PredictionFile, Question, Record
+from r2convert.evaluation.predictions import Accuracy, AnsweredPart, PrecisionAudit, Predictions, merge
+from r2convert.evaluation.processes import (
     gather,
     is_first,
     is_shared,
@@ -25,18 +38,11 @@ from r2convert.evaluation.partition import (
     own_stretch,
     wait_for_all,
 )
-from r2convert.evaluation.precision import ComputePrecision, Precision, first_precision
-from r2convert.evaluation.prediction_file import PredictionFile, Record, network_fingerprint
-from r2convert.evaluation.prediction_rows import Question
-from r2convert.evaluation.predictions import Accuracy, AnsweredPart, PrecisionAudit, Predictions, merge
-from r2convert.evaluation.settling import answer_and_audit, answer_and_settle
-from r2convert.imagenet.crop_cache import CropCache
-from r2convert.imagenet.crop_source import CropSource, DeviceCrops, HostCrops
+from r2convert.evaluation.recheck import answer_and_audit, answer_and_settle
+from r2convert.imagenet.crop_store import CropCache, KeptCrops
 from r2convert.imagenet.device_resize import resamples_exactly
-from r2convert.imagenet.kept_crops import KeptCrops
-from r2convert.imagenet.loading import reader
-from r2convert.imagenet.pipeline import pixel_function
-from r2convert.imagenet.pipelines import Pipeline, crop_function
+from r2convert.imagenet.loader import CropSource, DeviceBatch, DeviceCrops, HostCrops, reader
+from r2convert.imagenet.preprocessing import Pipeline, crop_function, pixel_function
 from r2convert.imagenet.validation_set import ValidationImage, ValidationSet
 
 __all__ = ["Accuracy", "AccuracyProgress", "measure_accuracy"]
@@ -69,9 +75,9 @@ def measure_accuracy(
         images: what to measure on.
         device: where the networks run.
         batch_size: images a batch; by default four a thread on a CPU (8 to 64), else 256. Halved if memory runs out.
-        pipeline: see :mod:`r2convert.imagenet.pipelines`.
-        precision: see :mod:`r2convert.evaluation.precision`.
-        accelerations: see :mod:`r2convert.evaluation.acceleration`; not for ``strict``.
+        pipeline: see :mod:`r2convert.imagenet.preprocessing`.
+        precision: see :mod:`r2convert.evaluation.backends`.
+        accelerations: see :mod:`r2convert.evaluation.backends`; not for ``strict``.
         progress: called after every batch.
         stop_when: called after every batch; once it is true the measurement ends, and counts the images so far.
             For ``strict`` only.
@@ -231,3 +237,94 @@ def _core_count() -> int:
     """Cores for this process: those it may run on, or its part of them if several processes share the machine."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return max(1, cores // int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
+
+
+@dataclass(frozen=True, slots=True)
+class AccuracyProgress:
+    """How far a measurement has come.
+
+    Args:
+        done: images finished, those of an earlier run that is continued included.
+        total: images this process has to show, those of an earlier run included.
+        seconds: time since the start of this run.
+        top1_correct: images right so far, by network.
+        images_per_second: speed of this run.
+    """
+
+    done: int
+    total: int
+    seconds: float
+    top1_correct: Mapping[str, int]
+    images_per_second: float
+
+
+@dataclass(frozen=True, slots=True)
+class ImagePass:
+    """How images are shown.
+
+    Args:
+        inference: the networks on their device.
+        source: where crops come from.
+        progress: called after every batch.
+        stop_when: called after every batch; once it is true the pass ends.
+        earlier: what an interrupted run has answered already; progress counts it in.
+    """
+
+    inference: Inference
+    source: CropSource
+    progress: Callable[[AccuracyProgress], None] | None = None
+    stop_when: Callable[[AccuracyProgress], bool] | None = None
+    earlier: Predictions | None = None
+
+    def answer(
+        self,
+        images: Sequence[ValidationImage],
+        precision: ComputePrecision,
+        record: Callable[[Predictions], None] | None = None,
+    ) -> Predictions:
+        """What the networks answer to all of these images, or to the first so many if the pass is ended.
+
+        Args:
+            images: what to show.
+            precision: how networks are run.
+            record: called after every batch with all answers so far.
+        """
+        answered = Predictions(images, self.inference.names)
+        asked: deque[tuple[DeviceBatch, Asked]] = deque()
+        started = time.monotonic()
+
+        def take_in() -> bool:
+            batch, question = asked.popleft()
+            answered.add(batch.outcome(), question.answers())
+            if record is not None:
+                record(answered)
+            return self._ends_here(answered, time.monotonic() - started)
+
+        reading = self.source.batches(images, self.inference.images_at_once)
+        with closing(reading) as batches, computing_in(precision, self.inference.device), torch.inference_mode():
+            for batch in batches:
+                asked.append((batch, self._ask(batch, precision)))
+                if len(asked) > self.inference.batches_ahead and take_in():
+                    return answered
+            while asked:
+                if take_in():
+                    break
+        return answered
+
+    def _ask(self, batch: DeviceBatch, precision: ComputePrecision) -> Asked:
+        rows = [row for row, problem in enumerate(batch.problems) if problem is None]
+        labels = [batch.images[row].label for row in rows]
+        return self.inference.ask(batch.crops, rows, labels, precision)
+
+    def _ends_here(self, answered: Predictions, seconds: float) -> bool:
+        """Tells whoever listens how far it is; whether that is enough."""
+        before = self.earlier.done if self.earlier is not None else 0
+        top1 = {name: answers.top1_correct for name, answers in answered.answers.items()}
+        if self.earlier is not None:
+            for name, answers in self.earlier.answers.items():
+                top1[name] += answers.top1_correct
+        total = before + len(answered.images)
+        progress = AccuracyProgress(before + answered.done, total, seconds, top1, answered.done / seconds)
+        if self.progress is not None:
+            self.progress(progress)
+        return self.stop_when is not None and self.stop_when(progress)

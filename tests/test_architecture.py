@@ -28,7 +28,6 @@ TO_BE_REMOVED = {
     ("results", "checks"),
     ("results", "catalog"),
     ("results", "evaluation"),
-    ("checkpoint", "selftest"),
 }
 """Imports that still point up or sideways; each goes with the change that makes it needless."""
 

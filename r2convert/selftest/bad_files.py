@@ -2,13 +2,31 @@
 
 from __future__ import annotations
 
-from r2convert.checkpoint.formats.not_checkpoints import not_checkpoints
-from r2convert.selftest.bad_file import BadFile
-from r2convert.selftest.bad_legacy_files import bad_legacy_files
-from r2convert.selftest.bad_paddle_files import bad_paddle_files
-from r2convert.selftest.bad_pickles import bad_pickles
-from r2convert.selftest.bad_safetensors_files import bad_safetensors_files
-from r2convert.selftest.bad_zip_files import bad_zip_files
+import gzip
+import struct
+from collections.abc import Callable
+
+from r2convert.checkpoint.pickles.pickle_output import global_name, integer, integers, text
+from r2convert.errors import (
+    CheckpointError,
+    CorruptCheckpointError,
+    LimitExceededError,
+    TruncatedCheckpointError,
+    UnsafeCheckpointError,
+    UnsupportedCheckpointError,
+)
+from r2convert.selftest.bad_torch_files import bad_legacy_files, bad_pickles, bad_zip_files
+from r2convert.selftest.specimens import (
+    FLOATS,
+    dictionary,
+    lod_tensor,
+    numpy_array,
+    pdparams,
+    safetensors,
+    tar,
+    torch_zip,
+)
+from r2convert.selftest.trial import BadFile
 
 
 def bad_files() -> tuple[BadFile, ...]:
@@ -21,3 +39,164 @@ def bad_files() -> tuple[BadFile, ...]:
         *bad_safetensors_files(),
         *bad_paddle_files(),
     )
+
+
+def not_checkpoints() -> tuple[BadFile, ...]:
+    """Return the part of the catalogue that is about mistaken files."""
+    return (
+        _other("an empty file", TruncatedCheckpointError, lambda: b""),
+        _other("an HTML error page", UnsupportedCheckpointError, _web_page),
+        _other("a JSON error message", UnsupportedCheckpointError, lambda: b'{"error": "quota exceeded"}'),
+        _other("a Git LFS pointer", UnsupportedCheckpointError, _pointer),
+        _other("a gzip file", UnsupportedCheckpointError, lambda: gzip.compress(torch_zip(), mtime=0)),
+        _other("a PNG image", UnsupportedCheckpointError, lambda: b"\x89PNG\r\n\x1a\n" + bytes(100)),
+        _other("a text file", UnsupportedCheckpointError, lambda: b"conv1.weight 64 3 7 7\n"),
+        _other("random bytes", UnsupportedCheckpointError, lambda: bytes(range(255, 0, -1))),
+        _other("zeros: a download that was never filled in", TruncatedCheckpointError, lambda: bytes(12)),
+    )
+
+
+def _other(name: str, expected: type[CheckpointError], make: Callable[[], bytes]) -> BadFile:
+    return BadFile(f"no checkpoint: {name}", ".pth", expected, make)
+
+
+def _web_page() -> bytes:
+    return b"\n<!DOCTYPE html>\n<html><head><title>404 Not Found</title></head></html>\n"
+
+
+def _pointer() -> bytes:
+    return b"version https://git-lfs.github.com/spec/v1\noid sha256:" + b"0" * 64 + b"\nsize 102400000\n"
+
+
+def bad_safetensors_files() -> tuple[BadFile, ...]:
+    """Return the safetensors part of the catalogue."""
+    corrupt = CorruptCheckpointError
+    return (
+        _safetensors("tensors that overlap", corrupt, lambda: _two([0, 8], [4, 12], 12)),
+        _safetensors("a hole between tensors", corrupt, lambda: _two([0, 8], [12, 20], 20)),
+        _safetensors("a hole before the first tensor", corrupt, lambda: _two([4, 12], [12, 20], 20)),
+        _safetensors("bytes behind the last tensor", corrupt, lambda: safetensors() + b"x"),
+        _safetensors("a truncated buffer", TruncatedCheckpointError, lambda: safetensors()[:-1]),
+        _safetensors("a truncated header", TruncatedCheckpointError, lambda: safetensors()[:40]),
+        _safetensors("the same tensor twice", corrupt, _same_name),
+        _safetensors("the same field twice", corrupt, lambda: safetensors(b'{"a":{"dtype":"F32","dtype":"F32"}}', b"")),
+        _safetensors("a shape that overflows", LimitExceededError, lambda: _one("F32", [1 << 33, 1 << 33], [0, 0])),
+        _safetensors("a negative length", corrupt, lambda: _one("F32", [-1], [0, 0])),
+        _safetensors("a shape that does not fit its bytes", corrupt, lambda: _one("F32", [3], [0, 8], bytes(8))),
+        _safetensors("offsets that run backwards", corrupt, lambda: _one("F32", [2], [8, 0], bytes(8))),
+        _safetensors("offsets that are no numbers", corrupt, lambda: _one("F32", [2], ["0", "8"], bytes(8))),
+        _safetensors("a header of 2^63 bytes", LimitExceededError, _huge_header),
+        _safetensors(
+            "an unknown element type", UnsupportedCheckpointError, lambda: _one("F8_E4M3", [8], [0, 8], bytes(8))
+        ),
+        _safetensors("an unknown field", corrupt, lambda: safetensors({"a": {"x": 1}}, b"")),
+        _safetensors("a header that is no object", corrupt, lambda: safetensors(b'{"a":1}', b"")),
+        _safetensors("a header that is no JSON", corrupt, lambda: safetensors(b"{nonsense", b"")),
+        _safetensors("a header that is not UTF-8", corrupt, lambda: safetensors(b'{"\xff":1}', b"")),
+        _safetensors("a number that is none", corrupt, lambda: safetensors(b'{"a":NaN}', b"")),
+        _safetensors("100,000 nested lists", LimitExceededError, lambda: safetensors(b'{"a":' + b"[" * 100_000, b"")),
+        _safetensors("metadata that is no text", corrupt, lambda: safetensors({"__metadata__": {"a": 1}}, b"")),
+    )
+
+
+def _safetensors(name: str, expected: type[CheckpointError], make: Callable[[], bytes]) -> BadFile:
+    return BadFile(f"safetensors: {name}", ".safetensors", expected, make)
+
+
+def _one(dtype: str, shape: list[int], offsets: list[object], buffer: bytes = b"") -> bytes:
+    return safetensors({"a": {"dtype": dtype, "shape": shape, "data_offsets": offsets}}, buffer)
+
+
+def _two(first: list[int], second: list[int], size: int) -> bytes:
+    header = {
+        name: {"dtype": "F32", "shape": [2], "data_offsets": offsets} for name, offsets in (("a", first), ("b", second))
+    }
+    return safetensors(header, bytes(size))
+
+
+def _same_name() -> bytes:
+    entry = b'"a":{"dtype":"F32","shape":[0],"data_offsets":[0,0]}'
+    return safetensors(b"{" + entry + b"," + entry + b"}", b"")
+
+
+def _huge_header() -> bytes:
+    return struct.pack("<Q", 1 << 31) + safetensors()[8:]
+
+
+def bad_paddle_files() -> tuple[BadFile, ...]:
+    """Return the Paddle part of the catalogue."""
+    corrupt, truncated = CorruptCheckpointError, TruncatedCheckpointError
+    return (
+        _pickle("an array with too few bytes", corrupt, lambda: _array(numpy_array(FLOATS[:-4]))),
+        _pickle("an array with too many bytes", corrupt, lambda: _array(numpy_array(FLOATS + b"1234"))),
+        _pickle("an array whose text has too few bytes", corrupt, _short_text),
+        _pickle("an array whose text is no Latin-1", corrupt, _foreign_text),
+        _pickle("an array of objects", UnsupportedCheckpointError, lambda: _array(numpy_array(code="O8"))),
+        _pickle("big-endian numbers", UnsupportedCheckpointError, lambda: _array(numpy_array(order=">"))),
+        _pickle("an array without contents", corrupt, _empty_array),
+        _pickle(
+            "a negative length", corrupt, lambda: _array(numpy_array(shape=(3, 4)).replace(b"(K\x03K\x04t", _MINUS))
+        ),
+        _pickle("a split array that lacks a piece", corrupt, _split_array),
+        _pickle("a NumPy scalar", UnsafeCheckpointError, _scalar),
+        _pickle("bytes behind the pickle", corrupt, lambda: pdparams() + b"x"),
+        _pickle("a truncated array", truncated, lambda: pdparams()[:-20]),
+        _variable("a negative description size", corrupt, lambda: lod_tensor(description_size=-1)),
+        _variable("a huge description size", LimitExceededError, lambda: lod_tensor(description_size=1 << 30)),
+        _variable("2^60 level-of-detail tables", LimitExceededError, lambda: lod_tensor(levels=1 << 60)),
+        _variable("a huge level-of-detail table", LimitExceededError, lambda: lod_tensor(levels=1)),
+        _variable("a number without an end", corrupt, lambda: lod_tensor(description=b"\x08" + b"\xff" * 11)),
+        _variable(
+            "a number that is cut off", truncated, lambda: lod_tensor(description=b"\x08\x05\x10\xff", payload=b"")
+        ),
+        _variable("dimensions that overflow", LimitExceededError, lambda: lod_tensor([1 << 62, 1 << 62])),
+        _variable("a negative dimension", corrupt, lambda: lod_tensor([(1 << 64) - 1])),
+        _variable("an unknown element type", UnsupportedCheckpointError, lambda: lod_tensor(kind=24)),
+        _variable("an unknown field", corrupt, lambda: lod_tensor(description=b"\x1a\x00")),
+        _variable("too few elements", truncated, lambda: lod_tensor(payload=FLOATS[:-1])),
+        _variable("too many elements", corrupt, lambda: lod_tensor(payload=FLOATS + b"x")),
+        BadFile("variables: two of one name", ".tar", corrupt, lambda: tar({"a/w": lod_tensor(), "b/w": lod_tensor()})),
+    )
+
+
+_MINUS = b"(J" + struct.pack("<i", -3) + b"J" + struct.pack("<i", -4) + b"t"
+
+
+def _pickle(name: str, expected: type[CheckpointError], make: Callable[[], bytes]) -> BadFile:
+    return BadFile(f"pdparams: {name}", ".pdparams", expected, make)
+
+
+def _variable(name: str, expected: type[CheckpointError], make: Callable[[], bytes]) -> BadFile:
+    return BadFile(f"variables: {name}", ".tar", expected, lambda: tar({"res/conv1_weights": make()}))
+
+
+def _array(value: bytes) -> bytes:
+    return pdparams([("conv.weight", value)])
+
+
+def _short_text() -> bytes:
+    """Thirty letters of two bytes each: sixty bytes in the file could be the array's 48, but are 30."""
+    return _array(numpy_array(b"\xff" * 30, as_text=True))
+
+
+def _foreign_text() -> bytes:
+    foreign = "\u20ac".encode() * 20
+    encoded = "\xff".encode("latin-1").decode("latin-1").encode() * 30
+    return _array(numpy_array(b"\xff" * 30, as_text=True).replace(encoded, foreign))
+
+
+def _empty_array() -> bytes:
+    reconstruct = global_name("numpy.core.multiarray", "_reconstruct") + global_name("numpy", "ndarray")
+    return _array(reconstruct + integers((0,)) + b"C\x01b\x87R")
+
+
+def _split_array() -> bytes:
+    slices = b"](" + text("w@@.0") + text("w@@.1") + b"e"
+    split = dictionary([("w", dictionary([("OriginShape", integers((3, 4))), ("slices", slices)]))])
+    piece = numpy_array(FLOATS[:24], (6,))
+    return pdparams([("w@@.0", piece), ("UnpackBigParamInfor@@", split)])
+
+
+def _scalar() -> bytes:
+    call = global_name("numpy.core.multiarray", "scalar") + b"(" + integer(1) + b"tR"
+    return pdparams([("conv.weight", numpy_array()), ("accuracy", call)])

@@ -1,4 +1,4 @@
-"""Asks the installed torch what it does with files, in confined processes; torch is never imported here."""
+"""What the installed torch does with files, found out in confined processes; torch is never imported here."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def judge_with_torch(paths: Sequence[Path]) -> list[str]:
     )
     if finished.returncode:
         raise UnsupportedCheckpointError(
-            "torch could not be asked",
+            "torch is needed to compare with it",
             got="torch is not installed" if finished.returncode == 3 else finished.stderr[-300:],
             next_step="Install torch, or run without --against torch.",
         )

@@ -1,14 +1,32 @@
-"""Tries the reader on a bad file: is it refused, in the right words and in good time?"""
+"""Bad files, and trials of the reader on them: is each refused, in the right words and in good time?"""
 
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 from r2convert.checkpoint.reading import open_checkpoint
 from r2convert.errors import R2ConvertError
-from r2convert.selftest.bad_file import BadFile
+
+
+@dataclass(frozen=True, slots=True)
+class BadFile:
+    """A file that must be refused, and how.
+
+    Attributes:
+        name: what is wrong with it.
+        suffix: what such a file is usually called.
+        expected: the error the reader must raise: exactly this class.
+        make: makes its bytes.
+    """
+
+    name: str
+    suffix: str
+    expected: type[R2ConvertError]
+    make: Callable[[], bytes]
+
 
 #: What a trial gives for the error when the file was read as if it were sound.
 READ = "read"

@@ -10,9 +10,9 @@ from click.testing import CliRunner
 from r2convert.cli.commands.selftest import selftest
 from r2convert.errors import TruncatedCheckpointError
 from r2convert.selftest import bad_files as catalogue
-from r2convert.selftest.bad_file import BadFile
-from r2convert.selftest.bad_legacy_files import bad_legacy_files
+from r2convert.selftest.bad_torch_files import bad_legacy_files
 from r2convert.selftest.specimens import torch_zip
+from r2convert.selftest.trial import BadFile
 
 
 def test_all_is_well() -> None:

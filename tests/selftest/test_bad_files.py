@@ -10,7 +10,6 @@ import pytest
 from r2convert.checkpoint.pickles.pickle_output import text
 from r2convert.checkpoint.reading import open_checkpoint
 from r2convert.errors import AccessError, TruncatedCheckpointError, UnsupportedCheckpointError
-from r2convert.selftest.bad_file import BadFile
 from r2convert.selftest.bad_files import bad_files
 from r2convert.selftest.specimens import (
     dictionary,
@@ -27,7 +26,7 @@ from r2convert.selftest.specimens import (
     torch_tar_members,
     torch_zip,
 )
-from r2convert.selftest.trial import try_bad_file
+from r2convert.selftest.trial import BadFile, try_bad_file
 from tests.checkpoint.contents import read_plain
 
 

@@ -28,14 +28,14 @@ torch.save(tensors, f"{folder}/legacy.pth", _use_new_zipfile_serialization=False
 DESCRIBE = """
 import sys
 from pathlib import Path
-from r2convert.checkpoint.reading import open_checkpoint
+from r2convert.checkpoint.open import open_checkpoint
 with open_checkpoint(Path(sys.argv[1])) as checkpoint:
     print(len(checkpoint.tensors), checkpoint.sha256() if sys.argv[2] else "")
 """
 READ = """
 import sys
 from pathlib import Path
-from r2convert.checkpoint.reading import open_checkpoint
+from r2convert.checkpoint.open import open_checkpoint
 with open_checkpoint(Path(sys.argv[1])) as checkpoint:
     arrays = {name: checkpoint.array(tensor) for name, tensor in checkpoint.tensors.items()}
 """

@@ -97,7 +97,7 @@ def fuzz(container: str, executions: int, corpus: Path) -> None:
     """Fuzz one container in this process; libFuzzer ends the process when it is done."""
     atheris: Any = importlib.import_module("atheris")
     with atheris.instrument_imports(include=["r2convert"]):
-        from r2convert.checkpoint.reading import open_checkpoint
+        from r2convert.checkpoint.open import open_checkpoint
         from r2convert.errors import R2ConvertError
 
         wrap, inputs = wrappers()[container], seeds(container)

@@ -8,7 +8,7 @@ from r2convert.api.locating import FileOrVariant
 from r2convert.mapping.comparison import Comparison
 
 if TYPE_CHECKING:
-    from r2convert.checkpoint.reading import Checkpoint
+    from r2convert.checkpoint.open import Checkpoint
     from r2convert.mapping.identity import Resolution
     from r2convert.mapping.tables import Tables
 
@@ -40,7 +40,7 @@ def compare(a: FileOrVariant, b: FileOrVariant) -> Comparison:
 
     from r2convert.api.locating import locate
     from r2convert.catalog import load_catalog
-    from r2convert.checkpoint.reading import open_checkpoint
+    from r2convert.checkpoint.open import open_checkpoint
     from r2convert.mapping.comparison import Side
     from r2convert.mapping.comparison import compare as compare_sides
     from r2convert.mapping.tables import Tables

@@ -68,7 +68,7 @@ def map_checkpoint(
     from r2convert.api.locating import locate
     from r2convert.catalog import load_catalog
     from r2convert.checkpoint.elements import DType
-    from r2convert.checkpoint.reading import open_checkpoint
+    from r2convert.checkpoint.open import open_checkpoint
     from r2convert.mapping.conversion import convert
     from r2convert.mapping.identity import resolve
     from r2convert.mapping.plan import make_plan

@@ -1,4 +1,4 @@
-"""Digests of tensors and of whole networks, and the checksums that containers state."""
+"""Digests of tensors and of whole networks."""
 
 from __future__ import annotations
 
@@ -9,8 +9,6 @@ from dataclasses import dataclass
 from typing import Final
 
 from r2convert.checkpoint.elements import DType
-from r2convert.checkpoint.source_file import SourceFile
-from r2convert.errors import CorruptCheckpointError
 
 _LEAF: Final = b"r2convert tensor 1\0"
 _ROOT: Final = b"r2convert network 1\0"
@@ -117,19 +115,3 @@ def _leaf(tensor: DigestedTensor) -> bytes:
     header = struct.pack("<I", len(name)) + name + struct.pack("<I", len(dtype)) + dtype
     shape = struct.pack(f"<I{len(tensor.shape)}Q", len(tensor.shape), *tensor.shape)
     return hashlib.sha256(_LEAF + header + shape + tensor.digest).digest()
-
-
-def require_crc(source: SourceFile, label: str, offset: int, stated: int | None, computed: int) -> None:
-    """Compare a payload's checksum with the one the file states, if it states one.
-
-    Raises:
-        CorruptCheckpointError: they differ.
-    """
-    if stated is not None and stated != computed:
-        raise CorruptCheckpointError(
-            f"The bytes of {label} do not match their checksum",
-            where=f"{source.path}, {label} at byte {offset}",
-            expected=f"CRC-32 {stated:08x}",
-            got=f"CRC-32 {computed:08x}",
-            next_step="The file is damaged: download it again.",
-        )

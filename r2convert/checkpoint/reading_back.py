@@ -9,7 +9,7 @@ from pathlib import Path
 from isal.isal_zlib import crc32
 
 from r2convert.checkpoint.elements import DType
-from r2convert.checkpoint.reading import Checkpoint, open_checkpoint
+from r2convert.checkpoint.open import Checkpoint, open_checkpoint
 from r2convert.checkpoint.tensor import TensorInfo
 from r2convert.errors import CorruptCheckpointError
 

@@ -1,11 +1,208 @@
-"""Storages: runs of bytes in a checkpoint file that tensors look into."""
+"""Where the bytes of tensors lie, and how they are read: open files, storages, checksums."""
 
 from __future__ import annotations
 
+import codecs
+import hashlib
+import os
+import stat
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import Enum
+from pathlib import Path
+from types import TracebackType
+from typing import Final
 
-from r2convert.checkpoint.elements import DType
+from isal.isal_zlib import crc32
+
+from r2convert.checkpoint.limits import CHUNK_BYTES
+from r2convert.errors import (
+    AccessError,
+    CorruptCheckpointError,
+    TruncatedCheckpointError,
+    UnsupportedCheckpointError,
+)
+
+#: A zip record's data descriptor and the padded header of the next record fit in.
+_WINDOW_BYTES: Final = 512
+
+#: Everything about a file that changes when its bytes do.
+Fingerprint = tuple[int, int, int, int, int]
+
+
+class OpenFile:
+    """A file opened once for reading.
+
+    All reads are by position, so that several threads may read at the same time. A file that is changed or
+    cut short while it is open is noticed by :meth:`require_unchanged`; one that is replaced under its name
+    does not matter, as the open descriptor still holds the bytes that were parsed.
+
+    Args:
+        path: the file.
+
+    Raises:
+        AccessError: there is no such file or it may not be read.
+        UnsupportedCheckpointError: it is not a regular file.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._descriptor = _open(path)
+        status = os.fstat(self._descriptor)
+        if not stat.S_ISREG(status.st_mode):
+            os.close(self._descriptor)
+            raise UnsupportedCheckpointError(
+                "Not a regular file", where=str(path), next_step="Give the path of a checkpoint file."
+            )
+        self.size = status.st_size
+        self._fingerprint = _fingerprint(status)
+        self._sha256: str | None = None
+
+    def close(self) -> None:
+        """Close the descriptor; closing twice is fine."""
+        if self._descriptor >= 0:
+            os.close(self._descriptor)
+            self._descriptor = -1
+
+    def __enter__(self) -> OpenFile:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def read(self, offset: int, length: int, what: str) -> bytes:
+        """Return exactly ``length`` bytes at ``offset``.
+
+        Args:
+            offset: where to start, in bytes.
+            length: how many bytes; the caller has checked that this much may be held in memory.
+            what: what the bytes should be, for the message.
+
+        Raises:
+            TruncatedCheckpointError: the file ends before.
+            AccessError: the disk fails.
+        """
+        if offset < 0 or length < 0 or offset + length > self.size:
+            raise self.truncated(offset, f"{length} bytes of {what}", f"the end of the file at byte {self.size}")
+        data = bytearray(length)
+        self.read_into(offset, memoryview(data), what)
+        return bytes(data)
+
+    def read_into(self, offset: int, target: memoryview, what: str) -> None:
+        """Fill ``target`` with the bytes at ``offset``; raises as :meth:`read` does."""
+        done = 0
+        while done < len(target):
+            try:
+                count = os.preadv(self._descriptor, [target[done:]], offset + done)
+            except OSError as error:
+                raise AccessError(
+                    f"Reading {what} failed: {error.strerror}", where=f"{self.path}, byte {offset + done}"
+                ) from error
+            if count == 0:
+                raise self.truncated(offset + done, f"{len(target) - done} more bytes of {what}", "the end of the file")
+            done += count
+
+    def truncated(self, offset: int, expected: str, got: str) -> TruncatedCheckpointError:
+        """Return the error for a file that ends too early."""
+        return TruncatedCheckpointError(
+            "The file is truncated",
+            where=f"{self.path}, byte {offset}",
+            expected=expected,
+            got=got,
+            next_step="Download it again; compare its size and SHA-256 with the publisher's.",
+        )
+
+    def require_unchanged(self) -> None:
+        """Raise if the file was written to since it was opened.
+
+        Raises:
+            CorruptCheckpointError: size or modification time differ.
+        """
+        if _fingerprint(os.fstat(self._descriptor)) != self._fingerprint:
+            raise CorruptCheckpointError(
+                "The file was changed while it was being read",
+                where=str(self.path),
+                next_step="Wait until whatever writes it has finished, then try again.",
+            )
+
+    def sha256(self) -> str:
+        """Return the SHA-256 of the whole file in hexadecimal; computed once.
+
+        Raises:
+            CorruptCheckpointError: the file was changed since it was opened.
+            AccessError: the disk fails.
+        """
+        if self._sha256 is None:
+            digest = hashlib.sha256()
+            buffer = memoryview(bytearray(min(CHUNK_BYTES, max(self.size, 1))))
+            for offset in range(0, self.size, len(buffer)):
+                piece = buffer[: min(len(buffer), self.size - offset)]
+                self.read_into(offset, piece, "the file")
+                digest.update(piece)
+            self.require_unchanged()
+            self._sha256 = digest.hexdigest()
+        return self._sha256
+
+
+class Window:
+    """A small stretch of a file kept in memory, for reads that lie close together.
+
+    Args:
+        source: the file.
+    """
+
+    def __init__(self, source: OpenFile) -> None:
+        self._source = source
+        self._start = 0
+        self._bytes = b""
+
+    def read(self, offset: int, length: int, what: str) -> bytes:
+        """Return exactly ``length`` bytes at ``offset``; raises as :meth:`OpenFile.read` does."""
+        begin = offset - self._start
+        if begin < 0 or begin + length > len(self._bytes):
+            ahead = min(max(length, _WINDOW_BYTES), self._source.size - offset)
+            self._bytes = self._source.read(offset, max(length, ahead), what)
+            self._start, begin = offset, 0
+        return self._bytes[begin : begin + length]
+
+
+class ReopenedFile(OpenFile):
+    """One of a folder's many files: opened anew for every read, as there are not descriptors enough for all.
+
+    Each time the opened file must be the one that was parsed: same place on the disk, size and times.
+    """
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path)
+        self.close()
+
+    def read_into(self, offset: int, target: memoryview, what: str) -> None:
+        """Fill ``target`` as :meth:`OpenFile.read_into` does."""
+        self._descriptor = _open(self.path)
+        try:
+            super().require_unchanged()
+            super().read_into(offset, target, what)
+        finally:
+            self.close()
+
+    def require_unchanged(self) -> None:
+        """Raise as :meth:`OpenFile.require_unchanged` does."""
+        self.read_into(0, memoryview(b""), "the file")
+
+
+def _open(path: Path) -> int:
+    try:
+        return os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+    except FileNotFoundError as error:
+        raise AccessError("There is no such file", where=str(path), next_step="Check the path.") from error
+    except OSError as error:
+        raise AccessError(f"The file cannot be opened: {error.strerror}", where=str(path)) from error
+
+
+def _fingerprint(status: os.stat_result) -> Fingerprint:
+    return (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
 
 
 class Encoding(Enum):
@@ -51,12 +248,135 @@ class Storage:
     crc32: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class TensorReference:
-    """A tensor found in a file, before it has a name: a :class:`TensorInfo` without one."""
+def decode_latin1(pieces: Iterable[memoryview], where: str) -> Iterator[memoryview]:
+    """Turn pieces of UTF-8 text back into the bytes whose Latin-1 reading the text is.
 
-    dtype: DType
-    shape: tuple[int, ...]
-    strides: tuple[int, ...]
-    offset: int
-    source: int
+    Raises:
+        CorruptCheckpointError: the text is not UTF-8, or has a letter that is no Latin-1 one.
+    """
+    decoder = codecs.getincrementaldecoder("utf-8")()
+    try:
+        for piece in pieces:
+            yield memoryview(decoder.decode(piece).encode("latin-1"))
+        decoder.decode(b"", final=True)
+    except UnicodeError as error:
+        raise CorruptCheckpointError(
+            "Bytes pickled as text are no such text", where=where, expected="Latin-1 letters in UTF-8"
+        ) from error
+
+
+def require_crc(source: OpenFile, label: str, offset: int, stated: int | None, computed: int) -> None:
+    """Compare a payload's checksum with the one the file states, if it states one.
+
+    Raises:
+        CorruptCheckpointError: they differ.
+    """
+    if stated is not None and stated != computed:
+        raise CorruptCheckpointError(
+            f"The bytes of {label} do not match their checksum",
+            where=f"{source.path}, {label} at byte {offset}",
+            expected=f"CRC-32 {stated:08x}",
+            got=f"CRC-32 {computed:08x}",
+            next_step="The file is damaged: download it again.",
+        )
+
+
+class StorageReader:
+    """Gives out the bytes of a checkpoint's storages, and checks each storage's checksum once.
+
+    Args:
+        sources: the checkpoint's files.
+        storages: its storages.
+    """
+
+    def __init__(self, sources: Sequence[OpenFile], storages: Sequence[Storage]) -> None:
+        self._sources = sources
+        self._storages = storages
+        self._checked = {index for index, storage in enumerate(storages) if storage.crc32 is None}
+
+    def whole(self, index: int) -> Iterator[memoryview]:
+        """Yield all bytes of a storage, at most a chunk at a time; each piece is valid until the next.
+
+        Raises:
+            CorruptCheckpointError: the checksum is wrong; raised after the last piece.
+        """
+        storage = self._storages[index]
+        checksum = total = 0
+        must_check = index not in self._checked
+        for extent in storage.extents:
+            for piece in self._pieces(extent, storage.label):
+                if must_check:
+                    checksum = crc32(piece, checksum)
+                total += len(piece)
+                if total > storage.nbytes:
+                    break
+                yield piece
+        if total != storage.nbytes:
+            raise self._short(storage)
+        if must_check:
+            extent = storage.extents[0]
+            require_crc(self._sources[extent.file], storage.label, extent.offset, storage.crc32, checksum)
+            self._checked.add(index)
+
+    def accept(self, index: int, crc32: int) -> None:
+        """Take a storage's checksum for checked if it is this one, known to be that of its right bytes."""
+        if self._storages[index].crc32 == crc32:
+            self._checked.add(index)
+
+    def is_checked(self, index: int) -> bool:
+        """Whether a storage's checksum has been checked, or it has none."""
+        return index in self._checked
+
+    def require_checked(self, index: int) -> None:
+        """Check a storage's checksum unless that has been done already."""
+        if index not in self._checked:
+            for _ in self.whole(index):
+                pass
+
+    def stretch(self, index: int, start: int, target: memoryview) -> None:
+        """Fill ``target`` with a storage's bytes from ``start`` on; their checksum is checked first."""
+        self.require_checked(index)
+        storage = self._storages[index]
+        filled, position = 0, 0
+        for extent in storage.extents:
+            if extent.encoding is Encoding.RAW:
+                begin = max(start + filled - position, 0)
+                count = min(extent.length - begin, len(target) - filled)
+                if count > 0:
+                    source = self._sources[extent.file]
+                    source.read_into(extent.offset + begin, target[filled : filled + count], storage.label)
+                    filled += count
+                position += extent.length
+            else:
+                for piece in self._pieces(extent, storage.label):
+                    begin = max(start + filled - position, 0)
+                    part = piece[begin : begin + len(target) - filled]
+                    target[filled : filled + len(part)] = part
+                    filled += len(part)
+                    position += len(piece)
+            if filled == len(target):
+                return
+        raise self._short(storage)
+
+    def _short(self, storage: Storage) -> CorruptCheckpointError:
+        return CorruptCheckpointError(
+            f"{storage.label} does not hold the bytes its shape needs",
+            where=str(self._sources[0].path),
+            expected=f"{storage.nbytes} bytes",
+        )
+
+    def _pieces(self, extent: Extent, label: str) -> Iterator[memoryview]:
+        raw = self._raw_pieces(extent, label)
+        return (
+            raw
+            if extent.encoding is Encoding.RAW
+            else decode_latin1(raw, f"{self._sources[extent.file].path}, {label}")
+        )
+
+    def _raw_pieces(self, extent: Extent, label: str) -> Iterator[memoryview]:
+        buffer = memoryview(bytearray(min(CHUNK_BYTES, extent.length)))
+        source = self._sources[extent.file]
+        for done in range(0, extent.length, CHUNK_BYTES):
+            piece = buffer[: min(CHUNK_BYTES, extent.length - done)]
+            source.read_into(extent.offset + done, piece, label)
+            yield piece

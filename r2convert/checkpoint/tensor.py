@@ -1,11 +1,20 @@
-"""A tensor as a description: where its bytes lie and how they are arranged, never the bytes themselves."""
+"""A tensor as a description: where its bytes lie and how they are arranged; checked first, brought into order later."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Final, TypeGuard
 
+from r2convert.checkpoint import limits
 from r2convert.checkpoint.elements import DType
+from r2convert.checkpoint.limits import CHUNK_BYTES, GATHER_BYTES
+from r2convert.checkpoint.storage import StorageReader
+from r2convert.errors import CorruptCheckpointError, LimitExceededError
+
+if TYPE_CHECKING:
+    import numpy as np
 
 
 def contiguous_strides(shape: tuple[int, ...]) -> tuple[int, ...]:
@@ -20,15 +29,15 @@ def contiguous_strides(shape: tuple[int, ...]) -> tuple[int, ...]:
 
 @dataclass(frozen=True, slots=True)
 class TensorInfo:
-    """A named tensor of a checkpoint.
+    """A tensor of a checkpoint.
 
     Attributes:
-        name: its name in the state dict.
+        name: its name in the state dict; empty until it has one.
         dtype: the type of its elements.
         shape: its lengths.
         strides: the distance of neighbours along each dimension, in elements; never negative.
         offset: where element 0 lies, in bytes from the start of its storage.
-        source: which of the checkpoint's storages holds its bytes.
+        storage: which of the checkpoint's storages holds its bytes.
     """
 
     name: str
@@ -36,7 +45,7 @@ class TensorInfo:
     shape: tuple[int, ...]
     strides: tuple[int, ...]
     offset: int
-    source: int
+    storage: int
 
     @property
     def elements(self) -> int:
@@ -97,3 +106,175 @@ class TensorInfo:
             raise ValueError(f"{self.name}: {list(self.shape)} with strides {list(self.strides)} cannot become {shape}")
         remaining = iter(stride for _, stride in kept)
         return replace(self, shape=shape, strides=tuple(1 if length == 1 else next(remaining) for length in shape))
+
+
+def require_shape(shape: object, what: str) -> tuple[int, ...]:
+    """Return ``shape`` if it is a tuple or list of lengths.
+
+    Raises:
+        CorruptCheckpointError: it is something else, or a length is negative.
+        LimitExceededError: more dimensions or elements than the caps allow.
+    """
+    lengths = tuple(shape) if isinstance(shape, (tuple, list)) else None
+    if lengths is None or not all(is_count(length) for length in lengths):
+        raise CorruptCheckpointError(f"{what} has an impossible shape", expected="lengths of 0 or more")
+    if len(lengths) > limits.MAX_DIMENSIONS:
+        raise LimitExceededError(
+            f"{what} has too many dimensions", expected=f"at most {limits.MAX_DIMENSIONS}", got=str(len(lengths))
+        )
+    elements = 1
+    for length in lengths:
+        elements *= max(length, 1)
+        if elements > limits.MAX_ELEMENTS:
+            raise LimitExceededError(f"{what} has too many elements", expected=f"at most {limits.MAX_ELEMENTS}")
+    return lengths
+
+
+def require_fits(
+    dtype: DType, shape: tuple[int, ...], strides: object, first: object, available: int, what: str
+) -> tuple[tuple[int, ...], int]:
+    """Check a strided view against the storage it looks into.
+
+    Args:
+        dtype: the type of the elements.
+        shape: the checked lengths.
+        strides: the distance of neighbours along each dimension, in elements.
+        first: the first element's place in the storage, in elements.
+        available: elements in the storage.
+        what: what messages call the tensor.
+
+    Returns:
+        The strides, and the first element's place in bytes.
+
+    Raises:
+        CorruptCheckpointError: a number is negative or no number, or an element lies outside the storage.
+    """
+    steps = tuple(strides) if isinstance(strides, (tuple, list)) else None
+    if steps is None or len(steps) != len(shape) or not all(is_count(step) for step in steps) or not is_count(first):
+        raise CorruptCheckpointError(f"{what} has impossible strides", expected=f"{len(shape)} strides of 0 or more")
+    last = first if 0 in shape else first + 1 + sum((n - 1) * step for n, step in zip(shape, steps, strict=True))
+    if last > available:
+        raise CorruptCheckpointError(
+            f"{what} reaches outside its storage", expected=f"at most {available} elements", got=f"{last} elements"
+        )
+    return steps, first * dtype.itemsize
+
+
+def is_count(value: object) -> TypeGuard[int]:
+    """Whether a value is an integer from 0 to the largest 64-bit one."""
+    return type(value) is int and 0 <= value < 1 << 63
+
+
+def require_plausible_total(tensors: Iterable[TensorInfo], file_size: int, where: str) -> None:
+    """Check that tensors that overlap do not together describe far more bytes than the file has.
+
+    Raises:
+        LimitExceededError: they do.
+    """
+    described = sum(tensor.nbytes for tensor in tensors)
+    allowed = limits.MAX_EXPANSION * file_size + limits.EXPANSION_ALLOWANCE_BYTES
+    if described > allowed:
+        raise LimitExceededError(
+            "The tensors describe far more bytes than the file has",
+            where=where,
+            expected=f"at most {allowed} bytes for a file of {file_size}",
+            got=f"{described} bytes",
+        )
+
+
+#: A part of a tensor is read in one go if at most three of four bytes are read in vain, or it is small anyway.
+_DENSE_ENOUGH: Final = 4
+_SMALL_EXTENT: Final = 16 * 1024
+
+
+def tensor_chunks(reader: StorageReader, tensor: TensorInfo, storage_bytes: int) -> Iterator[memoryview]:
+    """Yield a tensor's elements in C order, little-endian.
+
+    Args:
+        reader: gives the bytes of the storages.
+        tensor: which elements.
+        storage_bytes: the length of the tensor's storage.
+
+    Yields:
+        Pieces of at most ``CHUNK_BYTES`` bytes, each valid until the next is asked for.
+
+    Raises:
+        CorruptCheckpointError: the storage's checksum is wrong (raised at the latest after the last piece).
+    """
+    if tensor.elements == 0:
+        reader.require_checked(tensor.storage)
+    elif tensor.is_contiguous and tensor.offset == 0 and tensor.nbytes == storage_bytes:
+        yield from reader.whole(tensor.storage)
+    elif tensor.is_contiguous:
+        yield from _contiguous(reader, tensor)
+    else:
+        yield from _strided(reader, tensor)
+
+
+def _contiguous(reader: StorageReader, tensor: TensorInfo) -> Iterator[memoryview]:
+    buffer = memoryview(bytearray(min(CHUNK_BYTES, tensor.nbytes)))
+    for done in range(0, tensor.nbytes, CHUNK_BYTES):
+        piece = buffer[: min(CHUNK_BYTES, tensor.nbytes - done)]
+        reader.stretch(tensor.storage, tensor.offset + done, piece)
+        yield piece
+
+
+def _strided(reader: StorageReader, tensor: TensorInfo) -> Iterator[memoryview]:
+    """Cut the tensor along its first dimensions until a part may be held in memory, then arrange that part."""
+    if tensor.nbytes > GATHER_BYTES:
+        axis = next(axis for axis, length in enumerate(tensor.shape) if length > 1)
+        for part in _halves(tensor, axis):
+            yield from _strided(reader, part)
+        return
+    if tensor.extent <= GATHER_BYTES:
+        arranged = _view_of_extent(reader, tensor)
+    else:
+        import numpy as np
+
+        arranged = np.empty(tensor.shape, tensor.dtype.numpy)
+        _collect(reader, tensor, arranged)
+    yield from _in_order(arranged)
+
+
+def _halves(tensor: TensorInfo, axis: int) -> tuple[TensorInfo, TensorInfo]:
+    half = tensor.shape[axis] // 2
+    return _section(tensor, axis, 0, half), _section(tensor, axis, half, tensor.shape[axis] - half)
+
+
+def _section(tensor: TensorInfo, axis: int, first: int, length: int) -> TensorInfo:
+    shape = (*tensor.shape[:axis], length, *tensor.shape[axis + 1 :])
+    offset = tensor.offset + first * tensor.strides[axis] * tensor.dtype.itemsize
+    return TensorInfo(tensor.name, tensor.dtype, shape, tensor.strides, offset, tensor.storage)
+
+
+def _view_of_extent(reader: StorageReader, tensor: TensorInfo) -> np.ndarray[Any, Any]:
+    """Read everything between a tensor's first and last element and look at it with the tensor's strides."""
+    import numpy as np
+
+    extent = bytearray(tensor.extent)
+    reader.stretch(tensor.storage, tensor.offset, memoryview(extent))
+    strides = tuple(stride * tensor.dtype.itemsize for stride in tensor.strides)
+    return np.ndarray(tensor.shape, tensor.dtype.numpy, extent, strides=strides)
+
+
+def _collect(reader: StorageReader, tensor: TensorInfo, target: np.ndarray[Any, Any]) -> None:
+    """Fill ``target`` from an extent too large to read whole, by reading the dense parts of it."""
+    if tensor.extent <= max(_DENSE_ENOUGH * tensor.nbytes, _SMALL_EXTENT):
+        target[...] = _view_of_extent(reader, tensor)
+        return
+    reach = [(length - 1) * stride for length, stride in zip(tensor.shape, tensor.strides, strict=True)]
+    axis = reach.index(max(reach))
+    before = (slice(None),) * axis
+    low, high = _halves(tensor, axis)
+    _collect(reader, low, target[(*before, slice(0, low.shape[axis]))])
+    _collect(reader, high, target[(*before, slice(low.shape[axis], None))])
+
+
+def _in_order(arranged: np.ndarray[Any, Any]) -> Iterator[memoryview]:
+    """Yield an array's bytes in C order, copying about a chunk at a time."""
+    rows = arranged.reshape(1) if arranged.ndim == 0 else arranged
+    step = max(CHUNK_BYTES * rows.shape[0] // rows.nbytes, 1)
+    for first in range(0, rows.shape[0], step):
+        data = memoryview(rows[first : first + step].tobytes())
+        for done in range(0, len(data), CHUNK_BYTES):
+            yield data[done : done + CHUNK_BYTES]

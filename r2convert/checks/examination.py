@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 
 from r2convert.catalog.variant import Variant
-from r2convert.checkpoint.reading import Checkpoint, open_checkpoint
+from r2convert.checkpoint.open import Checkpoint, open_checkpoint
 from r2convert.checks.accuracy_claims import Origin, origin_of
 from r2convert.checks.checks import Check
 from r2convert.checks.counting import IMAGENET_INPUT, require_input_size

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from r2convert.checkpoint.elements import DType
-from r2convert.checkpoint.reading import Checkpoint
+from r2convert.checkpoint.open import Checkpoint
 from r2convert.checkpoint.tensor import TensorInfo
 from r2convert.mapping.identity import Resolution
 from r2convert.mapping.plan import make_plan, target_tensor

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from r2convert.catalog.variant import Variant
-from r2convert.checkpoint.reading import open_checkpoint
+from r2convert.checkpoint.open import open_checkpoint
 from r2convert.checks.network import load_network
 from r2convert.evaluation.backends import computing_in, normalise
 from r2convert.imagenet.preprocessing import Crop

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from r2convert.checkpoint.reading import Checkpoint
+from r2convert.checkpoint.open import Checkpoint
 from r2convert.checks.checks import Check
 from r2convert.checks.published import PublishedNumbers
 from r2convert.mapping.identity import Resolution, differ, shapes_of

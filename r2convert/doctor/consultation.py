@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from r2convert.catalog.variant import Claim
-from r2convert.checkpoint.reading import open_checkpoint
+from r2convert.checkpoint.open import open_checkpoint
 from r2convert.checks.examination import Examined, Probes, Request, examine
 from r2convert.checks.intervals import VALIDATION_IMAGES, printed_interval
 from r2convert.checks.network import load_network

@@ -23,7 +23,7 @@ _CONTAINERS: Mapping[FileFormat, tuple[str, ...]] = MappingProxyType(
 
 def container_of(path: Path) -> tuple[str | None, str]:
     """Return a checkpoint's container (``None``: it cannot be read as one) and a description for people."""
-    from r2convert.checkpoint.reading import open_checkpoint  # here: most fetches are settled by their hash
+    from r2convert.checkpoint.open import open_checkpoint  # here: most fetches are settled by their hash
 
     try:
         with open_checkpoint(path) as checkpoint:

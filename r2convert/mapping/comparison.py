@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from r2convert.checkpoint.digests import DigestedTensor, network_hash, tensor_digest
 from r2convert.checkpoint.elements import DType
-from r2convert.checkpoint.reading import Checkpoint
+from r2convert.checkpoint.open import Checkpoint
 from r2convert.checkpoint.tensor import TensorInfo
 from r2convert.mapping.identity import Resolution
 from r2convert.mapping.plan import canonical_plan, target_tensor

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from r2convert.checkpoint.digests import DigestedTensor, OutputTensor, network_hash, tensor_digest
 from r2convert.checkpoint.elements import DType, Stream
-from r2convert.checkpoint.reading import Checkpoint, open_checkpoint
+from r2convert.checkpoint.open import Checkpoint, open_checkpoint
 from r2convert.checkpoint.writing import WrittenFile, require_container, write_checkpoint
 from r2convert.errors import AccessError, MappingError, UsageError
 from r2convert.files import require_place

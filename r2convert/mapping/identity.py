@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from r2convert.catalog.variant import Variant
-from r2convert.checkpoint.reading import Checkpoint
+from r2convert.checkpoint.open import Checkpoint
 from r2convert.errors import MappingError
 from r2convert.mapping.tables import IMAGENET_CLASSES, Expansion, Slot, Tables
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from r2convert.catalog.printed import readable
-from r2convert.checkpoint.reading import Checkpoint
+from r2convert.checkpoint.open import Checkpoint
 from r2convert.errors import AccessError, OutputExistsError, UsageError
 from r2convert.files import file_beside
 from r2convert.mapping.conversion import Conversion, convert

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from r2convert.checkpoint.elements import decode
-from r2convert.checkpoint.reading import Checkpoint
+from r2convert.checkpoint.open import Checkpoint
 from r2convert.mapping.identity import Resolution
 from r2convert.mapping.tables import Slot
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from r2convert.checkpoint.reading import open_checkpoint
+from r2convert.checkpoint.open import open_checkpoint
 from r2convert.errors import R2ConvertError
 
 

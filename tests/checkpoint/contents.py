@@ -8,7 +8,7 @@ import torch
 
 from r2convert.checkpoint.digests import OutputTensor
 from r2convert.checkpoint.elements import DType
-from r2convert.checkpoint.reading import Checkpoint, open_checkpoint
+from r2convert.checkpoint.open import Checkpoint, open_checkpoint
 
 #: A tensor as plain values: element type, shape, bytes in C order.
 Plain = tuple[str, tuple[int, ...], bytes]

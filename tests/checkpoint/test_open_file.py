@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from r2convert.checkpoint.reading import open_checkpoint
+from r2convert.checkpoint.open import open_checkpoint
 from r2convert.errors import CheckpointError, CorruptCheckpointError
 from r2convert.selftest.specimens import lod_tensor, safetensors, torch_legacy, torch_zip
 from tests.checkpoint.contents import read_plain
@@ -80,7 +80,7 @@ def test_closing_leaves_no_descriptor_open(tmp_path: Path) -> None:
 INSPECT = """
 import sys
 from pathlib import Path
-from r2convert.checkpoint.reading import open_checkpoint
+from r2convert.checkpoint.open import open_checkpoint
 with open_checkpoint(Path(sys.argv[1])) as checkpoint:
     peak = next(line.split()[1] for line in open("/proc/self/status") if line.startswith("VmHWM"))
     print(len(checkpoint.tensors), peak)

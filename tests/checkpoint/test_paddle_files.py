@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from r2convert.checkpoint.reading import open_checkpoint
+from r2convert.checkpoint.open import open_checkpoint
 from r2convert.checkpoint.writing import write_checkpoint
 from r2convert.selftest.specimens import lod_tensor, tar
 from tests.checkpoint.contents import outputs, read_plain

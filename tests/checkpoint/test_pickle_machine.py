@@ -10,11 +10,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from r2convert.checkpoint.pickles.pickle_bytes import PickleBytes
-from r2convert.checkpoint.pickles.pickle_machine import PickleMachine
-from r2convert.checkpoint.pickles.pickle_values import PickledBytes
-from r2convert.checkpoint.pickles.torch_values import DeclaredStorages, torch_allowlist
-from r2convert.checkpoint.source_file import SourceFile
+from r2convert.checkpoint.pickles.machine import PickleBytes, PickleMachine
+from r2convert.checkpoint.pickles.torch_names import DeclaredStorages, torch_allowlist
+from r2convert.checkpoint.pickles.values import PickledBytes
+from r2convert.checkpoint.storage import OpenFile
 from r2convert.errors import CheckpointError, LimitExceededError, TruncatedCheckpointError
 
 scalars = (
@@ -43,7 +42,7 @@ def is_refused_or_read(data: bytes, folder: Path) -> bool:
 def interpret(data: bytes, folder: Path) -> object:
     path = folder / "pickle"
     path.write_bytes(data)
-    with SourceFile(path) as source:
+    with OpenFile(path) as source:
         machine = PickleMachine(
             PickleBytes(source, 0, source.size, "pickle"), torch_allowlist(), DeclaredStorages().persistent
         )

@@ -10,7 +10,7 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
-from r2convert.checkpoint.reading import open_checkpoint
+from r2convert.checkpoint.open import open_checkpoint
 from r2convert.checkpoint.writing import write_checkpoint
 from tests.checkpoint.contents import in_memory, read_plain, torch_plain
 from tests.checkpoint.test_torch_files import awkward_tensors

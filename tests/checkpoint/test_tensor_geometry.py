@@ -9,9 +9,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from r2convert.checkpoint import gathering, storage_reading
+from r2convert.checkpoint import storage
+from r2convert.checkpoint import tensor as tensors
 from r2convert.checkpoint.elements import DType
-from r2convert.checkpoint.reading import Checkpoint, open_checkpoint
+from r2convert.checkpoint.open import Checkpoint, open_checkpoint
 from r2convert.checkpoint.tensor import TensorInfo
 from r2convert.selftest.specimens import dictionary, pickled, storage_id, tensor, torch_zip
 
@@ -47,10 +48,10 @@ def expected(view: TensorInfo) -> np.ndarray:
 @settings(deadline=None, max_examples=150)
 def test_any_view(checkpoint: Checkpoint, view: TensorInfo, chunk: int, gather: int) -> None:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(gathering, "CHUNK_BYTES", chunk)
-        patch.setattr(gathering, "GATHER_BYTES", gather)
-        patch.setattr(gathering, "_SMALL_EXTENT", 4)
-        patch.setattr(storage_reading, "CHUNK_BYTES", chunk)
+        patch.setattr(tensors, "CHUNK_BYTES", chunk)
+        patch.setattr(tensors, "GATHER_BYTES", gather)
+        patch.setattr(tensors, "_SMALL_EXTENT", 4)
+        patch.setattr(storage, "CHUNK_BYTES", chunk)
         pieces = [bytes(piece) for piece in checkpoint.chunks(view)]
     assert b"".join(pieces) == expected(view).tobytes()
     assert all(0 < len(piece) <= chunk for piece in pieces)

@@ -12,7 +12,7 @@ import pytest
 import torch
 from torch import nn
 
-from r2convert.checkpoint.reading import open_checkpoint
+from r2convert.checkpoint.open import open_checkpoint
 from r2convert.selftest.specimens import tar, torch_hub_zip, torch_tar_members
 from tests.checkpoint.contents import read_plain, torch_plain
 
@@ -157,4 +157,4 @@ def test_views_share_their_storage_with_views_of_views(tmp_path: Path, zipped: b
     path = save(tied, tmp_path / "a.pth", zipped)
     assert read_plain(path) == torch_plain(tied)
     with open_checkpoint(path) as checkpoint:
-        assert len({tensor.source for tensor in checkpoint.tensors.values()}) == 1
+        assert len({tensor.storage for tensor in checkpoint.tensors.values()}) == 1

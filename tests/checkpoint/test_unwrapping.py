@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from r2convert.checkpoint.reading import open_checkpoint
+from r2convert.checkpoint.open import open_checkpoint
 from r2convert.errors import UnsupportedCheckpointError, UsageError
 
 NETWORK = {"conv1.weight": torch.ones(2, 3), "bn1.bias": torch.zeros(2)}

@@ -16,7 +16,7 @@ import torch
 
 from r2convert.checkpoint.digests import OutputTensor, network_hash
 from r2convert.checkpoint.elements import DType
-from r2convert.checkpoint.reading import open_checkpoint
+from r2convert.checkpoint.open import open_checkpoint
 from r2convert.checkpoint.writing import write_checkpoint
 from r2convert.errors import AccessError, CorruptCheckpointError, OutputExistsError, UsageError
 from tests.checkpoint.contents import in_memory, outputs, read_plain, torch_plain

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from r2convert.catalog.variant import Variant
-from r2convert.checkpoint.reading import open_checkpoint
+from r2convert.checkpoint.open import open_checkpoint
 from r2convert.checks.checks import Check
 from r2convert.checks.network import load_network
 from r2convert.checks.parity import module_names, parity_check, run_parity

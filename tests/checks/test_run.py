@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from r2convert.checkpoint.reading import open_checkpoint
+from r2convert.checkpoint.open import open_checkpoint
 from r2convert.checks.accuracy_claims import Origin, accuracy_checks, origin_of
 from r2convert.checks.checks import Check
 from r2convert.checks.examination import Request

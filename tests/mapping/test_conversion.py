@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from r2convert.catalog import Catalog
-from r2convert.checkpoint.reading import open_checkpoint
+from r2convert.checkpoint.open import open_checkpoint
 from r2convert.errors import AccessError, CorruptCheckpointError, MappingError, OutputExistsError, UsageError
 from r2convert.mapping.conversion import Conversion, content_hash_of, convert
 from r2convert.mapping.identity import resolve

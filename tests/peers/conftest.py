@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import torch
 
-from r2convert.checkpoint.reading import open_checkpoint
+from r2convert.checkpoint.open import open_checkpoint
 from r2convert.mapping.identity import resolve
 from r2convert.mapping.tables import Tables
 from tests.peers.logits import DLA_SIZES, SIZES, Logits, read_logits, write_images

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from r2convert.checkpoint.open import open_checkpoint
 from r2convert.checkpoint.pickles.pickle_output import text
-from r2convert.checkpoint.reading import open_checkpoint
 from r2convert.errors import AccessError, TruncatedCheckpointError, UnsupportedCheckpointError
 from r2convert.selftest.bad_files import bad_files
 from r2convert.selftest.specimens import (

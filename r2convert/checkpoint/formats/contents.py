@@ -15,8 +15,8 @@ class Contents:
 
     Attributes:
         container: the container's name, as in ``inspect --json``.
-        root: the described object: plain values with :class:`TensorReference` where the tensors are.
-        storages: what the references' ``source`` counts into.
+        root: the described object: plain values with an unnamed :class:`TensorInfo` for every tensor.
+        storages: what the tensors' ``storage`` counts into.
         metadata: plain values the container itself carries.
         warnings: what is odd about the file but harmless.
     """

@@ -18,10 +18,8 @@ from r2convert.checkpoint import limits
 from r2convert.checkpoint.elements import DType
 from r2convert.checkpoint.formats.contents import Contents
 from r2convert.checkpoint.formats.tar_directory import TarMember
-from r2convert.checkpoint.geometry import require_shape
-from r2convert.checkpoint.source_file import ReopenedFile, SourceFile
-from r2convert.checkpoint.storage import Extent, Storage, TensorReference
-from r2convert.checkpoint.tensor import contiguous_strides
+from r2convert.checkpoint.storage import Extent, OpenFile, ReopenedFile, Storage
+from r2convert.checkpoint.tensor import TensorInfo, contiguous_strides, require_shape
 from r2convert.errors import AccessError, CorruptCheckpointError, LimitExceededError, UnsupportedCheckpointError
 
 #: `VarType.Type` of Paddle's framework.proto.
@@ -39,13 +37,13 @@ _TYPES: Final = {
 }
 
 
-def read_paddle_tar(source: SourceFile, members: dict[str, TarMember]) -> Contents:
+def read_paddle_tar(source: OpenFile, members: dict[str, TarMember]) -> Contents:
     """Describe a tar archive of LoDTensor files; the elements are not read.
 
     Raises:
         CheckpointError: a member is no LoDTensor, or two have the same name.
     """
-    root: dict[str, TensorReference] = {}
+    root: dict[str, TensorInfo] = {}
     storages: list[Storage] = []
     for member in members.values():
         name = PurePosixPath(member.name).name
@@ -61,14 +59,14 @@ def read_paddle_tar(source: SourceFile, members: dict[str, TarMember]) -> Conten
     return Contents("paddle-static", root, tuple(storages), {}, _hidden(len(members) - len(storages)))
 
 
-def read_lod_tensor_file(source: SourceFile) -> Contents:
+def read_lod_tensor_file(source: OpenFile) -> Contents:
     """Describe a single LoDTensor file: a checkpoint of one variable."""
     name = source.path.name
     reference, storage = _VariableReader(source, 0, source.size, f"variable {name!a}").read(0, 0)
     return Contents("paddle-static", {name: reference}, (storage,), {})
 
 
-def open_folder(folder: Path) -> list[SourceFile]:
+def open_folder(folder: Path) -> list[OpenFile]:
     """Return the files of a folder of variables, sorted by name; names that start with a dot are passed over.
 
     Raises:
@@ -96,13 +94,13 @@ def open_folder(folder: Path) -> list[SourceFile]:
     return [ReopenedFile(folder / name) for name in names]
 
 
-def read_paddle_folder(sources: Sequence[SourceFile]) -> Contents:
+def read_paddle_folder(sources: Sequence[OpenFile]) -> Contents:
     """Describe the LoDTensor files of a folder; the elements are not read.
 
     Raises:
         CheckpointError: a file is no LoDTensor.
     """
-    root: dict[str, TensorReference] = {}
+    root: dict[str, TensorInfo] = {}
     storages: list[Storage] = []
     for index, source in enumerate(sources):
         name = source.path.name
@@ -133,13 +131,13 @@ class _VariableReader:
         label: what messages call it.
     """
 
-    def __init__(self, source: SourceFile, start: int, size: int, label: str) -> None:
+    def __init__(self, source: OpenFile, start: int, size: int, label: str) -> None:
         self._source = source
         self._end = start + size
         self._position = start
         self._label = label
 
-    def read(self, file: int, storage: int) -> tuple[TensorReference, Storage]:
+    def read(self, file: int, storage: int) -> tuple[TensorInfo, Storage]:
         """Describe the variable.
 
         Args:
@@ -165,9 +163,7 @@ class _VariableReader:
         dtype, dimensions = self._description(length)
         return self._contents(file, storage, dtype, require_shape(dimensions, self._label))
 
-    def _contents(
-        self, file: int, storage: int, dtype: DType, shape: tuple[int, ...]
-    ) -> tuple[TensorReference, Storage]:
+    def _contents(self, file: int, storage: int, dtype: DType, shape: tuple[int, ...]) -> tuple[TensorInfo, Storage]:
         nbytes, available = math.prod(shape) * dtype.itemsize, self._end - self._position
         if nbytes > available:
             raise self._source.truncated(
@@ -175,7 +171,7 @@ class _VariableReader:
             )
         if nbytes < available:
             self._reject(f"has {available - nbytes} bytes behind its elements")
-        reference = TensorReference(dtype, shape, contiguous_strides(shape), 0, storage)
+        reference = TensorInfo("", dtype, shape, contiguous_strides(shape), 0, storage)
         return reference, Storage(self._label, (Extent(file, self._position, nbytes),), nbytes)
 
     def _take(self, count: int) -> bytes:

@@ -15,14 +15,11 @@ from r2convert.checkpoint import limits
 from r2convert.checkpoint.digests import OutputTensor
 from r2convert.checkpoint.elements import DType
 from r2convert.checkpoint.formats.contents import Contents, Segments
-from r2convert.checkpoint.geometry import require_shape
-from r2convert.checkpoint.pickles.numpy_values import NUMPY_TYPES, PickledArray, paddle_allowlist
-from r2convert.checkpoint.pickles.pickle_bytes import PickleBytes
-from r2convert.checkpoint.pickles.pickle_machine import PickleMachine
+from r2convert.checkpoint.pickles.machine import PickleBytes, PickleMachine
+from r2convert.checkpoint.pickles.numpy_names import NUMPY_TYPES, PickledArray, paddle_allowlist
 from r2convert.checkpoint.pickles.pickle_output import global_name, integers, text
-from r2convert.checkpoint.source_file import SourceFile
-from r2convert.checkpoint.storage import Extent, Storage, TensorReference
-from r2convert.checkpoint.tensor import contiguous_strides
+from r2convert.checkpoint.storage import Extent, OpenFile, Storage
+from r2convert.checkpoint.tensor import TensorInfo, contiguous_strides, require_shape
 from r2convert.errors import CheckpointError, CorruptCheckpointError, LimitExceededError
 
 #: The table from a layer's names to the program's: Paddle takes it out when it loads a file.
@@ -31,7 +28,7 @@ _STRUCTURED_NAMES: Final = "StructuredToParameterName@@"
 _SPLIT_ARRAYS: Final = "UnpackBigParamInfor@@"
 
 
-def read_pdparams(source: SourceFile) -> Contents:
+def read_pdparams(source: OpenFile) -> Contents:
     """Describe a `.pdparams` file; the arrays' bytes are not read.
 
     Raises:
@@ -46,7 +43,7 @@ def read_pdparams(source: SourceFile) -> Contents:
     arrays = _Arrays(source)
     described = arrays.described(root)
     warnings = []
-    if any(isinstance(value, TensorReference) and value.dtype is DType.BFLOAT16 for value in arrays.references):
+    if any(isinstance(value, TensorInfo) and value.dtype is DType.BFLOAT16 for value in arrays.references):
         warnings.append("16-bit unsigned arrays are taken for bfloat16, which Paddle saves that way")
     return Contents("pdparams", described, tuple(arrays.storages), {}, tuple(warnings))
 
@@ -54,11 +51,11 @@ def read_pdparams(source: SourceFile) -> Contents:
 class _Arrays:
     """Turns the arrays in a described object into tensor references and their storages."""
 
-    def __init__(self, source: SourceFile) -> None:
+    def __init__(self, source: OpenFile) -> None:
         self._source = source
         self._done: dict[int, object] = {}
         self.storages: list[Storage] = []
-        self.references: list[TensorReference] = []
+        self.references: list[TensorInfo] = []
 
     def described(self, value: object) -> object:
         """Return the value with references for arrays; each shared container is walked once, depth is bounded."""
@@ -89,7 +86,7 @@ class _Arrays:
             raise self._damaged("a split array is also there in one piece")
         return result | joined
 
-    def _joined(self, entries: dict[object, object], name: object, split: object) -> TensorReference:
+    def _joined(self, entries: dict[object, object], name: object, split: object) -> TensorInfo:
         """Join an array that was cut into flat pieces; the pieces leave the dictionary."""
         names = split.get("slices") if isinstance(split, dict) else None
         if not isinstance(split, dict) or not isinstance(names, list) or not names:
@@ -106,7 +103,7 @@ class _Arrays:
 
     def _reference(
         self, array: PickledArray, shape: tuple[int, ...], extents: tuple[Extent, ...], nbytes: int
-    ) -> TensorReference:
+    ) -> TensorInfo:
         if array.dtype is None:
             raise self._damaged("an array was never given its contents")
         if len(self.storages) >= limits.MAX_TENSORS:
@@ -114,7 +111,7 @@ class _Arrays:
                 "Too many arrays", where=str(self._source.path), expected=f"at most {limits.MAX_TENSORS}"
             )
         strides = contiguous_strides(shape[::-1])[::-1] if array.is_fortran else contiguous_strides(shape)
-        reference = TensorReference(array.dtype, shape, strides, 0, len(self.storages))
+        reference = TensorInfo("", array.dtype, shape, strides, 0, len(self.storages))
         self.storages.append(Storage(f"the array at byte {extents[0].offset}", extents, nbytes))
         self.references.append(reference)
         return reference

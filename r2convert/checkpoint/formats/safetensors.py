@@ -14,11 +14,9 @@ from r2convert.checkpoint import limits
 from r2convert.checkpoint.digests import OutputTensor
 from r2convert.checkpoint.elements import DType
 from r2convert.checkpoint.formats.contents import Contents, Segments
-from r2convert.checkpoint.geometry import is_count, require_shape
-from r2convert.checkpoint.metadata import summarise
-from r2convert.checkpoint.source_file import SourceFile
-from r2convert.checkpoint.storage import Extent, Storage, TensorReference
-from r2convert.checkpoint.tensor import contiguous_strides
+from r2convert.checkpoint.state_dict import summarise
+from r2convert.checkpoint.storage import Extent, OpenFile, Storage
+from r2convert.checkpoint.tensor import TensorInfo, contiguous_strides, is_count, require_shape
 from r2convert.errors import CorruptCheckpointError, LimitExceededError, UnsupportedCheckpointError
 
 _TYPES: Final = {
@@ -39,7 +37,7 @@ _METADATA: Final = "__metadata__"
 _FIELDS: Final = frozenset({"dtype", "shape", "data_offsets"})
 
 
-def read_safetensors(source: SourceFile) -> Contents:
+def read_safetensors(source: OpenFile) -> Contents:
     """Describe a safetensors file; the buffer is not read.
 
     Raises:
@@ -60,16 +58,16 @@ def read_safetensors(source: SourceFile) -> Contents:
         raise LimitExceededError("Too many tensors", where=str(source.path), expected=f"at most {limits.MAX_TENSORS}")
     entries = {name: _entry(source, name, entry) for name, entry in header.items()}
     _require_tiled(source, buffer_start, entries)
-    root: dict[str, TensorReference] = {}
+    root: dict[str, TensorInfo] = {}
     storages: list[Storage] = []
     for name, (reference, start, end) in entries.items():
-        root[name] = TensorReference(reference.dtype, reference.shape, reference.strides, 0, len(storages))
+        root[name] = TensorInfo("", reference.dtype, reference.shape, reference.strides, 0, len(storages))
         extent = Extent(0, buffer_start + start, end - start)
         storages.append(Storage(f"tensor {name[:80]!a}", (extent,), end - start))
     return Contents("safetensors", root, tuple(storages), summarise(metadata))
 
 
-def _parse_header(source: SourceFile, encoded: bytes) -> dict[str, object]:
+def _parse_header(source: OpenFile, encoded: bytes) -> dict[str, object]:
     try:
         header = json.loads(encoded.decode("utf-8"), object_pairs_hook=_unique_keys, parse_constant=_reject_constant)
     except RecursionError as error:
@@ -92,7 +90,7 @@ def _reject_constant(name: str) -> NoReturn:
     raise ValueError(f"{name} is not JSON")
 
 
-def _corrupt(source: SourceFile, what: str, got: str | None = None, expected: str | None = None) -> Exception:
+def _corrupt(source: OpenFile, what: str, got: str | None = None, expected: str | None = None) -> Exception:
     return CorruptCheckpointError(
         what,
         where=f"{source.path}, header at byte {_LENGTH.size}",
@@ -102,7 +100,7 @@ def _corrupt(source: SourceFile, what: str, got: str | None = None, expected: st
     )
 
 
-def _metadata(source: SourceFile, value: object) -> Mapping[object, object]:
+def _metadata(source: OpenFile, value: object) -> Mapping[object, object]:
     if value is None:
         return {}
     if not isinstance(value, dict) or not all(isinstance(text, str) for text in value.values()):
@@ -110,7 +108,7 @@ def _metadata(source: SourceFile, value: object) -> Mapping[object, object]:
     return value
 
 
-def _entry(source: SourceFile, name: str, entry: object) -> tuple[TensorReference, int, int]:
+def _entry(source: OpenFile, name: str, entry: object) -> tuple[TensorInfo, int, int]:
     """Check one tensor's entry; return its description and its range in the buffer."""
     shown = f"Tensor {name[:80]!a}"
     if not isinstance(entry, dict) or entry.keys() != _FIELDS:
@@ -127,7 +125,7 @@ def _entry(source: SourceFile, name: str, entry: object) -> tuple[TensorReferenc
     offsets = entry["data_offsets"]
     if not isinstance(offsets, list) or len(offsets) != 2 or not all(map(is_count, offsets)):
         raise _corrupt(source, f"{shown} has impossible offsets")
-    reference = TensorReference(dtype, shape, contiguous_strides(shape), 0, 0)
+    reference = TensorInfo("", dtype, shape, contiguous_strides(shape), 0, 0)
     needed = 0 if 0 in shape else _elements(shape) * dtype.itemsize
     if offsets[1] - offsets[0] != needed:
         raise _corrupt(
@@ -143,9 +141,7 @@ def _elements(shape: tuple[int, ...]) -> int:
     return product
 
 
-def _require_tiled(
-    source: SourceFile, buffer_start: int, entries: Mapping[str, tuple[TensorReference, int, int]]
-) -> None:
+def _require_tiled(source: OpenFile, buffer_start: int, entries: Mapping[str, tuple[TensorInfo, int, int]]) -> None:
     """The tensors must cover the buffer, and the buffer the rest of the file, without holes or overlaps."""
     position = 0
     for name, (_, start, end) in sorted(entries.items(), key=lambda item: item[1][1:]):

@@ -6,7 +6,7 @@ from enum import Enum
 from typing import Final
 
 from r2convert.checkpoint.formats.torch_legacy import MAGIC
-from r2convert.checkpoint.source_file import SourceFile
+from r2convert.checkpoint.storage import OpenFile
 from r2convert.errors import CheckpointError, CorruptCheckpointError, UnsupportedCheckpointError
 
 #: How many bytes of the file are looked at.
@@ -48,7 +48,7 @@ class Kind(Enum):
     LOD_TENSOR = "lod-tensor"
 
 
-def sniff(source: SourceFile) -> Kind:
+def sniff(source: OpenFile) -> Kind:
     """Return the kind of container a file's first bytes announce.
 
     Raises:
@@ -81,7 +81,7 @@ def _known_kind(head: bytes, size: int) -> Kind | None:
     return None
 
 
-def _not_a_checkpoint(source: SourceFile, head: bytes) -> CheckpointError:
+def _not_a_checkpoint(source: OpenFile, head: bytes) -> CheckpointError:
     for beginning, what, next_step in _OTHER_FILES:
         if head.startswith(beginning):
             return _unsupported(source, what, next_step)
@@ -105,7 +105,7 @@ def _not_a_checkpoint(source: SourceFile, head: bytes) -> CheckpointError:
     return _unsupported(source, f"{kind} that starts with {_shown(head)}", _AGAIN)
 
 
-def _unsupported(source: SourceFile, what: str, next_step: str) -> UnsupportedCheckpointError:
+def _unsupported(source: OpenFile, what: str, next_step: str) -> UnsupportedCheckpointError:
     return UnsupportedCheckpointError(
         "This is no checkpoint",
         where=str(source.path),

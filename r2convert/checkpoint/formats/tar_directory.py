@@ -11,7 +11,7 @@ from pathlib import PurePosixPath
 from typing import Final
 
 from r2convert.checkpoint import limits
-from r2convert.checkpoint.source_file import SourceFile
+from r2convert.checkpoint.storage import OpenFile
 from r2convert.errors import (
     CheckpointError,
     CorruptCheckpointError,
@@ -53,7 +53,7 @@ class TarMember:
     size: int
 
 
-def read_tar_directory(source: SourceFile) -> dict[str, TarMember]:
+def read_tar_directory(source: OpenFile) -> dict[str, TarMember]:
     """Walk all headers of a tar archive.
 
     Returns:
@@ -76,7 +76,7 @@ def read_tar_directory(source: SourceFile) -> dict[str, TarMember]:
     return members
 
 
-def _entries(source: SourceFile) -> Iterator[tuple[str, bytes, int, int]]:
+def _entries(source: OpenFile) -> Iterator[tuple[str, bytes, int, int]]:
     """Yield every member's name, kind, first byte and size, with extended headers applied, up to the end mark."""
     position, count = 0, 0
     long_name: str | None = None
@@ -101,13 +101,13 @@ def _entries(source: SourceFile) -> Iterator[tuple[str, bytes, int, int]]:
     _require_end(source, position)
 
 
-def _corrupt(source: SourceFile, what: str, offset: int, got: str | None = None) -> CheckpointError:
+def _corrupt(source: OpenFile, what: str, offset: int, got: str | None = None) -> CheckpointError:
     return CorruptCheckpointError(
         what, where=f"{source.path}, byte {offset}", got=got, next_step="Download the archive again."
     )
 
 
-def _read_header(source: SourceFile, position: int) -> bytes | None:
+def _read_header(source: OpenFile, position: int) -> bytes | None:
     """Return the header at ``position`` after checking its checksum; ``None`` at the end mark."""
     header = source.read(position, _BLOCK, "a tar header")
     if not any(header):
@@ -121,21 +121,21 @@ def _read_header(source: SourceFile, position: int) -> bytes | None:
     return header
 
 
-def _number(source: SourceFile, header: bytes, position: int, start: int, length: int) -> int:
+def _number(source: OpenFile, header: bytes, position: int, start: int, length: int) -> int:
     field = header[start : start + length].strip(b" \0")
     if not field.isdigit() or b"8" in field or b"9" in field:
         raise _corrupt(source, "A tar header has a number that is none", position + start, ascii(field))
     return int(field, 8)
 
 
-def _name(source: SourceFile, header: bytes, position: int) -> str:
+def _name(source: OpenFile, header: bytes, position: int) -> str:
     name, prefix = header[:100].partition(b"\0")[0], header[345:500].partition(b"\0")[0]
     # GNU tar keeps times where POSIX has the prefix; only the exact POSIX magic has one.
     full = prefix + b"/" + name if prefix and header[257:263] == b"ustar\0" else name
     return _decoded(source, full, position)
 
 
-def _decoded(source: SourceFile, name: bytes, position: int) -> str:
+def _decoded(source: OpenFile, name: bytes, position: int) -> str:
     try:
         text = name.decode("utf-8")
     except UnicodeDecodeError:
@@ -145,7 +145,7 @@ def _decoded(source: SourceFile, name: bytes, position: int) -> str:
     return text
 
 
-def _require_harmless(source: SourceFile, name: str, kind: bytes, position: int) -> None:
+def _require_harmless(source: OpenFile, name: str, kind: bytes, position: int) -> None:
     what = None
     if kind not in (*_REGULAR, _FOLDER):
         what = _OTHER_KINDS.get(kind, f"a member of the unknown kind {kind!a}")
@@ -160,7 +160,7 @@ def _require_harmless(source: SourceFile, name: str, kind: bytes, position: int)
         )
 
 
-def _extended_name(source: SourceFile, payload: int, size: int) -> str | None:
+def _extended_name(source: OpenFile, payload: int, size: int) -> str | None:
     """Return the name an extended header gives the next member, if it gives one."""
     if size > limits.MAX_EXTENDED_HEADER_BYTES:
         raise LimitExceededError(
@@ -190,7 +190,7 @@ def _extended_name(source: SourceFile, payload: int, size: int) -> str | None:
     return name
 
 
-def _require_end(source: SourceFile, position: int) -> None:
+def _require_end(source: OpenFile, position: int) -> None:
     """The end mark is two empty blocks, and nothing but empty blocks follows."""
     available = source.size - position
     if available < 2 * _BLOCK or available % _BLOCK:

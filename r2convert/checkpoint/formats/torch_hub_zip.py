@@ -7,13 +7,11 @@ from dataclasses import replace
 from r2convert.checkpoint.formats.contents import Contents
 from r2convert.checkpoint.formats.torch_legacy import MAGIC, read_torch_legacy
 from r2convert.checkpoint.formats.zip_directory import ZipRecord
-from r2convert.checkpoint.source_file import SourceFile
-from r2convert.checkpoint.storage import Extent, Storage
-from r2convert.checkpoint.storage_reading import StorageReader
+from r2convert.checkpoint.storage import Extent, OpenFile, Storage, StorageReader
 from r2convert.errors import UnsupportedCheckpointError
 
 
-def read_torch_hub_zip(source: SourceFile, records: dict[str, ZipRecord]) -> Contents:
+def read_torch_hub_zip(source: OpenFile, records: dict[str, ZipRecord]) -> Contents:
     """Describe the legacy checkpoint in an archive of one stored member.
 
     Raises:
@@ -33,7 +31,7 @@ def read_torch_hub_zip(source: SourceFile, records: dict[str, ZipRecord]) -> Con
     return replace(contents, container="torch-hub-zip")
 
 
-def _require_checksum(source: SourceFile, record: ZipRecord) -> None:
+def _require_checksum(source: OpenFile, record: ZipRecord) -> None:
     """The one checksum covers pickles and storages together, so it is checked before either is believed."""
     if record.crc32:
         extent = Extent(0, record.offset, record.size)
@@ -41,5 +39,5 @@ def _require_checksum(source: SourceFile, record: ZipRecord) -> None:
         StorageReader([source], [whole]).require_checked(0)
 
 
-def _is_legacy(source: SourceFile, record: ZipRecord) -> bool:
+def _is_legacy(source: OpenFile, record: ZipRecord) -> bool:
     return record.size > len(MAGIC) and source.read(record.offset, len(MAGIC), record.name) == MAGIC

@@ -11,12 +11,10 @@ import struct
 from typing import Final
 
 from r2convert.checkpoint.formats.contents import Contents
-from r2convert.checkpoint.pickles.pickle_bytes import PickleBytes
-from r2convert.checkpoint.pickles.pickle_machine import PickleMachine
-from r2convert.checkpoint.pickles.pickle_values import describe_briefly
-from r2convert.checkpoint.pickles.torch_values import DeclaredStorages, torch_allowlist
-from r2convert.checkpoint.source_file import SourceFile
-from r2convert.checkpoint.storage import Extent, Storage
+from r2convert.checkpoint.pickles.machine import PickleBytes, PickleMachine
+from r2convert.checkpoint.pickles.torch_names import DeclaredStorages, torch_allowlist
+from r2convert.checkpoint.pickles.values import describe_briefly
+from r2convert.checkpoint.storage import Extent, OpenFile, Storage
 from r2convert.errors import CorruptCheckpointError, UnsupportedCheckpointError
 
 #: The first pickle of every legacy file: torch's magic number 0x1950a86a20f9469cfc6c, pickled.
@@ -25,7 +23,7 @@ _PROTOCOL_VERSION: Final = 1001
 _ELEMENTS: Final = struct.Struct("<q")
 
 
-def read_torch_legacy(source: SourceFile, start: int = 0, end: int | None = None) -> Contents:
+def read_torch_legacy(source: OpenFile, start: int = 0, end: int | None = None) -> Contents:
     """Describe a legacy checkpoint; payloads of tensors are not read.
 
     Args:
@@ -93,7 +91,7 @@ def _require_keys(storages: DeclaredStorages, keys: object, where: str) -> list[
 
 
 def _locate_storages(
-    source: SourceFile, storages: DeclaredStorages, order: list[int], position: int, end: int
+    source: OpenFile, storages: DeclaredStorages, order: list[int], position: int, end: int
 ) -> tuple[Storage, ...]:
     needed = sum(_ELEMENTS.size + storages.declared[index].nbytes for index in order)
     available = end - position
@@ -112,7 +110,7 @@ def _locate_storages(
     return tuple(found[index] for index in range(len(order)))
 
 
-def _locate_storage(source: SourceFile, storages: DeclaredStorages, index: int, position: int) -> tuple[Storage, int]:
+def _locate_storage(source: OpenFile, storages: DeclaredStorages, index: int, position: int) -> tuple[Storage, int]:
     declared = storages.declared[index]
     elements = _ELEMENTS.unpack(source.read(position, _ELEMENTS.size, "a storage's length"))[0]
     if elements != declared.elements:

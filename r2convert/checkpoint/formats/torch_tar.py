@@ -16,19 +16,17 @@ from r2convert.checkpoint import limits
 from r2convert.checkpoint.elements import DType
 from r2convert.checkpoint.formats.contents import Contents
 from r2convert.checkpoint.formats.tar_directory import TarMember
-from r2convert.checkpoint.geometry import is_count, require_fits, require_shape
-from r2convert.checkpoint.pickles.pickle_bytes import PickleBytes
-from r2convert.checkpoint.pickles.pickle_machine import PickleMachine
-from r2convert.checkpoint.pickles.pickle_values import Constructor, describe_briefly, make_ordered_dictionary
-from r2convert.checkpoint.pickles.torch_values import STORAGE_TYPES, StorageView
-from r2convert.checkpoint.source_file import SourceFile
-from r2convert.checkpoint.storage import Extent, Storage, TensorReference
+from r2convert.checkpoint.pickles.machine import PickleBytes, PickleMachine
+from r2convert.checkpoint.pickles.torch_names import STORAGE_TYPES, StorageView
+from r2convert.checkpoint.pickles.values import Constructor, describe_briefly, make_ordered_dictionary
+from r2convert.checkpoint.storage import Extent, OpenFile, Storage
+from r2convert.checkpoint.tensor import TensorInfo, is_count, require_fits, require_shape
 from r2convert.errors import CorruptCheckpointError, UnsupportedCheckpointError
 
 MEMBERS: Final = frozenset({"storages", "tensors", "pickle"})
 
 
-def read_torch_tar(source: SourceFile, members: dict[str, TarMember]) -> Contents:
+def read_torch_tar(source: OpenFile, members: dict[str, TarMember]) -> Contents:
     """Describe a torch 0.1 checkpoint; the storages' bytes are not read.
 
     Raises:
@@ -48,7 +46,7 @@ def read_torch_tar(source: SourceFile, members: dict[str, TarMember]) -> Content
     return Contents("torch-tar", root, tuple(reader.storages), {})
 
 
-def _cursor(source: SourceFile, member: TarMember) -> PickleBytes:
+def _cursor(source: OpenFile, member: TarMember) -> PickleBytes:
     return PickleBytes(source, member.offset, member.offset + member.size, f"member {member.name}")
 
 
@@ -64,10 +62,10 @@ def _types() -> dict[tuple[str, str], object]:
 class _TarReader:
     """The tables that the three members build up, one after the other."""
 
-    def __init__(self, source: SourceFile) -> None:
+    def __init__(self, source: OpenFile) -> None:
         self._source = source
         self._views: dict[int, StorageView] = {}
-        self._tensors: dict[int, TensorReference] = {}
+        self._tensors: dict[int, TensorInfo] = {}
         self.storages: list[Storage] = []
 
     def read_storages(self, data: PickleBytes) -> None:
@@ -118,7 +116,7 @@ class _TarReader:
         _require_end(data)
         return root
 
-    def _persistent(self, identifier: object) -> TensorReference:
+    def _persistent(self, identifier: object) -> TensorInfo:
         key = int(identifier) if isinstance(identifier, str) and _is_number(identifier) else identifier
         tensor = self._tensors.get(key) if is_count(key) else None
         if tensor is None:
@@ -132,7 +130,7 @@ def _is_number(text: str) -> bool:
     return text.isascii() and text.isdecimal() and len(text) <= 20
 
 
-def _tensor(data: PickleBytes, view: StorageView) -> TensorReference:
+def _tensor(data: PickleBytes, view: StorageView) -> TensorInfo:
     dimensions = struct.unpack("<i", data.read(4))[0]
     if not 0 <= dimensions <= limits.MAX_DIMENSIONS:
         raise _damaged(data, f"a tensor of {dimensions} dimensions")
@@ -141,7 +139,7 @@ def _tensor(data: PickleBytes, view: StorageView) -> TensorReference:
     strides = struct.unpack(f"<{dimensions}q", data.read(8 * dimensions))
     first = struct.unpack("<q", data.read(8))[0]
     steps, offset = require_fits(view.dtype, shape, strides, first, view.elements, "A tensor")
-    return TensorReference(view.dtype, shape, steps, offset + view.first * view.dtype.itemsize, view.index)
+    return TensorInfo("", view.dtype, shape, steps, offset + view.first * view.dtype.itemsize, view.index)
 
 
 def _count(data: PickleBytes) -> int:

@@ -14,15 +14,13 @@ from dataclasses import dataclass
 from typing import Final
 
 from r2convert.checkpoint import limits
-from r2convert.checkpoint.digests import OutputTensor, require_crc
+from r2convert.checkpoint.digests import OutputTensor
 from r2convert.checkpoint.formats.contents import Contents, Segments
 from r2convert.checkpoint.formats.zip_directory import ZipRecord
-from r2convert.checkpoint.pickles.pickle_bytes import PickleBytes
-from r2convert.checkpoint.pickles.pickle_machine import PickleMachine
+from r2convert.checkpoint.pickles.machine import PickleBytes, PickleMachine
 from r2convert.checkpoint.pickles.pickle_output import global_name, integer, integers, text
-from r2convert.checkpoint.pickles.torch_values import STORAGE_TYPES, DeclaredStorage, DeclaredStorages, torch_allowlist
-from r2convert.checkpoint.source_file import SourceFile
-from r2convert.checkpoint.storage import Extent, Storage
+from r2convert.checkpoint.pickles.torch_names import STORAGE_TYPES, DeclaredStorage, DeclaredStorages, torch_allowlist
+from r2convert.checkpoint.storage import Extent, OpenFile, Storage, require_crc
 from r2convert.checkpoint.tensor import contiguous_strides
 from r2convert.errors import (
     CorruptCheckpointError,
@@ -45,7 +43,7 @@ def is_torch_zip(records: dict[str, ZipRecord]) -> bool:
     return any(name.split("/", 1)[-1] == _PICKLE for name in records)
 
 
-def read_torch_zip(source: SourceFile, records: dict[str, ZipRecord]) -> Contents:
+def read_torch_zip(source: OpenFile, records: dict[str, ZipRecord]) -> Contents:
     """Describe a torch zip checkpoint; payloads of tensors are not read.
 
     Raises:
@@ -62,7 +60,7 @@ def read_torch_zip(source: SourceFile, records: dict[str, ZipRecord]) -> Content
     return Contents("torch-zip", root, found, {}, _warnings(members, found))
 
 
-def _without_stem(source: SourceFile, records: dict[str, ZipRecord]) -> dict[str, ZipRecord]:
+def _without_stem(source: OpenFile, records: dict[str, ZipRecord]) -> dict[str, ZipRecord]:
     """Take the archive's folder name off its records; torch makes it from the file's name."""
     stems = {name.partition("/")[0] for name in records}
     if len(stems) != 1 or not all("/" in name for name in records):
@@ -74,7 +72,7 @@ def _without_stem(source: SourceFile, records: dict[str, ZipRecord]) -> dict[str
     return {name.partition("/")[2]: record for name, record in records.items()}
 
 
-def _require_known(source: SourceFile, members: dict[str, ZipRecord]) -> None:
+def _require_known(source: OpenFile, members: dict[str, ZipRecord]) -> None:
     for name in members:
         if name.startswith(_TORCHSCRIPT_MARKS):
             raise UnsupportedCheckpointError(
@@ -89,7 +87,7 @@ def _require_known(source: SourceFile, members: dict[str, ZipRecord]) -> None:
             )
 
 
-def _require_little_endian(source: SourceFile, members: dict[str, ZipRecord]) -> None:
+def _require_little_endian(source: OpenFile, members: dict[str, ZipRecord]) -> None:
     if "byteorder" not in members:
         return
     order = _read_checked(source, members["byteorder"], _SMALL_RECORD_BYTES)
@@ -102,7 +100,7 @@ def _require_little_endian(source: SourceFile, members: dict[str, ZipRecord]) ->
         )
 
 
-def _read_checked(source: SourceFile, record: ZipRecord, cap: int) -> bytes:
+def _read_checked(source: OpenFile, record: ZipRecord, cap: int) -> bytes:
     """Return a small record's payload after checking its checksum."""
     if record.size > cap:
         raise LimitExceededError(
@@ -116,7 +114,7 @@ def _read_checked(source: SourceFile, record: ZipRecord, cap: int) -> bytes:
     return payload
 
 
-def _read_pickle(source: SourceFile, record: ZipRecord, storages: DeclaredStorages) -> object:
+def _read_pickle(source: OpenFile, record: ZipRecord, storages: DeclaredStorages) -> object:
     # The checksum first: a damaged pickle should be called damaged, not unsafe.
     _read_checked(source, record, limits.MAX_PICKLE_RECORD_BYTES)
     end = record.offset + record.size
@@ -127,7 +125,7 @@ def _read_pickle(source: SourceFile, record: ZipRecord, storages: DeclaredStorag
     return root
 
 
-def _storage(source: SourceFile, members: dict[str, ZipRecord], declared: DeclaredStorage) -> Storage:
+def _storage(source: OpenFile, members: dict[str, ZipRecord], declared: DeclaredStorage) -> Storage:
     record = members.get(f"data/{declared.key}")
     if record is None:
         raise CorruptCheckpointError(

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from r2convert.checkpoint import limits
-from r2convert.checkpoint.source_file import SourceFile, Window
+from r2convert.checkpoint.storage import OpenFile, Window
 from r2convert.errors import (
     CheckpointError,
     CorruptCheckpointError,
@@ -64,7 +64,7 @@ class _Entry:
     header_offset: int
 
 
-def read_zip_directory(source: SourceFile) -> dict[str, ZipRecord]:
+def read_zip_directory(source: OpenFile) -> dict[str, ZipRecord]:
     """Read and cross-check an archive's whole directory.
 
     Returns:
@@ -92,7 +92,7 @@ def read_zip_directory(source: SourceFile) -> dict[str, ZipRecord]:
 
 
 def _corrupt(
-    source: SourceFile, what: str, offset: int, got: str | None = None, expected: str | None = None
+    source: OpenFile, what: str, offset: int, got: str | None = None, expected: str | None = None
 ) -> CheckpointError:
     return CorruptCheckpointError(
         what,
@@ -103,7 +103,7 @@ def _corrupt(
     )
 
 
-def _locate_directory(source: SourceFile) -> tuple[int, int, int]:
+def _locate_directory(source: OpenFile) -> tuple[int, int, int]:
     """Return where the central directory starts and ends, and how many entries it has."""
     end_at = source.size - _END.size
     if end_at < 0:
@@ -134,7 +134,7 @@ def _locate_directory(source: SourceFile) -> tuple[int, int, int]:
     return start, start + size, count
 
 
-def _without_end(source: SourceFile) -> CheckpointError:
+def _without_end(source: OpenFile) -> CheckpointError:
     """Tell an archive that was cut off from one with something behind it."""
     length = min(source.size, 2 * _FULL16)
     found = source.read(source.size - length, length, "the end of the file").rfind(b"PK\x05\x06")
@@ -144,12 +144,12 @@ def _without_end(source: SourceFile) -> CheckpointError:
     return source.truncated(source.size, "the end of a zip directory", "the end of the file")
 
 
-def _has_locator(source: SourceFile, end_at: int) -> bool:
+def _has_locator(source: OpenFile, end_at: int) -> bool:
     at = end_at - _LOCATOR.size
     return at >= 0 and source.read(at, 4, "a zip64 locator") == b"PK\x06\x07"
 
 
-def _read_end64(source: SourceFile, end_at: int) -> tuple[int, int, int, int, int]:
+def _read_end64(source: OpenFile, end_at: int) -> tuple[int, int, int, int, int]:
     locator_at = end_at - _LOCATOR.size
     at = locator_at - _END64.size
     _, disk, stated, disks = _LOCATOR.unpack(source.read(locator_at, _LOCATOR.size, "a zip64 locator"))
@@ -167,7 +167,7 @@ def _read_end64(source: SourceFile, end_at: int) -> tuple[int, int, int, int, in
     return at, here, count, size, start
 
 
-def _central_entries(source: SourceFile, start: int, end: int, count: int) -> Iterator[_Entry]:
+def _central_entries(source: OpenFile, start: int, end: int, count: int) -> Iterator[_Entry]:
     directory = source.read(start, end - start, "the zip directory")
     position = 0
     for _ in range(count):
@@ -180,7 +180,7 @@ def _central_entries(source: SourceFile, start: int, end: int, count: int) -> It
         raise _corrupt(source, "The zip directory has more entries than it says", start + position)
 
 
-def _central_entry(source: SourceFile, directory: bytes, position: int, at: int) -> tuple[_Entry, int]:
+def _central_entry(source: OpenFile, directory: bytes, position: int, at: int) -> tuple[_Entry, int]:
     fields = _CENTRAL.unpack_from(directory, position)
     signature, flags, method, crc32, packed, size = fields[0], *fields[3:5], *fields[7:10]
     name_length, extra_length, comment_length, disk, header_offset = *fields[10:14], fields[16]
@@ -201,7 +201,7 @@ def _central_entry(source: SourceFile, directory: bytes, position: int, at: int)
     return _Entry(name, flags, crc32, size, header_offset), extra_at + extra_length - position
 
 
-def _require_stored(source: SourceFile, name: bytes, flags: int, method: int, at: int) -> None:
+def _require_stored(source: OpenFile, name: bytes, flags: int, method: int, at: int) -> None:
     what = None
     if flags & _ENCRYPTED_FLAG:
         what = "is encrypted"
@@ -218,7 +218,7 @@ def _require_stored(source: SourceFile, name: bytes, flags: int, method: int, at
         )
 
 
-def _zip64_values(source: SourceFile, extra: bytes, wanted: list[bool], at: int) -> list[int | None]:
+def _zip64_values(source: OpenFile, extra: bytes, wanted: list[bool], at: int) -> list[int | None]:
     """Return the 64-bit values for the 32-bit fields that are full, from the zip64 extra field."""
     if not any(wanted):
         return [None] * len(wanted)
@@ -236,7 +236,7 @@ def _zip64_values(source: SourceFile, extra: bytes, wanted: list[bool], at: int)
 
 
 def _read_local(
-    source: SourceFile, window: Window, entry: _Entry, position: int, directory_start: int
+    source: OpenFile, window: Window, entry: _Entry, position: int, directory_start: int
 ) -> tuple[ZipRecord, int]:
     """Check a record's own header against the directory; return it and where the next record must start."""
     at = entry.header_offset
@@ -263,7 +263,7 @@ def _read_local(
     return ZipRecord(_name(source, entry, at), at, offset, entry.size, entry.crc32), end
 
 
-def _end_of_descriptor(source: SourceFile, window: Window, entry: _Entry, at: int) -> int:
+def _end_of_descriptor(source: OpenFile, window: Window, entry: _Entry, at: int) -> int:
     """Check the sizes repeated behind a record's payload; 32 or 64 bits wide, with or without a signature."""
     available = window.read(at, min(24, source.size - at), "a zip data descriptor")
     for layout in ("<4sIQQ", "<4sIII", "<IQQ", "<III"):
@@ -277,7 +277,7 @@ def _end_of_descriptor(source: SourceFile, window: Window, entry: _Entry, at: in
     raise _corrupt(source, "The sizes behind a record contradict the directory", at)
 
 
-def _name(source: SourceFile, entry: _Entry, at: int) -> str:
+def _name(source: OpenFile, entry: _Entry, at: int) -> str:
     try:
         name = entry.name.decode("utf-8")
     except UnicodeDecodeError:

@@ -17,7 +17,7 @@ from r2convert.cli.console import print_json, stdout_console
 from r2convert.errors import UsageError
 
 if TYPE_CHECKING:
-    from r2convert.checkpoint.reading import Checkpoint
+    from r2convert.checkpoint.open import Checkpoint
     from r2convert.checks.activations import ActivationComparison
     from r2convert.mapping.comparison import Comparison
     from r2convert.mapping.identity import Resolution
@@ -77,7 +77,7 @@ def compare(
 def _compare_checkpoints(a: str, b: str, *, everything: bool, activations: bool, as_json: bool) -> bool:
     """Compare, print, and say whether they are equal."""
     from r2convert.catalog import load_catalog
-    from r2convert.checkpoint.reading import open_checkpoint
+    from r2convert.checkpoint.open import open_checkpoint
     from r2convert.mapping.comparison import Side
     from r2convert.mapping.comparison import compare as compare_sides
     from r2convert.mapping.tables import Tables

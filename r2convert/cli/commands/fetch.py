@@ -140,7 +140,7 @@ def _recogniser(catalog: Catalog) -> Callable[[Path, Variant, Source], bool]:
     """Return what tells whether a file has the names and shapes of a published one; it reads a file once."""
     from functools import cache as once
 
-    from r2convert.checkpoint.reading import open_checkpoint
+    from r2convert.checkpoint.open import open_checkpoint
     from r2convert.mapping.identity import match
     from r2convert.mapping.tables import Tables
 

@@ -11,7 +11,7 @@ from r2convert.cli.commands.completion import complete_checkpoint
 from r2convert.cli.console import print_json, printable, stdout_console
 
 if TYPE_CHECKING:
-    from r2convert.checkpoint.reading import Checkpoint
+    from r2convert.checkpoint.open import Checkpoint
     from r2convert.mapping.identity import Resolution
     from r2convert.mapping.tables import Tables
 
@@ -32,7 +32,7 @@ def inspect(file: str, tensors: bool, key: str | None, prefix: str, no_digest: b
       r2convert inspect res2net50_14w_8s-6527dddc.pth
     """
     from r2convert.catalog import load_catalog
-    from r2convert.checkpoint.reading import open_checkpoint
+    from r2convert.checkpoint.open import open_checkpoint
     from r2convert.mapping.tables import Tables
 
     tables = Tables(load_catalog())

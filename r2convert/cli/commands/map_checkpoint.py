@@ -13,7 +13,7 @@ from r2convert.cli.console import print_json, print_warning, printable
 from r2convert.errors import UsageError
 
 if TYPE_CHECKING:
-    from r2convert.checkpoint.reading import Checkpoint
+    from r2convert.checkpoint.open import Checkpoint
     from r2convert.mapping.conversion import Conversion
     from r2convert.mapping.plan import Plan, PlanRow
     from r2convert.mapping.tables import Tables
@@ -84,7 +84,7 @@ def map_checkpoint(
     """
     from r2convert.catalog import load_catalog
     from r2convert.checkpoint.elements import DType
-    from r2convert.checkpoint.reading import open_checkpoint
+    from r2convert.checkpoint.open import open_checkpoint
     from r2convert.mapping.conversion import require_possible
     from r2convert.mapping.identity import resolve
     from r2convert.mapping.plan import make_plan

@@ -9,8 +9,7 @@ from __future__ import annotations
 from typing import Final
 
 from r2convert.checkpoint.elements import DType
-from r2convert.checkpoint.geometry import require_shape
-from r2convert.checkpoint.pickles.pickle_values import (
+from r2convert.checkpoint.pickles.values import (
     Allowlist,
     Buildable,
     Constructor,
@@ -21,6 +20,7 @@ from r2convert.checkpoint.pickles.pickle_values import (
     make_ordered_dictionary,
 )
 from r2convert.checkpoint.storage import Encoding, Extent
+from r2convert.checkpoint.tensor import require_shape
 from r2convert.errors import CorruptCheckpointError, UnsafeCheckpointError, UnsupportedCheckpointError
 
 #: NumPy's type codes. NumPy has no bfloat16: Paddle saves its bit patterns as uint16 and has no uint16 itself.

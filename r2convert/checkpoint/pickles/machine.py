@@ -8,13 +8,11 @@ the reading. Byte strings stay in the file: only their place is recorded.
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Final, NoReturn
 
 from r2convert.checkpoint import limits
-from r2convert.checkpoint.pickles.nesting import require_bounded_tree
-from r2convert.checkpoint.pickles.pickle_bytes import PickleBytes
-from r2convert.checkpoint.pickles.pickle_values import (
+from r2convert.checkpoint.pickles.values import (
     Allowlist,
     Buildable,
     Constructor,
@@ -23,6 +21,7 @@ from r2convert.checkpoint.pickles.pickle_values import (
     add_entry,
     describe_briefly,
 )
+from r2convert.checkpoint.storage import OpenFile
 from r2convert.errors import (
     CheckpointError,
     CorruptCheckpointError,
@@ -349,3 +348,149 @@ _BY_OPCODE: Final[dict[int, Callable[[PickleMachine], None]]] = {
 
 #: Opcode -> handler; ``None`` where no checkpoint needs it.
 _HANDLERS: Final = tuple(_BY_OPCODE.get(opcode) for opcode in range(256))
+
+
+class PickleBytes:
+    """Sequential reads from a stretch of a file; large payloads are skipped, not read.
+
+    Args:
+        source: the file.
+        start: first byte of the stretch.
+        end: the byte after its last one.
+        label: what messages call it ("data.pkl", "the pickle stream").
+    """
+
+    def __init__(self, source: OpenFile, start: int, end: int, label: str) -> None:
+        self.source = source
+        self.label = label
+        self._end = min(end, source.size)
+        self._window = b""
+        self._window_start = start
+        self._cursor = 0
+
+    @property
+    def position(self) -> int:
+        """Offset in the file of the next byte."""
+        return self._window_start + self._cursor
+
+    @property
+    def remaining(self) -> int:
+        """Bytes left in the stretch."""
+        return self._end - self.position
+
+    def where(self, position: int | None = None) -> str:
+        """Describe a place in the stretch for a message."""
+        return f"{self.source.path}, {self.label}, byte {self.position if position is None else position}"
+
+    def read(self, count: int) -> bytes:
+        """Return the next ``count`` bytes (the caller has checked the count against its cap).
+
+        Raises:
+            TruncatedCheckpointError: the stretch ends before.
+        """
+        cursor = self._cursor
+        if cursor + count > len(self._window):
+            self._refill(count)
+            cursor = 0
+        self._cursor = cursor + count
+        return self._window[cursor : cursor + count]
+
+    def byte(self) -> int:
+        """Return the next byte as a number; raises as :meth:`read` does."""
+        cursor = self._cursor
+        if cursor >= len(self._window):
+            self._refill(1)
+            cursor = 0
+        self._cursor = cursor + 1
+        return self._window[cursor]
+
+    def unsigned(self, width: int) -> int:
+        """Return the next ``width`` bytes as a little-endian unsigned number; raises as :meth:`read` does."""
+        return self.byte() if width == 1 else int.from_bytes(self.read(width), "little")
+
+    def line(self, cap: int) -> str:
+        """Return the text up to the next line feed, and pass over that.
+
+        Raises:
+            TruncatedCheckpointError: the stretch ends before.
+            LimitExceededError: the line has more than ``cap`` bytes.
+        """
+        if len(self._window) - self._cursor <= cap:
+            self._refill(min(cap + 1, self.remaining))
+        end = self._window.find(b"\n", self._cursor, self._cursor + cap + 1)
+        if end < 0:
+            if self.remaining <= cap:
+                raise self._truncated(self.remaining + 1)
+            raise LimitExceededError("The pickle names a global with an enormous name", where=self.where())
+        line = self._window[self._cursor : end]
+        self._cursor = end + 1
+        return line.decode("utf-8", "replace")
+
+    def skip(self, count: int) -> int:
+        """Pass over ``count`` bytes and return the offset in the file they start at.
+
+        Raises:
+            TruncatedCheckpointError: the stretch ends before.
+        """
+        start = self.position
+        if count > self.remaining:
+            raise self._truncated(count)
+        if self._cursor + count <= len(self._window):
+            self._cursor += count
+        else:
+            self._window, self._window_start, self._cursor = b"", start + count, 0
+        return start
+
+    def _refill(self, count: int) -> None:
+        position = self.position
+        if count > self._end - position:
+            raise self._truncated(count)
+        length = min(max(count, limits.CHUNK_BYTES), self._end - position)
+        self._window = self.source.read(position, length, self.label)
+        self._window_start, self._cursor = position, 0
+
+    def _truncated(self, count: int) -> Exception:
+        return self.source.truncated(
+            self.position, f"{count} more bytes of {self.label}", f"{self.remaining} bytes before its end"
+        )
+
+
+def require_bounded_tree(root: object) -> None:
+    """Check that plain containers neither contain themselves nor nest too deeply.
+
+    Each container is visited once however often it is shared, so the time is linear in the pickle's size.
+
+    Raises:
+        CorruptCheckpointError: a container contains itself.
+        LimitExceededError: the nesting is deeper than the cap.
+    """
+    depths: dict[int, int] = {}
+    entered: set[int] = set()
+    pending: list[tuple[object, bool]] = [(root, False)]
+    while pending:
+        value, leaving = pending.pop()
+        if id(value) in depths:
+            continue
+        children = _children(value)
+        if leaving:
+            depths[id(value)] = depth = 1 + max((depths.get(id(child), 0) for child in children), default=0)
+            _require_at_most(depth)
+            entered.discard(id(value))
+            continue
+        if id(value) in entered:
+            raise CorruptCheckpointError("A container in the pickle contains itself")
+        entered.add(id(value))
+        _require_at_most(len(entered))  # the way down is long enough to know, without going all of it
+        pending.append((value, True))
+        pending.extend((child, False) for child in children if isinstance(child, (dict, list, tuple)))
+
+
+def _require_at_most(depth: int) -> None:
+    if depth > limits.MAX_NESTING:
+        raise LimitExceededError("The pickle nests too deeply", expected=f"at most {limits.MAX_NESTING} levels")
+
+
+def _children(value: object) -> Collection[object]:
+    if isinstance(value, dict):
+        return value.values()
+    return value if isinstance(value, (list, tuple)) else ()

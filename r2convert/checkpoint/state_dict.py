@@ -1,14 +1,14 @@
-"""Takes the wrappers off a state dict: training checkpoints, OpenMMLab files, `module.` prefixes."""
+"""Finds the state dict in what a file describes, and takes wrappers and prefixes off."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Final
 
 from r2convert.checkpoint import limits
-from r2convert.checkpoint.metadata import summarise
-from r2convert.checkpoint.storage import TensorReference
+from r2convert.checkpoint.pickles.values import PickledBytes
 from r2convert.checkpoint.tensor import TensorInfo
 from r2convert.errors import CorruptCheckpointError, LimitExceededError, UnsupportedCheckpointError, UsageError
 
@@ -106,13 +106,13 @@ def under_prefix(state_dict: StateDict, prefix: str, where: str) -> StateDict:
 
 
 def _kind(value: object) -> str:
-    if isinstance(value, TensorReference):
+    if isinstance(value, TensorInfo):
         return "a single tensor without a name"
     return {type(None): "nothing", list: "a list", tuple: "a tuple"}.get(type(value), f"a {type(value).__name__}")
 
 
 def _has_tensors(mapping: Mapping[object, object]) -> bool:
-    return any(isinstance(value, TensorReference) for value in mapping.values())
+    return any(isinstance(value, TensorInfo) for value in mapping.values())
 
 
 def _candidates(mapping: Mapping[object, object]) -> list[str]:
@@ -184,9 +184,9 @@ def _nothing_found(mapping: Mapping[object, object], where: str) -> UnsupportedC
 def _state_dict(
     mapping: Mapping[object, object], metadata: dict[str, object], wrapper: str | None, warnings: list[str], where: str
 ) -> StateDict:
-    named: dict[str, TensorReference] = {}
+    named: dict[str, TensorInfo] = {}
     for name, value in mapping.items():
-        if isinstance(value, TensorReference):
+        if isinstance(value, TensorInfo):
             named[_require_name(name, where)] = value
         else:
             metadata.update(summarise({name: value}))
@@ -200,9 +200,7 @@ def _state_dict(
     tensors = {}
     for full_name, reference in named.items():
         name = _require_name(full_name.removeprefix(prefix), where)
-        tensors[name] = TensorInfo(
-            name, reference.dtype, reference.shape, reference.strides, reference.offset, reference.source
-        )
+        tensors[name] = reference.renamed(name)
     return StateDict(tensors, metadata, wrapper, prefix, tuple(warnings))
 
 
@@ -216,3 +214,60 @@ def _require_name(name: object, where: str) -> str:
             got=ascii(name)[:80],
         )
     return str(name)
+
+
+def summarise(values: Mapping[object, object]) -> dict[str, object]:
+    """Return plain values as JSON can hold them, bounded in number, length and depth.
+
+    What does not fit is replaced by its kind and size in angle brackets, as are tensors and byte strings.
+    """
+    return _Summary().mapping(values, limits.METADATA_LEVELS)
+
+
+class _Summary:
+    """One summary; shared containers count each time they are shown, so the work is bounded by a budget."""
+
+    def __init__(self) -> None:
+        self._remaining = limits.METADATA_VALUES
+
+    def mapping(self, values: Mapping[object, object], levels: int) -> dict[str, object]:
+        shown: dict[str, object] = {}
+        for name, value in values.items():
+            if len(shown) == limits.METADATA_ENTRIES:
+                break
+            shown[_text(str(name))] = self._value(value, levels)
+        return shown
+
+    def _value(self, value: object, levels: int) -> object:
+        self._remaining -= 1
+        if isinstance(value, bool) or value is None:
+            return value
+        if isinstance(value, int):
+            return value if abs(value) < 1 << 63 else f"<number of {value.bit_length()} bits>"
+        if isinstance(value, float):
+            return value if math.isfinite(value) else repr(value)
+        if isinstance(value, str):
+            return _text(value)
+        if isinstance(value, (dict, list, tuple)):
+            return self._container(value, levels)
+        return _described(value)
+
+    def _container(self, value: dict[object, object] | list[object] | tuple[object, ...], levels: int) -> object:
+        if value and (len(value) > limits.METADATA_ENTRIES or levels == 0 or self._remaining <= 0):
+            return f"<{type(value).__name__} of {len(value)}>"
+        if isinstance(value, dict):
+            return self.mapping(value, levels - 1)
+        return [self._value(inner, levels - 1) for inner in value]
+
+
+def _text(value: str) -> str:
+    kept = str(value[: limits.METADATA_TEXT])
+    return kept if len(value) <= limits.METADATA_TEXT else kept + "..."
+
+
+def _described(value: object) -> str:
+    if isinstance(value, TensorInfo):
+        return f"<{value.dtype.value} tensor of shape {list(value.shape)}>"
+    if isinstance(value, PickledBytes):
+        return f"<{'text' if value.is_text else 'bytes'} of {value.length} bytes>"
+    return f"<{type(value).__name__}>"

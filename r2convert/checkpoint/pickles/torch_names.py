@@ -10,15 +10,14 @@ from typing import Final
 
 from r2convert.checkpoint import limits
 from r2convert.checkpoint.elements import DType
-from r2convert.checkpoint.geometry import is_count, require_fits, require_shape
-from r2convert.checkpoint.pickles.pickle_values import (
+from r2convert.checkpoint.pickles.values import (
     Allowlist,
     Constructor,
     bad_arguments,
     describe_briefly,
     make_ordered_dictionary,
 )
-from r2convert.checkpoint.storage import TensorReference
+from r2convert.checkpoint.tensor import TensorInfo, is_count, require_fits, require_shape
 from r2convert.errors import CorruptCheckpointError, LimitExceededError
 
 #: torch's typed storage classes, by the name pickles give them.
@@ -121,7 +120,7 @@ def _view(view: object, elements: int) -> tuple[int, int]:
     return view[1], view[2]
 
 
-def _rebuild_tensor(arguments: tuple[object, ...]) -> TensorReference:
+def _rebuild_tensor(arguments: tuple[object, ...]) -> TensorInfo:
     """Describe ``_rebuild_tensor(storage, offset, size, stride)``; version 2 adds flags that do not matter here."""
     view = arguments[0] if len(arguments) == 4 else None
     if not isinstance(view, StorageView):
@@ -129,17 +128,17 @@ def _rebuild_tensor(arguments: tuple[object, ...]) -> TensorReference:
     first, size, stride = arguments[1:]
     shape = require_shape(size, "A tensor")
     strides, offset = require_fits(view.dtype, shape, stride, first, view.elements, "A tensor")
-    return TensorReference(view.dtype, shape, strides, offset + view.first * view.dtype.itemsize, view.index)
+    return TensorInfo("", view.dtype, shape, strides, offset + view.first * view.dtype.itemsize, view.index)
 
 
-def _rebuild_tensor_v2(arguments: tuple[object, ...]) -> TensorReference:
+def _rebuild_tensor_v2(arguments: tuple[object, ...]) -> TensorInfo:
     if len(arguments) not in (6, 7) or not isinstance(arguments[4], bool) or arguments[5] not in ({}, None):
         raise bad_arguments("torch._utils._rebuild_tensor_v2", arguments)
     return _rebuild_tensor(arguments[:4])
 
 
-def _rebuild_parameter(arguments: tuple[object, ...]) -> TensorReference:
-    if len(arguments) != 3 or not isinstance(arguments[0], TensorReference) or arguments[2] not in ({}, None):
+def _rebuild_parameter(arguments: tuple[object, ...]) -> TensorInfo:
+    if len(arguments) != 3 or not isinstance(arguments[0], TensorInfo) or arguments[2] not in ({}, None):
         raise bad_arguments("torch._utils._rebuild_parameter", arguments)
     return arguments[0]
 

@@ -28,12 +28,9 @@ from r2convert.checkpoint.formats.torch_tar import MEMBERS as TORCH_TAR_MEMBERS
 from r2convert.checkpoint.formats.torch_tar import read_torch_tar
 from r2convert.checkpoint.formats.torch_zip import is_torch_zip, read_torch_zip
 from r2convert.checkpoint.formats.zip_directory import read_zip_directory
-from r2convert.checkpoint.gathering import tensor_chunks
-from r2convert.checkpoint.geometry import require_plausible_total
-from r2convert.checkpoint.source_file import SourceFile
-from r2convert.checkpoint.storage_reading import StorageReader
-from r2convert.checkpoint.tensor import TensorInfo
-from r2convert.checkpoint.unwrapping import StateDict, under_prefix, unwrap
+from r2convert.checkpoint.state_dict import StateDict, under_prefix, unwrap
+from r2convert.checkpoint.storage import OpenFile, StorageReader
+from r2convert.checkpoint.tensor import TensorInfo, require_plausible_total, tensor_chunks
 from r2convert.errors import CheckpointError
 
 if TYPE_CHECKING:
@@ -57,7 +54,7 @@ class Checkpoint:
         warnings: what is odd about the file but harmless, one sentence each.
     """
 
-    def __init__(self, path: Path, sources: Sequence[SourceFile], contents: Contents, state_dict: StateDict) -> None:
+    def __init__(self, path: Path, sources: Sequence[OpenFile], contents: Contents, state_dict: StateDict) -> None:
         self.path = path
         self.container = contents.container
         self.size = sum(source.size for source in sources)
@@ -123,7 +120,7 @@ class Checkpoint:
                 after the last piece), or the file was changed.
             AccessError: the disk fails.
         """
-        yield from tensor_chunks(self._reader, tensor, self._storages[tensor.source].nbytes)
+        yield from tensor_chunks(self._reader, tensor, self._storages[tensor.storage].nbytes)
         self.require_unchanged()
 
     def output(self, tensor: TensorInfo) -> OutputTensor:
@@ -131,7 +128,7 @@ class Checkpoint:
 
         Where the file states a checksum for exactly these bytes, reading compares it, and writing uses it again.
         """
-        storage = self._storages[tensor.source]
+        storage = self._storages[tensor.storage]
         is_whole = tensor.is_contiguous and tensor.offset == 0 and tensor.nbytes == storage.nbytes > 0
         crc32 = storage.crc32 if is_whole else None
         return OutputTensor(tensor.name, tensor.dtype, tensor.shape, lambda: self.chunks(tensor), crc32)
@@ -141,7 +138,7 @@ class Checkpoint:
 
         For a caller who knows the checksum of the right bytes and compares the bytes by a digest of its own.
         """
-        self._reader.accept(tensor.source, crc32)
+        self._reader.accept(tensor.storage, crc32)
 
     def array(self, tensor: TensorInfo) -> np.ndarray[Any, Any]:
         """Return a tensor's elements as a C-ordered NumPy array of its own (bfloat16: ``uint16`` patterns).
@@ -153,9 +150,9 @@ class Checkpoint:
 
         result = np.empty(tensor.shape, tensor.dtype.numpy)
         target = result.reshape(-1).view(np.uint8).data
-        if tensor.elements and tensor.is_contiguous and self._reader.is_checked(tensor.source):
+        if tensor.elements and tensor.is_contiguous and self._reader.is_checked(tensor.storage):
             # No checksum to compute on the way: the bytes go straight to where they belong.
-            self._reader.stretch(tensor.source, tensor.offset, target)
+            self._reader.stretch(tensor.storage, tensor.offset, target)
             self.require_unchanged()
             return result
         position = 0
@@ -199,7 +196,7 @@ def open_checkpoint(path: Path, *, key: str | None = None, prefix: str = "") -> 
     """
     # Unlike Path.is_dir this never raises: why a path cannot be read is told where it is opened.
     is_folder = os.path.isdir(path)  # noqa: PTH112
-    sources = open_folder(path) if is_folder else [SourceFile(path)]
+    sources = open_folder(path) if is_folder else [OpenFile(path)]
     try:
         contents = read_paddle_folder(sources) if is_folder else _read_file(sources[0])
         state_dict = under_prefix(unwrap(contents.root, key, str(path)), prefix, str(path))
@@ -215,22 +212,22 @@ def open_checkpoint(path: Path, *, key: str | None = None, prefix: str = "") -> 
     return checkpoint
 
 
-def _read_file(source: SourceFile) -> Contents:
+def _read_file(source: OpenFile) -> Contents:
     return _READERS[sniff(source)](source)
 
 
-def _read_zip(source: SourceFile) -> Contents:
+def _read_zip(source: OpenFile) -> Contents:
     records = read_zip_directory(source)
     return read_torch_zip(source, records) if is_torch_zip(records) else read_torch_hub_zip(source, records)
 
 
-def _read_tar(source: SourceFile) -> Contents:
+def _read_tar(source: OpenFile) -> Contents:
     members = read_tar_directory(source)
     is_torch = not members.keys().isdisjoint(TORCH_TAR_MEMBERS)
     return read_torch_tar(source, members) if is_torch else read_paddle_tar(source, members)
 
 
-_READERS: Final[Mapping[Kind, Callable[[SourceFile], Contents]]] = {
+_READERS: Final[Mapping[Kind, Callable[[OpenFile], Contents]]] = {
     Kind.ZIP: _read_zip,
     Kind.TORCH_LEGACY: read_torch_legacy,
     Kind.SAFETENSORS: read_safetensors,

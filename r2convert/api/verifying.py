@@ -11,10 +11,10 @@ from r2convert.catalog.variant import Layout
 from r2convert.errors import UsageError
 
 if TYPE_CHECKING:
+    from r2convert.catalog.protocol import Pipeline
     from r2convert.checks.results import CheckpointResult
     from r2convert.checks.run import ImageRun
     from r2convert.evaluation.backends import Precision
-    from r2convert.imagenet.preprocessing import Pipeline
 
 Choice = TypeVar("Choice", bound=str)
 
@@ -91,10 +91,10 @@ def verify(
 def _image_run(
     imagenet: Path, limit: int | None, device: str | None, batch_size: int | None, precision: str, pipeline: str
 ) -> ImageRun:
+    from r2convert.catalog.protocol import PIPELINES
     from r2convert.checks.run import ImageRun
     from r2convert.evaluation.backends import PRECISIONS, choose_device
     from r2convert.imagenet.datasets import open_validation_set
-    from r2convert.imagenet.preprocessing import PIPELINES
     from r2convert.imagenet.validation_set import stratified_sample
 
     images = open_validation_set(imagenet)

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import torch
 
+from r2convert.catalog.protocol import Pipeline
 from r2convert.catalog.variant import Variant
 from r2convert.checks.accuracy_claims import accuracy_checks, lowest_published_top1
 from r2convert.checks.counting import IMAGENET_INPUT
@@ -18,7 +19,6 @@ from r2convert.evaluation.backends import Acceleration, Precision
 from r2convert.evaluation.engine import AccuracyProgress, measure_accuracy
 from r2convert.evaluation.prediction_store import PredictionFile
 from r2convert.evaluation.statistics import is_certainly_below
-from r2convert.imagenet.preprocessing import Pipeline
 from r2convert.imagenet.validation_set import ValidationSet
 from r2convert.mapping.tables import CANONICAL, Tables
 

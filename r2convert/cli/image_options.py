@@ -14,10 +14,10 @@ from r2convert.cli.console import print_warning, stderr_console
 from r2convert.errors import UsageError
 
 if TYPE_CHECKING:
+    from r2convert.catalog.protocol import Pipeline
     from r2convert.checks.run import ImageRun
     from r2convert.evaluation.backends import Acceleration, Precision
     from r2convert.evaluation.engine import AccuracyProgress
-    from r2convert.imagenet.preprocessing import Pipeline
     from r2convert.imagenet.validation_set import ValidationSet
 
 PRECISIONS = ("strict", "fast", "fp32", "tf32", "bf16", "fp16")

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import torch
 
+from r2convert.catalog.protocol import Pipeline
 from r2convert.errors import UsageError
 from r2convert.evaluation.backends import (
     Acceleration,
@@ -42,7 +43,7 @@ from r2convert.evaluation.recheck import answer_and_audit, answer_and_settle
 from r2convert.imagenet.crop_store import CropCache, KeptCrops
 from r2convert.imagenet.device_resize import resamples_exactly
 from r2convert.imagenet.loader import CropSource, DeviceBatch, DeviceCrops, HostCrops, reader
-from r2convert.imagenet.preprocessing import Pipeline, crop_function, pixel_function
+from r2convert.imagenet.preprocessing import crop_function, pixel_function
 from r2convert.imagenet.validation_set import ValidationImage, ValidationSet
 
 __all__ = ["Accuracy", "AccuracyProgress", "measure_accuracy"]

@@ -16,10 +16,11 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from r2convert.catalog.protocol import Pipeline
 from r2convert.errors import AccessError
 from r2convert.imagenet.device_resize import on_device
 from r2convert.imagenet.loader import CropSource, DeviceBatch, ReadCrop, known_batch
-from r2convert.imagenet.preprocessing import CROP_SIDE, Crop, Pipeline
+from r2convert.imagenet.preprocessing import CROP_SIDE, Crop
 from r2convert.imagenet.validation_set import NO_CROP, LoadedImage, ValidationImage, ValidationSet
 
 _CROP_BYTES = CROP_SIDE * CROP_SIDE * 3

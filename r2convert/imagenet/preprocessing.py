@@ -29,13 +29,13 @@ from __future__ import annotations
 import io
 from collections.abc import Callable
 from itertools import product
-from typing import Literal, get_args
 
 import numpy as np
 import numpy.typing as npt
 import simplejpeg  # type: ignore[import-untyped]
 from PIL import Image, UnidentifiedImageError
 
+from r2convert.catalog.protocol import Pipeline
 from r2convert.errors import UnreadableImageError, UsageError
 
 RESIZED_SHORT_SIDE = 256
@@ -257,11 +257,6 @@ def opencv_crop_pixels() -> Callable[[Pixels], Crop]:
         return np.ascontiguousarray(resized[top : top + CROP_SIDE, left : left + CROP_SIDE], np.uint8)
 
     return crop
-
-
-Pipeline = Literal["pil", "opencv"]
-
-PIPELINES: tuple[Pipeline, ...] = get_args(Pipeline)
 
 
 def crop_function(pipeline: Pipeline) -> Callable[[bytes], Crop]:

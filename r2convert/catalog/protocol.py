@@ -1,0 +1,81 @@
+"""How images are prepared when the accuracy of weights is measured: part of what is published about weights.
+
+An accuracy means nothing without its protocol: another crop or filter costs a network tenths of a point, OpenCV
+instead of Pillow as much.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+from r2convert.errors import UsageError
+
+Pipeline = Literal["pil", "opencv"]
+Interpolation = Literal["bilinear", "bicubic"]
+
+PIPELINES: tuple[Pipeline, ...] = get_args(Pipeline)
+INTERPOLATIONS: tuple[Interpolation, ...] = get_args(Interpolation)
+
+MEAN = (0.485, 0.456, 0.406)
+STANDARD_DEVIATION = (0.229, 0.224, 0.225)
+
+_LARGEST_SIDE = 4096
+
+
+@dataclass(frozen=True, slots=True)
+class Protocol:
+    """The short side is resized, the centre cropped, and the pixels normalised.
+
+    The defaults are what all published Res2Net accuracies but PaddleClas' were measured with: torchvision's
+    ``Resize(256)``, ``CenterCrop(224)``, ``ToTensor``, ``Normalize``.
+
+    Args:
+        resize: pixels of the short side after resizing.
+        crop: pixels of the square that is cut from the centre.
+        interpolation: the filter of the resizing.
+        pipeline: ``pil``: antialiased, as Pillow, torchvision and timm resize; ``opencv``: as PaddleClas does.
+        mean: of red, green and blue, for pixels from 0 to 1.
+        std: their standard deviations.
+
+    Raises:
+        UsageError: no image can be prepared like this.
+    """
+
+    resize: int = 256
+    crop: int = 224
+    interpolation: Interpolation = "bilinear"
+    pipeline: Pipeline = "pil"
+    mean: tuple[float, float, float] = MEAN
+    std: tuple[float, float, float] = STANDARD_DEVIATION
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.crop <= self.resize <= _LARGEST_SIDE:
+            raise UsageError(
+                "images cannot be cropped like this",
+                expected=f"a crop of 1 pixel or more, no larger than the resized image, of at most {_LARGEST_SIDE}",
+                got=f"a crop of {self.crop} from a short side of {self.resize} pixels",
+            )
+        if not all(math.isfinite(value) for value in (*self.mean, *self.std)) or min(self.std) <= 0:
+            raise UsageError(
+                "pixels cannot be normalised like this",
+                expected="finite means and standard deviations above 0 for red, green and blue",
+                got=f"mean {self.mean}, standard deviation {self.std}",
+            )
+
+    def __str__(self) -> str:
+        return f"resize {self.resize} {self.interpolation} ({self.pipeline}), crop {self.crop}"
+
+
+def resized_side(crop: int, crop_share: float) -> int:
+    """Short side of the resized image for timm's ``crop_pct``: the crop divided by it, rounded down.
+
+    Raises:
+        UsageError: there is no such share.
+    """
+    if not 0 < crop_share <= 1:
+        raise UsageError(
+            "a crop cannot be this share of the image", expected="above 0 and at most 1", got=f"{crop_share:g}"
+        )
+    return math.floor(crop / crop_share)

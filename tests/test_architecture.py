@@ -21,7 +21,7 @@ LEVELS = (
 )
 """Rooms from the top down: a room imports rooms of lower levels only, apart from the pairs below."""
 
-BESIDE = {("report", "doctor"), ("checks", "evaluation"), ("files", "errors")}
+BESIDE = {("report", "doctor"), ("checks", "evaluation"), ("models", "mapping"), ("files", "errors")}
 """Rooms of one level of which the first imports the second."""
 
 TO_BE_REMOVED = {

@@ -56,9 +56,9 @@ def load_model(
     from r2convert.api.locating import locate
     from r2convert.catalog import load_catalog
     from r2convert.checkpoint.open import open_checkpoint
-    from r2convert.checks.network import load_network
     from r2convert.mapping.identity import resolve
     from r2convert.mapping.tables import Tables
+    from r2convert.models.build import load_network
 
     tables = Tables(load_catalog())
     path, named = locate(tables.catalog, checkpoint, fetch=fetch)

@@ -9,6 +9,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+IMAGENET_CLASSES = 1000
+IMAGENET_IMAGES = 50_000
+"""Images of the validation set."""
+
 Layout = Literal["official", "mm", "mmdet", "timm", "paddle", "paddle-static"]
 Publisher = Literal["official", "openmmlab", "timm", "paddle"]
 FileFormat = Literal["pth", "safetensors", "pdparams", "tar"]

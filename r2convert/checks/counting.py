@@ -24,7 +24,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from r2convert.catalog.variant import DlaArchitecture, Variant
+from r2convert.catalog.variant import IMAGENET_CLASSES, DlaArchitecture, Variant
 from r2convert.errors import UsageError
 from r2convert.models.build import build_network
 
@@ -93,7 +93,7 @@ def count_operations(
     variant: Variant,
     *,
     input_size: tuple[int, int] = IMAGENET_INPUT,
-    classes: int = 1000,
+    classes: int = IMAGENET_CLASSES,
     unreachable: bool = False,
 ) -> OperationCount:
     """Count a variant's operations for one image, on the meta device: no memory, no arithmetic.

@@ -7,12 +7,11 @@ from pathlib import Path
 
 import torch
 
-from r2convert.catalog.variant import Variant
+from r2convert.catalog.variant import IMAGENET_CLASSES, Variant
 from r2convert.checkpoint.open import Checkpoint, open_checkpoint
 from r2convert.checks.accuracy_claims import Origin, origin_of
 from r2convert.checks.checks import Check
 from r2convert.checks.counting import IMAGENET_INPUT, require_input_size
-from r2convert.checks.network import load_network
 from r2convert.checks.parity import ParityResult, parity_check, run_parity
 from r2convert.checks.peers import Peer
 from r2convert.checks.pictures import Pictures
@@ -24,8 +23,9 @@ from r2convert.errors import MappingError
 from r2convert.mapping.conversion import content_hash_of
 from r2convert.mapping.identity import Resolution, resolve
 from r2convert.mapping.receipt import Receipt, read_receipt
-from r2convert.mapping.tables import IMAGENET_CLASSES, Tables
+from r2convert.mapping.tables import Tables
 from r2convert.models.blocks import Classifier
+from r2convert.models.build import load_network
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from decimal import Decimal
 from math import ceil
 
-from r2convert.catalog.variant import Claim
+from r2convert.catalog.variant import IMAGENET_IMAGES, Claim
 
-VALIDATION_IMAGES = 50_000
+VALIDATION_IMAGES = IMAGENET_IMAGES
 REAL_IMAGES = 46_837
 """Images of the validation set with at least one ReaL label."""
 

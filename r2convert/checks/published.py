@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from math import prod
 
-from r2convert.catalog.variant import Claim
+from r2convert.catalog.variant import IMAGENET_CLASSES, Claim
 from r2convert.checks.checks import Check, claim_check, judge_count
 from r2convert.checks.counting import IMAGENET_INPUT, OperationCount, count_operations, shown_size
-from r2convert.mapping.tables import CANONICAL, IMAGENET_CLASSES, Expansion
+from r2convert.mapping.tables import CANONICAL, Expansion
 
 
 @dataclass

@@ -15,12 +15,12 @@ from torch import Tensor
 
 from r2convert.catalog.variant import Variant
 from r2convert.checkpoint.open import open_checkpoint
-from r2convert.checks.network import load_network
 from r2convert.evaluation.backends import computing_in, normalise
 from r2convert.imagenet.preprocessing import Crop
 from r2convert.imagenet.standin import StandInSet, write_standin_set
 from r2convert.mapping.identity import resolve
 from r2convert.mapping.tables import Expansion, Tables
+from r2convert.models.build import load_network
 from r2convert.models.standin import standin_values
 
 

@@ -15,7 +15,6 @@ from r2convert.catalog.variant import Claim
 from r2convert.checkpoint.open import open_checkpoint
 from r2convert.checks.examination import Examined, Probes, Request, examine
 from r2convert.checks.intervals import VALIDATION_IMAGES, printed_interval
-from r2convert.checks.network import load_network
 from r2convert.doctor.agreement import KnownScore
 from r2convert.doctor.answers import Network, prepared
 from r2convert.doctor.causes import WRONG_FOLDERS, Cause, causes_for
@@ -34,6 +33,7 @@ from r2convert.imagenet.validation_set import ValidationSet
 from r2convert.mapping.identity import resolve
 from r2convert.mapping.tables import Tables
 from r2convert.models.blocks import Classifier
+from r2convert.models.build import load_network
 
 
 @dataclass(frozen=True, slots=True)

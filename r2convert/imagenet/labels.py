@@ -21,10 +21,12 @@ from functools import cache
 from importlib import resources
 from types import MappingProxyType
 
-CLASS_COUNT = 1000
+from r2convert.catalog.variant import IMAGENET_CLASSES, IMAGENET_IMAGES
+
+CLASS_COUNT = IMAGENET_CLASSES
 TOP = 5
 """How many classes an answer may name and still count for top-5."""
-VALIDATION_IMAGE_COUNT = 50_000
+VALIDATION_IMAGE_COUNT = IMAGENET_IMAGES
 
 _VALIDATION_NAME = re.compile(r"ILSVRC2012_val_(\d{8})", re.ASCII)
 

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import struct
+import tempfile
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from math import prod
 from pathlib import Path
+from typing import Any
 
 from r2convert.checkpoint.digests import DigestedTensor, OutputTensor, network_hash, tensor_digest
 from r2convert.checkpoint.elements import DType, Stream
@@ -20,6 +23,7 @@ from r2convert.files import require_place
 from r2convert.mapping.identity import Resolution
 from r2convert.mapping.plan import Plan, PlanRow, canonical_plan, fill_dtype, fill_value, target_tensor
 from r2convert.mapping.receipt import receipt_path, write_receipt
+from r2convert.mapping.tables import CANONICAL
 from r2convert.version import __version__
 
 _FILL_CHUNK = 1 << 16
@@ -94,19 +98,67 @@ def convert(
     receipt_path(destination).unlink(missing_ok=True)
     if written.sha256 is None:
         return Conversion(plan, written, None, None, None)
-    source_sha256, content = checkpoint.sha256(), _content_of(plan, written)
-    path = None
-    if receipt:
-        path = write_receipt(
-            destination,
-            plan,
-            output_sha256=written.sha256,
-            source=checkpoint.path,
-            source_sha256=source_sha256,
-            content_hash=content,
-            cast=dtype.value if dtype else None,
-        )
-    return Conversion(plan, written, source_sha256, content, path)
+    conversion = Conversion(plan, written, checkpoint.sha256(), _content_of(plan, written), None)
+    return _with_receipt(conversion, checkpoint.path, dtype) if receipt else conversion
+
+
+def publish(
+    checkpoint: Checkpoint, plan: Plan, folder: Path, *, overwrite: bool = False, receipt: bool = True, **options: Any
+) -> Conversion:
+    """Convert a checkpoint into a folder, named as OpenMMLab names its files: with the start of the file's digest.
+
+    Args:
+        checkpoint: the open source.
+        plan: a clean plan for it, to mm.
+        folder: where to publish; made if need be.
+        overwrite: whether a file of the same name may be replaced.
+        receipt: whether to write a receipt beside the output.
+        options: the other options of :func:`convert`.
+
+    Raises:
+        UsageError: the plan does not lead to mm.
+        MappingError: the plan has problems.
+        AccessError: the folder cannot be written, or the file exists.
+    """
+    if plan.target_layout != CANONICAL:
+        raise UsageError("only mm files are published the OpenMMLab way", expected="--to mm", got=plan.target_layout)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        workshop = Path(tempfile.mkdtemp(prefix=".publish-", dir=folder))
+    except OSError as error:
+        raise AccessError("the folder to publish in cannot be made", where=str(folder), got=str(error)) from error
+    try:
+        # The name is made of the digest, so that there always is one.
+        options["digest"] = True
+        draft = convert(checkpoint, plan, workshop / "draft.pth", receipt=False, **options)
+        target = folder / _published_name(draft)
+        require_place(target, overwrite=overwrite)
+        draft.written.path.replace(target)
+    finally:
+        shutil.rmtree(workshop, ignore_errors=True)
+    receipt_path(target).unlink(missing_ok=True)
+    published = replace(draft, written=replace(draft.written, path=target))
+    return _with_receipt(published, checkpoint.path, options.get("dtype")) if receipt else published
+
+
+def _published_name(conversion: Conversion) -> str:
+    variant = conversion.plan.expansion.variant.id.replace("_", "-")
+    return f"{variant}_3rdparty_8xb32_in1k-{(conversion.written.sha256 or '')[:8]}.pth"
+
+
+def _with_receipt(conversion: Conversion, source: Path, dtype: DType | None) -> Conversion:
+    written = conversion.written
+    assert written.sha256 and conversion.source_sha256 and conversion.content_hash  # noqa: S101, PT018 - receipts bind digests
+    path = write_receipt(
+        written.path,
+        conversion.plan,
+        output_sha256=written.sha256,
+        source=source,
+        source_sha256=conversion.source_sha256,
+        content_hash=conversion.content_hash,
+        cast=dtype.value if dtype else None,
+    )
+    return replace(conversion, receipt=path)
 
 
 def require_possible(plan: Plan, destination: Path, *, overwrite: bool) -> None:

@@ -9,10 +9,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from r2convert.catalog.variant import Variant
+from r2convert.catalog.variant import IMAGENET_CLASSES, Variant
 from r2convert.checkpoint.open import Checkpoint
 from r2convert.errors import MappingError
-from r2convert.mapping.tables import IMAGENET_CLASSES, Expansion, Slot, Tables
+from r2convert.mapping.tables import Expansion, Slot, Tables
 
 Shape = tuple[int, ...]
 Shapes = Mapping[str, Shape]

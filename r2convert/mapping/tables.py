@@ -16,7 +16,7 @@ from pathlib import Path
 from r2convert.catalog.document import Document, Section
 from r2convert.catalog.geometry import SCOPES_OF_DLA, SCOPES_OF_STAGED, Place, places
 from r2convert.catalog.loading import Catalog
-from r2convert.catalog.variant import Variant
+from r2convert.catalog.variant import IMAGENET_CLASSES, Variant
 from r2convert.errors import CatalogError, UsageError
 
 CANONICAL = "mm"
@@ -235,9 +235,6 @@ def _check_gaps(document: Document, table: FamilyTable) -> None:
         document.problem(("fills",), "rows without an mm name need 'unreachable' under [fills]")
 
 
-IMAGENET_CLASSES = 1000
-
-
 @dataclass(frozen=True, slots=True)
 class Slot:
     """One tensor of the network, whatever it is called.
@@ -449,5 +446,5 @@ class Tables:
             raise UsageError(
                 f"{variant.id} does not exist in the layout {layout!r}",
                 expected=f"one of {', '.join(layouts)}",
-                next_step=f"`r2convert map --table {variant.id}` prints its names in two layouts",
+                next_step=f"`r2convert list --tensors {variant.id}` prints its names in two layouts",
             )

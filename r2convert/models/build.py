@@ -1,16 +1,23 @@
-"""From a variant to its reference network."""
+"""The reference networks: the ResNet-shaped ones, built from their architecture, and loaded from a checkpoint."""
 
 from __future__ import annotations
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
-from r2convert.catalog.variant import StagedArchitecture, Variant
-from r2convert.models.blocks import Classifier, LinearHead
+from r2convert.catalog.geometry import STEM_CHANNELS, Place, places
+from r2convert.catalog.variant import IMAGENET_CLASSES, StagedArchitecture, Variant
+from r2convert.checkpoint.elements import DType
+from r2convert.checkpoint.open import Checkpoint
+from r2convert.checkpoint.tensor import TensorInfo
+from r2convert.mapping.identity import Resolution
+from r2convert.mapping.plan import make_plan, target_tensor
+from r2convert.mapping.tables import CANONICAL
+from r2convert.models.blocks import BlockSpec, Classifier, ConvBnRelu, LinearHead, Res2NetBlock
 from r2convert.models.dla import DlaBackbone
-from r2convert.models.staged import FEATURES, StagedBackbone
 
 
-def build_network(variant: Variant, *, classes: int = 1000, unreachable: bool = False) -> Classifier:
+def build_network(variant: Variant, *, classes: int = IMAGENET_CLASSES, unreachable: bool = False) -> Classifier:
     """Build a variant's network, with the ``mm`` layout as its state-dict names.
 
     Build under ``torch.device("meta")`` to count without using memory.
@@ -26,6 +33,99 @@ def build_network(variant: Variant, *, classes: int = 1000, unreachable: bool = 
     architecture = variant.architecture
     if isinstance(architecture, StagedArchitecture):
         backbone: nn.Module = StagedBackbone(architecture)
-        return Classifier(backbone, LinearHead(FEATURES, classes))
-    backbone = DlaBackbone(architecture, unreachable=unreachable)
-    return Classifier(backbone, LinearHead(architecture.channels[-1], classes))
+    else:
+        backbone = DlaBackbone(architecture, unreachable=unreachable)
+    (whole,) = places(architecture, classes)["network"]
+    return Classifier(backbone, LinearHead(int(whole["features"]), classes))
+
+
+def load_network(checkpoint: Checkpoint, resolution: Resolution) -> Classifier:
+    """Build the reference network with a checkpoint's weights, strictly: every tensor has to be there.
+
+    Half-precision weights are widened to float32, which changes no value.
+
+    Returns:
+        The network in evaluation mode, in float32 (float64 for a float64 file).
+
+    Raises:
+        MappingError: a tensor of the network has no source, such as the classifier of a backbone file.
+        CheckpointError: the file's bytes are damaged.
+    """
+    identity = resolution.identity
+    plan = make_plan(resolution.expansion, identity.layout, CANONICAL, checkpoint.tensors)
+    plan.require_clean(str(checkpoint.path))
+    state: dict[str, Tensor] = {}
+    for row in plan.rows:
+        if row.source is not None and row.target is not None:
+            state[row.target] = _tensor(checkpoint, target_tensor(plan, row, checkpoint.tensors[row.source]))
+        elif row.target is not None:
+            state[row.target] = torch.tensor(0)
+    with torch.device("meta"):
+        network = build_network(identity.variant, classes=identity.classes)
+    network.load_state_dict(state, strict=True, assign=True)
+    return network.eval()
+
+
+def _tensor(checkpoint: Checkpoint, info: TensorInfo) -> Tensor:
+    array = torch.from_numpy(checkpoint.array(info))
+    if info.dtype is DType.BFLOAT16:
+        array = array.view(torch.bfloat16)
+    return array.float() if info.dtype in (DType.BFLOAT16, DType.FLOAT16) else array
+
+
+class StagedBackbone(nn.Module):
+    """Stem and four stages of Res2Net blocks: Res2Net and Res2NeXt v1, v1b, and PaddleClas' vd.
+
+    Args:
+        architecture: the variant's facts.
+    """
+
+    def __init__(self, architecture: StagedArchitecture) -> None:
+        super().__init__()
+        self.deep_stem = architecture.stem == "deep"
+        if self.deep_stem:
+            self.stem = nn.Sequential(ConvBnRelu(3, 32, 2), ConvBnRelu(32, 32, 1), ConvBnRelu(32, STEM_CHANNELS, 1))
+        else:
+            self.conv1 = nn.Conv2d(3, STEM_CHANNELS, 7, 2, 3, bias=False)
+            self.bn1 = nn.BatchNorm2d(STEM_CHANNELS)
+            self.relu = nn.ReLU(inplace=True)
+        self.maxpool = nn.MaxPool2d(3, 2, 1)
+        blocks = places(architecture, IMAGENET_CLASSES)["block"]
+        for index in range(len(architecture.stage_blocks)):
+            stage = [_block(architecture, place) for place in blocks if place["stage_from_0"] == index]
+            self.add_module(f"layer{index + 1}", nn.Sequential(*stage))
+        self.stages = len(architecture.stage_blocks)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Images (N, 3, H, W) -> features (N, 2048, H / 32, W / 32), sizes rounded up."""
+        x = self.stem(x) if self.deep_stem else self.relu(self.bn1(self.conv1(x)))
+        x = self.maxpool(x)
+        for index in range(self.stages):
+            x = self.get_submodule(f"layer{index + 1}")(x)
+        return x
+
+
+def _block(architecture: StagedArchitecture, place: Place) -> Res2NetBlock:
+    first, first_stage = place["block"] == 0, place["stage_from_0"] == 0
+    spec = BlockSpec(
+        in_channels=int(place["in"]),
+        out_channels=int(place["out"]),
+        width=int(place["width"]),
+        scales=architecture.scales,
+        cardinality=architecture.cardinality,
+        stride=2 if first and not first_stage else 1,
+        kind=architecture.first_block if first and first_stage else ("stage" if first else "normal"),
+        pool_counts_padding=architecture.pool_counts_padding,
+    )
+    return Res2NetBlock(spec, _shortcut(architecture, spec) if first else None)
+
+
+def _shortcut(architecture: StagedArchitecture, spec: BlockSpec) -> nn.Sequential:
+    bn = nn.BatchNorm2d(spec.out_channels)
+    if architecture.shortcut == "strided-conv":
+        return nn.Sequential(nn.Conv2d(spec.in_channels, spec.out_channels, 1, spec.stride, bias=False), bn)
+    # In v1b the pool is there for stride 1 too, where it changes nothing: operation counts include it.
+    pool: nn.Module = nn.AvgPool2d(spec.stride, spec.stride, ceil_mode=True, count_include_pad=False)
+    if architecture.shortcut == "pooled-if-strided" and spec.stride == 1:
+        pool = nn.Identity()
+    return nn.Sequential(pool, nn.Conv2d(spec.in_channels, spec.out_channels, 1, bias=False), bn)

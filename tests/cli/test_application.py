@@ -73,7 +73,7 @@ def test_reading_and_mapping_load_no_torch(standin: Standin, tmp_path: Path) -> 
     # A conversion takes half a second: NumPy and rich would add a quarter of that.
     mapped = imported("map", "--src", source, "--dst", str(tmp_path / "mm.pth"))
     assert mapped.isdisjoint({"torch", "numpy", "rich", "filelock", "requests"})
-    assert "numpy" not in imported("map", "--table", "res2net50")
+    assert "numpy" not in imported("list", "--tensors", "res2net50")
 
 
 @pytest.mark.slow
@@ -109,11 +109,11 @@ def test_an_error_is_one_message_and_debug_shows_the_traceback(run: Run) -> None
     [
         (("frobnicate",), "No such command"),
         (("list", "--frobnicate"), "No such option"),
-        (("map", "--table", "res2next50", "--src", "a.pth", "--dst", "b.pth"), "converts nothing"),
+        (("list", "--to", "mm"), "--tensors VARIANT"),
         (("map",), "--src FILE with --dst FILE"),
         (("map", "--src", "res2net50x"), "--src FILE with --dst FILE"),
         (("verify", "no-such-variant"), "no variant is called"),
-        (("map", "--table", "res2next50", "--to", "mmdet"), "does not exist in the layout 'mmdet'"),
+        (("list", "--tensors", "res2next50", "--to", "mmdet"), "does not exist in the layout 'mmdet'"),
     ],
 )
 def test_wrong_usage_is_exit_code_2(run: Run, arguments: tuple[str, ...], message: str) -> None:
@@ -124,7 +124,7 @@ def test_wrong_usage_is_exit_code_2(run: Run, arguments: tuple[str, ...], messag
 
 
 def test_a_reader_that_goes_away_is_no_error(tmp_path: Path) -> None:
-    command = f"'{sys.executable}' -m r2convert map --table res2net101_w26_s4 | head -n 1"
+    command = f"'{sys.executable}' -m r2convert list --tensors res2net101_w26_s4 | head -n 1"
     done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=True, cwd=tmp_path)
     assert done.stdout.split() == ["official", "mm", "shape"]
     assert done.stderr == ""
@@ -171,7 +171,7 @@ def test_every_line_of_an_example_is_a_command_to_paste(run: Run, name: str) -> 
 
 
 @pytest.mark.parametrize(
-    "command", ["list", "list --json", "map --table res2net101_w26_s4", "fetch --help", "selftest --json"]
+    "command", ["list", "list --json", "list --tensors res2net101_w26_s4", "fetch --help", "selftest --json"]
 )
 def test_a_reader_that_goes_away_is_not_a_check_that_said_no(command: str, tmp_path: Path) -> None:
     # The reader has gone before the first line: nothing depends on how much fits into the pipe.
@@ -179,7 +179,7 @@ def test_a_reader_that_goes_away_is_not_a_check_that_said_no(command: str, tmp_p
     assert done.stderr == "141\n"
 
 
-@pytest.mark.parametrize("command", ["list", "list --json", "map --table res2net101_w26_s4", "list --help"])
+@pytest.mark.parametrize("command", ["list", "list --json", "list --tensors res2net101_w26_s4", "list --help"])
 def test_a_full_disk_under_stdout_is_exit_code_4(command: str, tmp_path: Path) -> None:
     done = shell(f"r2convert {command} > /dev/full", tmp_path)
     assert done.returncode == 4

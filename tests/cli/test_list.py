@@ -34,3 +34,23 @@ def test_json_has_sources_claims_and_the_licence(run: Run) -> None:
 
 def test_a_terminal_width_is_respected(run: Run) -> None:
     assert all(len(line) <= 60 for line in run("list", COLUMNS="60").out.splitlines())
+
+
+def test_the_table_is_printed_with_shapes(run: Run) -> None:
+    ran = run("list", "--tensors", "res2net50d", "--from", "official", "--to", "mm")
+    lines = [line.split() for line in ran.out.splitlines()]
+    assert lines[0] == ["official", "mm", "shape"]
+    assert ["conv1.6.weight", "backbone.stem.2.conv.weight", "64x32x3x3"] in lines
+    assert len(lines) == 525
+
+
+def test_the_table_shows_gaps(run: Run) -> None:
+    ran = run("list", "--tensors", "res2net_dla60_w28_s4")
+    assert ["level3.project.0.weight", "-", "256x128x1x1"] in [line.split() for line in ran.out.splitlines()]
+
+
+def test_the_table_as_json(run: Run) -> None:
+    document = run("list", "--tensors", "res2net50_w14_s8", "--json").json
+    assert (document["variant"], document["from"], document["to"]) == ("res2net50_w14_s8", "official", "mm")
+    assert len(document["tensors"]) == 896
+    assert document["tensors"][0] == {"from": "conv1.weight", "to": "backbone.conv1.weight", "shape": [64, 3, 7, 7]}

@@ -101,7 +101,7 @@ def ask(images: Images, tmp_path: Path) -> Ask:
 @pytest.fixture
 def own_logits(tables: Tables, images: Images, one_thread: None) -> OwnLogits:
     """The float64 logits of our reference network, which has to tell by itself what the file is."""
-    from r2convert.checks.network import load_network
+    from r2convert.models.build import load_network
 
     def call(variant: str, path: Path) -> Logits:
         with open_checkpoint(path) as checkpoint:

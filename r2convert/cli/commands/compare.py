@@ -119,7 +119,7 @@ def _compare_activations(opened: list[Checkpoint], resolutions: list[Resolution 
         UsageError: they are not known networks of one architecture.
     """
     from r2convert.checks.activations import compare_activations, drawn_input
-    from r2convert.checks.network import load_network
+    from r2convert.models.build import load_network
 
     known = [resolution for resolution in resolutions if resolution is not None]
     variants = [resolution.identity.variant for resolution in known]

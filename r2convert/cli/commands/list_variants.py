@@ -8,9 +8,13 @@ from typing import TYPE_CHECKING
 import click
 
 from r2convert.catalog.licence import WEIGHTS_LICENCE
+from r2convert.cli.arguments import SOURCE_LAYOUTS
+from r2convert.cli.commands.completion import complete_variant
 from r2convert.cli.console import print_json, stdout_console
+from r2convert.errors import UsageError
 
 if TYPE_CHECKING:
+    from r2convert.catalog import Catalog
     from r2convert.catalog.variant import Variant
     from r2convert.download.cache import Cache
 
@@ -18,18 +22,29 @@ if TYPE_CHECKING:
 @click.command("list", short_help="All variants, what is published about them, and what is in the cache.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
 @click.option("--claims", is_flag=True, help="Every published number, with its source and convention.")
-def list_variants(as_json: bool, claims: bool) -> None:
+@click.option(
+    "--tensors", metavar="VARIANT", shell_complete=complete_variant, help="A variant's tensor names, with shapes."
+)
+@click.option("--from", "source", type=click.Choice(SOURCE_LAYOUTS), help="With --tensors: the first of two layouts.")
+@click.option("--to", "target", type=click.Choice(SOURCE_LAYOUTS), help="With --tensors: the second; default: mm.")
+def list_variants(as_json: bool, claims: bool, tensors: str | None, source: str | None, target: str | None) -> None:
     r"""List all variants: parameters, FLOPs and accuracy as published, sources, and what is in the cache.
 
     \b
-    Example:
+    Examples:
       r2convert list
+      r2convert list --tensors res2net50_w14_s8 --from official --to mm
     """
     from r2convert.catalog import load_catalog
     from r2convert.download.cache import Cache
 
-    variants = load_catalog().variants.values()
-    if as_json:
+    if tensors is None and (source or target):
+        raise UsageError("--from and --to choose the layouts of --tensors", expected="--tensors VARIANT")
+    catalog = load_catalog()
+    variants = catalog.variants.values()
+    if tensors is not None:
+        _print_tensors(catalog, tensors, source, target or "mm", as_json)
+    elif as_json:
         cache = Cache.default()
         print_json({"weights_licence": WEIGHTS_LICENCE, "variants": [_describe(each, cache) for each in variants]})
     elif claims:
@@ -136,3 +151,27 @@ def _describe(variant: Variant, cache: Cache) -> dict[str, object]:
         "sources": sources,
         "claims": [asdict(claim) for claim in variant.claims],
     }
+
+
+def _print_tensors(catalog: Catalog, name: str, source: str | None, target: str, as_json: bool) -> None:
+    from r2convert.mapping.tables import Tables
+
+    tables, variant = Tables(catalog), catalog.find(name)
+    expansion = tables.of(variant)
+    source = source or ("official" if "official" in expansion.table.layouts else variant.sources[0].layout)
+    for layout in (source, target):
+        tables.require_layout(variant, layout)
+    rows = [
+        (slot.names.get(source), slot.names.get(target), expansion.shape_in(source, slot))
+        for slot in expansion.slots
+        if source in slot.names or target in slot.names
+    ]
+    if as_json:
+        tensors = [{"from": before, "to": after, "shape": list(shape)} for before, after, shape in rows]
+        print_json({"variant": variant.id, "from": source, "to": target, "tensors": tensors})
+        return
+    lines = [(source, target, "shape")]
+    lines += [(before or "-", after or "-", "x".join(map(str, shape)) or "scalar") for before, after, shape in rows]
+    widths = [max(len(line[column]) for line in lines) for column in (0, 1)]
+    for line in lines:
+        click.echo(f"{line[0]:<{widths[0]}}  {line[1]:<{widths[1]}}  {line[2]}")

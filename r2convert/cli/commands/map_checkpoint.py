@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from r2convert.checkpoint.open import Checkpoint
     from r2convert.mapping.conversion import Conversion
     from r2convert.mapping.plan import Plan, PlanRow
-    from r2convert.mapping.tables import Tables
 
 DTYPES = ("float32", "float16", "bfloat16")
 
@@ -36,12 +35,6 @@ DTYPES = ("float32", "float16", "bfloat16")
 @click.option("--backbone-only", is_flag=True, help="Leave the classifier out.")
 @click.option("--dtype", type=click.Choice(DTYPES), help="Cast weights: to nearest, ties to even.")
 @click.option("--dry-run", is_flag=True, help="Show what would be done; write nothing.")
-@click.option(
-    "--table",
-    metavar="VARIANT",
-    shell_complete=complete_variant,
-    help="Print a variant's tensor names in both layouts, with shapes.",
-)
 @click.option(
     "--publish", type=click.Path(path_type=Path), metavar="DIR", help="Write into DIR as OpenMMLab names its files."
 )
@@ -64,7 +57,6 @@ def map_checkpoint(
     backbone_only: bool,
     dtype: str | None,
     dry_run: bool,
-    table: str | None,
     publish: Path | None,
     overwrite: bool,
     no_receipt: bool,
@@ -80,7 +72,6 @@ def map_checkpoint(
     Examples:
       r2convert map --src res2net50_14w_8s-6527dddc.pth --dst mm.pth
       r2convert map --src mm.pth --dst timm.safetensors --to timm
-      r2convert map --table res2net50_w14_s8 --from official --to mm
     """
     from r2convert.catalog import load_catalog
     from r2convert.checkpoint.elements import DType
@@ -91,11 +82,6 @@ def map_checkpoint(
     from r2convert.mapping.tables import Tables
 
     tables = Tables(load_catalog())
-    if table is not None:
-        if source or destination or publish:
-            raise UsageError("--table prints a table and converts nothing", expected="--table without --src and --dst")
-        _print_table(tables, table, layout or "official", target, as_json)
-        return
     if source is None or not (destination or publish or dry_run) or (destination and publish):
         raise UsageError(
             "map needs a source and one destination",
@@ -130,10 +116,10 @@ def _write(
     checkpoint: Checkpoint, plan: Plan, destination: Path | None, publish: Path | None, options: dict[str, Any]
 ) -> Conversion:
     from r2convert.mapping.conversion import convert
-    from r2convert.mapping.publishing import publish as publish_in
+    from r2convert.mapping.conversion import publish as publish_in
 
     if publish is not None:
-        return publish_in(checkpoint, plan, publish, **options).conversion
+        return publish_in(checkpoint, plan, publish, **options)
     assert destination is not None  # noqa: S101 - one of the two was asked for
     return convert(checkpoint, plan, destination, **options)
 
@@ -188,26 +174,3 @@ def _by_reason(rows: tuple[PlanRow, ...]) -> dict[str, list[str]]:
     for row in rows:
         grouped.setdefault(row.reason, []).append(row.source or row.target or "")
     return grouped
-
-
-def _print_table(tables: Tables, name: str, source: str, target: str, as_json: bool) -> None:
-    variant = tables.catalog.find(name)
-    if source == "official" and source not in tables.of(variant).table.layouts:
-        source = variant.sources[0].layout
-    for layout in (source, target):
-        tables.require_layout(variant, layout)
-    expansion = tables.of(variant)
-    rows = [
-        (slot.names.get(source), slot.names.get(target), expansion.shape_in(source, slot))
-        for slot in expansion.slots
-        if source in slot.names or target in slot.names
-    ]
-    if as_json:
-        tensors = [{"from": before, "to": after, "shape": list(shape)} for before, after, shape in rows]
-        print_json({"variant": variant.id, "from": source, "to": target, "tensors": tensors})
-        return
-    lines = [(source, target, "shape")]
-    lines += [(before or "-", after or "-", "x".join(map(str, shape)) or "scalar") for before, after, shape in rows]
-    widths = [max(len(line[column]) for line in lines) for column in (0, 1)]
-    for line in lines:
-        click.echo(f"{line[0]:<{widths[0]}}  {line[1]:<{widths[1]}}  {line[2]}")

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from r2convert.api.fetching import fetch
     from r2convert.api.loading import load_model
     from r2convert.api.verifying import verify
-    from r2convert.checks.results import CheckpointResult
+    from r2convert.checks.run import CheckpointResult
     from r2convert.download.cache import CachedFile
     from r2convert.mapping.comparison import Comparison
     from r2convert.mapping.conversion import Conversion
@@ -42,7 +42,7 @@ __all__ = [
 _HOMES = MappingProxyType(
     {
         "CachedFile": "r2convert.download.cache",
-        "CheckpointResult": "r2convert.checks.results",
+        "CheckpointResult": "r2convert.checks.run",
         "Comparison": "r2convert.mapping.comparison",
         "Conversion": "r2convert.mapping.conversion",
         "compare": "r2convert.api.comparing",

@@ -17,12 +17,11 @@ from pathlib import Path
 import torch
 
 from r2convert.catalog import load_catalog
-from r2convert.checks.standin import standin_state_dict
+from r2convert.checks.standins import random_state_dict, synthetic_image
 from r2convert.evaluation.backends import Acceleration, Precision
 from r2convert.evaluation.engine import AccuracyProgress, measure_accuracy
 from r2convert.imagenet.datasets import open_validation_set
 from r2convert.imagenet.labels import synsets
-from r2convert.imagenet.standin import draw_picture
 from r2convert.imagenet.validation_set import ValidationSet
 from r2convert.mapping.tables import Tables
 from r2convert.models.build import build_network
@@ -71,7 +70,7 @@ def draw_network() -> torch.nn.Module:
     tables = Tables(load_catalog({}))
     variant = tables.catalog.variants[VARIANT]
     network = build_network(variant)
-    network.load_state_dict(standin_state_dict(tables.of(variant), "mm"))
+    network.load_state_dict(random_state_dict(tables.of(variant), "mm"))
     return network.eval()
 
 
@@ -80,7 +79,7 @@ def write_pictures(folder: Path, count: int) -> ValidationSet:
     for number in range(count):
         file = folder / synsets()[number] / f"{number:05d}.JPEG"
         file.parent.mkdir()
-        file.write_bytes(draw_picture(number))
+        file.write_bytes(synthetic_image(number))
     return open_validation_set(folder)
 
 

@@ -20,9 +20,9 @@ import sys
 from pathlib import Path
 from r2convert.catalog import load_catalog
 from r2convert.mapping.tables import Tables
-from r2convert.checks.standin import write_standin_checkpoint
+from r2convert.checks.standins import write_random_checkpoint
 tables = Tables(load_catalog({}))
-write_standin_checkpoint(tables, tables.catalog.find("res2net101_w26_s4"), Path(sys.argv[1]))
+write_random_checkpoint(tables, tables.catalog.find("res2net101_w26_s4"), Path(sys.argv[1]))
 """
 USUAL_SCRIPT = """
 import sys, torch

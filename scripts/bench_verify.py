@@ -19,11 +19,11 @@ import sys
 from pathlib import Path
 from r2convert.catalog import load_catalog
 from r2convert.mapping.tables import Tables
-from r2convert.checks.standin import write_standin_checkpoint
+from r2convert.checks.standins import write_random_checkpoint
 tables = Tables(load_catalog({}))
 for variant in tables.catalog.variants.values():
     layout = variant.sources[0].layout
-    write_standin_checkpoint(tables, variant, Path(sys.argv[1], f"{variant.id}.pth"), layout=layout)
+    write_random_checkpoint(tables, variant, Path(sys.argv[1], f"{variant.id}.pth"), layout=layout)
 """
 COUNT = """
 import time

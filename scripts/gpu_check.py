@@ -24,6 +24,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from r2convert.checks.standins import write_synthetic_set
 from r2convert.evaluation.backends import ACCELERATIONS, Acceleration, Precision, computing_in, normalise
 from r2convert.evaluation.engine import measure_accuracy
 from r2convert.evaluation.prediction_comparison import compare_predictions
@@ -32,7 +33,6 @@ from r2convert.imagenet.datasets import open_validation_set
 from r2convert.imagenet.device_resize import SOURCE_SIDE, SourceReader, resample
 from r2convert.imagenet.loader import DeviceCrops
 from r2convert.imagenet.preprocessing import Crop, crop_image, crop_pixels, pixel_function
-from r2convert.imagenet.standin import write_standin_set
 from r2convert.imagenet.validation_set import ValidationImage, ValidationSet
 from scripts.bench_acceleration import draw_network
 
@@ -114,7 +114,7 @@ def run_checks(device: torch.device, count: int, workers: int) -> Iterator[Outco
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         ranks = ranking(network, device)
-        write_standin_set(folder / "val", ranks, images=count, top1_correct=right, top5_correct=among_five)
+        write_synthetic_set(folder / "val", ranks, images=count, top1_correct=right, top5_correct=among_five)
         bench = Bench(network, open_validation_set(folder / "val"), device, workers, folder)
         yield from check_counts(bench, (right, among_five))
         yield check_memory(bench, (right, among_five))

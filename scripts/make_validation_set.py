@@ -1,7 +1,7 @@
 """Writes a stand-in validation set on which a checkpoint's top-1 and top-5 are known before they are measured.
 
 Pictures are drawn; the checkpoint ranks the classes of each; its label is the class of a chosen rank (see
-``r2convert/imagenet/standin.py``). The set can be laid out in any way that ``verify --imagenet`` reads. Where names
+``r2convert/checks/standins.py``). The set can be laid out in any way that ``verify --imagenet`` reads. Where names
 have to be official ones, each picture gets the number of a validation image that has its label.
 
 Usage: ``python scripts/make_validation_set.py CHECKPOINT FOLDER [--as flat] [--images 48] [--top1 30] [--top5 40]``
@@ -19,7 +19,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from r2convert.catalog import load_catalog
-from r2convert.checks.standin import write_images_for
+from r2convert.checks.standins import write_images_for
 from r2convert.errors import R2ConvertError, UsageError
 from r2convert.imagenet.datasets import open_validation_set
 from r2convert.imagenet.labels import synsets, validation_labels, validation_name

@@ -49,7 +49,7 @@ def tables(catalog: Catalog) -> Tables:
 @pytest.fixture(scope="session")
 def standin(tables: Tables, tmp_path_factory: pytest.TempPathFactory) -> Standin:
     """Write a stand-in checkpoint with torch; the same one is written once a session."""
-    from r2convert.checks.standin import write_standin_checkpoint
+    from r2convert.checks.standins import write_random_checkpoint
 
     folder = tmp_path_factory.mktemp("standins")
 
@@ -57,7 +57,7 @@ def standin(tables: Tables, tmp_path_factory: pytest.TempPathFactory) -> Standin
         path = folder / f"{variant}-{layout}-{'legacy' if legacy else 'zip'}-{seed}.pth"
         if not path.exists():
             found = tables.catalog.find(variant)
-            write_standin_checkpoint(tables, found, path, layout=layout, legacy=legacy, seed=seed)
+            write_random_checkpoint(tables, found, path, layout=layout, legacy=legacy, seed=seed)
         return path
 
     return write

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from r2convert.catalog.loading import builtin_folder
-from r2convert.checks.standin import write_images_for
+from r2convert.checks.standins import write_images_for
 from r2convert.mapping.tables import Tables
 from tests.conftest import Standin
 

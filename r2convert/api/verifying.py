@@ -12,8 +12,7 @@ from r2convert.errors import UsageError
 
 if TYPE_CHECKING:
     from r2convert.catalog.protocol import Pipeline
-    from r2convert.checks.results import CheckpointResult
-    from r2convert.checks.run import ImageRun
+    from r2convert.checks.run import CheckpointResult, ImageRun
     from r2convert.evaluation.backends import Precision
 
 Choice = TypeVar("Choice", bound=str)
@@ -74,8 +73,7 @@ def verify(
     """
     from r2convert.api.locating import locate
     from r2convert.catalog import load_catalog
-    from r2convert.checks.examination import Request
-    from r2convert.checks.run import verify_checkpoints
+    from r2convert.checks.run import Request, verify_checkpoints
     from r2convert.mapping.tables import Tables
 
     tables = Tables(load_catalog())

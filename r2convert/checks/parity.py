@@ -1,23 +1,288 @@
-"""Parity: does an independent implementation compute the same from the same file?"""
+"""Parity: does an independent implementation compute the same from the same file?
+
+Both networks compute in float64 on the same random input, so that what is left between two implementations of one
+network is a few units of 1e-16, and everything larger has a reason.
+"""
 
 from __future__ import annotations
 
+import importlib
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, Protocol
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
-from r2convert.checks.activations import (
-    ActivationComparison,
-    OutputDifference,
-    compare_activations,
-    drawn_input,
-)
+from r2convert.catalog.variant import DlaArchitecture, StagedArchitecture, Variant
 from r2convert.checks.checks import Check
-from r2convert.checks.peers import Peer
+from r2convert.errors import UsageError
 from r2convert.mapping.identity import Resolution
 from r2convert.mapping.tables import Expansion
 from r2convert.models.blocks import Classifier
+
+TOLERANCE = 1e-9
+"""Outputs are equal up to this share of their largest value: far above what the order of float64 sums changes (4e-16
+was measured), far below what one changed weight does."""
+
+# Odd wherever a stride halves them, so that a pool that rounds the other way shows; DLA needs multiples of 32.
+_STAGED_SIZE = (129, 97)
+_DLA_SIZE = (96, 64)
+_SEED = 0
+
+_LAYERS = (nn.Conv2d, nn.BatchNorm2d, nn.Linear, nn.MaxPool2d, nn.AvgPool2d, nn.AdaptiveAvgPool2d)
+
+
+@dataclass(frozen=True, slots=True)
+class OutputDifference:
+    """How far two outputs of one module are apart.
+
+    Args:
+        name: the module's path in the reference network.
+        max_abs_diff: the largest difference of two elements; infinite for other shapes, or values that are no numbers.
+        relative: the same as a share of the largest element.
+    """
+
+    name: str
+    max_abs_diff: float
+    relative: float
+
+    @property
+    def differs(self) -> bool:
+        """Whether that is more than rounding."""
+        return self.relative > TOLERANCE
+
+
+@dataclass(frozen=True, slots=True)
+class ActivationComparison:
+    """Two networks' outputs, side by side, in network order.
+
+    Args:
+        layers: of every convolution, BatchNorm, pool and linear layer that both have.
+        stages: of the stem, every stage, and the classifier.
+    """
+
+    layers: tuple[OutputDifference, ...]
+    stages: tuple[OutputDifference, ...]
+
+    @property
+    def first_layer(self) -> OutputDifference | None:
+        """The first layer whose outputs differ."""
+        return next((layer for layer in self.layers if layer.differs), None)
+
+    @property
+    def first_stage(self) -> OutputDifference | None:
+        """The first stage whose outputs differ."""
+        return next((stage for stage in self.stages if stage.differs), None)
+
+    @property
+    def equal(self) -> bool:
+        """Whether all outputs are equal up to rounding."""
+        return self.first_layer is None and self.first_stage is None
+
+
+def random_input(variant: Variant) -> Tensor:
+    """A float64 image (1, 3, H, W) for a variant, standing for a normalised crop; the same on every machine."""
+    size = _DLA_SIZE if isinstance(variant.architecture, DlaArchitecture) else _STAGED_SIZE
+    return torch.randn(1, 3, *size, dtype=torch.float64, generator=torch.Generator().manual_seed(_SEED))
+
+
+def compare_activations(
+    reference: nn.Module, other: nn.Module, image: Tensor, names: Mapping[str, str] | None = None
+) -> ActivationComparison:
+    """Run two networks and compare the output of every module they share.
+
+    Args:
+        reference: a reference network; both are turned to float64 and evaluation mode, and stay so.
+        other: the other one.
+        image: what to show both, float64 (1, 3, H, W).
+        names: the other's module paths -> the reference's; ``None`` where they are the same.
+    """
+    kept = {name: name for name, module in reference.named_modules() if isinstance(module, _LAYERS)}
+    stages = _stages(reference)
+    kept |= {name: name for name in stages}
+    first = _outputs(reference, image, kept)
+    second = _outputs(other, image, kept if names is None else {k: v for k, v in names.items() if v in kept})
+    compared = {name: _difference(name, output, second[name]) for name, output in first.items() if name in second}
+    return ActivationComparison(
+        layers=tuple(found for name, found in compared.items() if name not in stages or name == stages[-1]),
+        stages=tuple(compared[name] for name in stages if name in compared),
+    )
+
+
+def _stages(network: nn.Module) -> list[str]:
+    """Paths of what the backbone is made of, from the end of the stem on, and of the classifier."""
+    children = [name for name, _ in network.get_submodule("backbone").named_children()]
+    stages = [name for name in children if name.startswith(("maxpool", "base_layer", "level", "layer"))]
+    return [*(f"backbone.{name}" for name in stages), "head.fc"]
+
+
+def _outputs(network: nn.Module, image: Tensor, names: Mapping[str, str]) -> dict[str, Tensor]:
+    """What the named modules put out, in the order they finish, under the names they are given."""
+    found: dict[str, Tensor] = {}
+    modules = dict(network.double().eval().named_modules())
+    hooks = [
+        modules[path].register_forward_hook(_keeper(found, name)) for path, name in names.items() if path in modules
+    ]
+    try:
+        with torch.inference_mode():
+            network(image)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return found
+
+
+def _keeper(found: dict[str, Tensor], name: str) -> Callable[[nn.Module, object, object], None]:
+    def keep(_: nn.Module, __: object, output: object) -> None:
+        if isinstance(output, Tensor):
+            # A copy, for the ReLU that follows may work in place.
+            found[name] = output.clone()
+
+    return keep
+
+
+def _difference(name: str, one: Tensor, other: Tensor) -> OutputDifference:
+    # A classifier that is a 1x1 convolution answers with (1, classes, 1, 1).
+    one, other = one.squeeze(), other.squeeze()
+    if one.shape != other.shape or not bool(one.isfinite().all() and other.isfinite().all()):
+        return OutputDifference(name, float("inf"), float("inf"))
+    largest = float((one - other).abs().max())
+    scale = float(one.abs().max())
+    return OutputDifference(name, largest, largest / scale if scale else largest)
+
+
+class Peer(Protocol):
+    """An implementation that builds its own networks and reads files by its own rules."""
+
+    @property
+    def name(self) -> str:
+        """Its package."""
+
+    @property
+    def version(self) -> str:
+        """The installed version."""
+
+    @property
+    def layout(self) -> str:
+        """Whose names its networks have."""
+
+    def build(self, variant: Variant, classes: int) -> nn.Module | None:
+        """Its network for a variant, with fresh weights; ``None`` if it has none."""
+
+    def load(self, network: nn.Module, path: Path) -> None:
+        """Read a file into the network, strictly; raises whatever it raises."""
+
+
+def open_peer(name: str) -> Peer:
+    """A peer by its package's name, one of :func:`peer_names`.
+
+    Raises:
+        UsageError: the package is not installed, or cannot be imported.
+    """
+    return _openers()[name]()
+
+
+def peer_names() -> tuple[str, ...]:
+    """The packages that can be asked."""
+    return tuple(_openers())
+
+
+def _openers() -> Mapping[str, Callable[[], Peer]]:
+    return {
+        "timm": lambda: Timm(_import("timm", "timm")),
+        "mmpretrain": lambda: Mmpretrain(
+            _import("mmpretrain.models", "mmpretrain mmcv-lite"), _import("mmengine.runner", "mmengine")
+        ),
+    }
+
+
+class Timm:
+    """pytorch-image-models: eleven of the twelve networks, under the names its published files have.
+
+    Args:
+        package: the imported ``timm``.
+    """
+
+    name = "timm"
+    layout = "timm"
+
+    def __init__(self, package: Any) -> None:
+        self._package = package
+        self.version = str(package.__version__)
+
+    def build(self, variant: Variant, classes: int) -> nn.Module | None:
+        """Timm's network, by the name that its file is published under."""
+        files = [source.file_name for source in variant.sources if source.publisher == "timm"]
+        if not files:
+            return None
+        network: nn.Module = self._package.create_model(files[0].partition(".")[0], num_classes=classes)
+        return network
+
+    def load(self, network: nn.Module, path: Path) -> None:
+        """Timm's own loader."""
+        self._package.models.load_checkpoint(network, str(path), strict=True)
+
+
+class Mmpretrain:
+    """OpenMMLab's mmpretrain: Res2Net v1 and v1b.
+
+    Args:
+        models: the imported ``mmpretrain.models``.
+        runner: the imported ``mmengine.runner``.
+    """
+
+    name = "mmpretrain"
+    layout = "mm"
+
+    def __init__(self, models: Any, runner: Any) -> None:
+        self._models = models
+        self._runner = runner
+        self.version = str(importlib.import_module("mmpretrain").__version__)
+
+    def build(self, variant: Variant, classes: int) -> nn.Module | None:
+        """Mmpretrain's image classifier, configured as its own configuration files are."""
+        architecture = variant.architecture
+        if not isinstance(architecture, StagedArchitecture) or architecture.family not in ("res2net", "res2net_v1b"):
+            return None
+        deep = architecture.stem == "deep"
+        backbone = {
+            "type": "Res2Net",
+            "depth": architecture.depth,
+            "scales": architecture.scales,
+            "base_width": architecture.base_width,
+            "deep_stem": deep,
+            "avg_down": deep,
+        }
+        head = {"type": "LinearClsHead", "num_classes": classes, "in_channels": 2048}
+        network: nn.Module = self._models.build_classifier(
+            {"type": "ImageClassifier", "backbone": backbone, "neck": {"type": "GlobalAveragePooling"}, "head": head}
+        )
+        return network
+
+    def load(self, network: nn.Module, path: Path) -> None:
+        """Mmengine's own loader."""
+        self._runner.load_checkpoint(network, str(path), map_location="cpu", strict=True, logger="silent")
+
+
+def _import(module: str, packages: str) -> Any:
+    package = module.partition(".")[0]
+    try:
+        return importlib.import_module(module)
+    except ModuleNotFoundError as error:
+        raise UsageError(
+            f"{package} cannot be asked: it is not installed",
+            got=str(error),
+            next_step=f"pip install {packages}",
+        ) from error
+    except Exception as error:
+        # Packages that do not fit each other fail to import with errors of every kind.
+        raise UsageError(
+            f"{package} cannot be asked: it does not import here",
+            got=f"{type(error).__name__}: {str(error).partition(chr(10))[0]}",
+            next_step=f"make `python -c 'import {module}'` work first: its packages do not fit each other",
+        ) from error
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +329,7 @@ def run_parity(peer: Peer, resolution: Resolution, path: Path, reference: Classi
         lines = [line.strip() for line in str(error).splitlines() if line.strip()]
         return ParityResult(peer.name, peer.version, refused=" ".join(lines[:2]) or type(error).__name__)
     names = module_names(expansion, peer.layout, network)
-    image = drawn_input(identity.variant)
+    image = random_input(identity.variant)
     return ParityResult(peer.name, peer.version, compare_activations(reference, network, image, names))
 
 

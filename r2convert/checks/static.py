@@ -1,4 +1,4 @@
-"""What can be said of a file without running it: names, shapes, values, and its counts."""
+"""What can be said of a file without running it: its receipt, names, shapes and values."""
 
 from __future__ import annotations
 
@@ -6,9 +6,41 @@ from collections.abc import Iterator
 
 from r2convert.checkpoint.open import Checkpoint
 from r2convert.checks.checks import Check
-from r2convert.checks.published import PublishedNumbers
+from r2convert.checks.claims import PublishedNumbers
 from r2convert.mapping.identity import Resolution, differ, shapes_of
+from r2convert.mapping.receipt import Receipt
 from r2convert.mapping.values import value_problems
+
+
+def receipt_check(receipt: Receipt, resolution: Resolution, *, sha256: str, content_hash: str) -> Check:
+    """Compare what a receipt says with what the file is.
+
+    Args:
+        receipt: the receipt read from beside the file.
+        resolution: what the file is.
+        sha256: digest of the file.
+        content_hash: digest of the network it holds.
+    """
+    identity = resolution.identity
+    problems = []
+    for what, said, found in (
+        ("sha256", receipt.output_sha256, sha256),
+        ("content hash", receipt.content_hash, content_hash),
+        ("variant", receipt.variant, identity.variant.id),
+    ):
+        if said != found:
+            problems.append(f"the {what} is {_short(found)}, the receipt says {_short(said)}")
+    if problems:
+        return Check("receipt", "fail", note="; ".join(problems))
+    notes = [f"from {receipt.source_layout} {receipt.source_sha256[:12]} by r2convert {receipt.version}"]
+    if receipt.table_sha256 != resolution.expansion.table.digest:
+        notes.append("the table has changed since; the content is the same")
+    return Check("receipt", "pass", note="; ".join(notes))
+
+
+def _short(text: str) -> str:
+    return f"{text[:12]}..." if len(text) == 64 else text
+
 
 _SHOWN = 3
 

@@ -9,18 +9,90 @@ Every BatchNorm normalises with what was just measured, not with what it remembe
 put right at the next, each layer is judged by itself, and the suspects are the places of the error, not all that
 comes after it. Images unlike the training data are put right the same way: they show at the first layers only.
 
-The check is evidence, not proof; ``docs/explanation/verification.md`` lists what it cannot see.
+The check is evidence, not proof; the documentation's page on verification lists what it cannot see.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from statistics import median
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+
+from r2convert.checks.checks import Check
+from r2convert.checks.standins import synthetic_image
+from r2convert.errors import DatasetError, UnreadableImageError
+from r2convert.evaluation.backends import computing_in, normalise
+from r2convert.imagenet.dataset_readers import list_folder
+from r2convert.imagenet.preprocessing import Crop, crop_image, fast_crop_function
+
+FEWEST = 16
+SYNTHETIC = 32
+MOST = 64
+
+_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".tif", ".tiff", ".webp")
+
+
+@dataclass(frozen=True, slots=True)
+class WiringImages:
+    """Images for the wiring check.
+
+    Args:
+        crops: uint8, shape (images, 224, 224, 3).
+        source: the folder they are from, or ``None`` for synthetic ones.
+    """
+
+    crops: Crop
+    source: Path | None
+
+
+def synthetic_images() -> WiringImages:
+    """Shapes and noise, the same on every machine; unlike the photographs a network was trained on."""
+    return WiringImages(np.stack([crop_image(synthetic_image(number)) for number in range(SYNTHETIC)]), None)
+
+
+def images_from(folder: Path) -> WiringImages:
+    """Up to 64 images of a folder and its folders, spread evenly over them, cropped as published numbers are measured.
+
+    Raises:
+        DatasetError: there is no such folder, or fewer than 16 of its files can be decoded.
+    """
+    if not folder.is_dir():
+        raise DatasetError(
+            "this is not a folder of images",
+            where=str(folder),
+            expected="a folder; after --wiring the next word is taken for one",
+            got="a file" if folder.exists() else "nothing of that name",
+            next_step="put --wiring after the checkpoints, or write --wiring=FOLDER",
+        )
+    files = [entry for entry in list_folder(folder).entries if entry.name.lower().endswith(_SUFFIXES)]
+    crops = list(_crops([entry.location.path for entry in files]))
+    if len(crops) < FEWEST:
+        raise DatasetError(
+            "too few images to tell anything",
+            where=str(folder),
+            expected=f"{FEWEST} images or more, in the folder or one folder further down",
+            got=f"{len(files)} image files, {len(crops)} of them readable",
+            next_step="point --wiring at a folder of photographs, or leave its path out",
+        )
+    return WiringImages(np.stack(crops), folder)
+
+
+def _crops(paths: Sequence[Path]) -> Iterator[Crop]:
+    """Crops of those that can be decoded."""
+    crop = fast_crop_function()
+    count = min(len(paths), MOST)
+    for number in range(count):
+        try:
+            yield crop(paths[number * len(paths) // count].read_bytes())
+        except (UnreadableImageError, OSError):
+            continue
+
 
 TIMES_TYPICAL = 6.0
 """How many times further off than the network's typical layer one has to be."""
@@ -173,3 +245,62 @@ def _judged(layer: LayerWiring, shift_limit: float, variance_limit: float) -> La
         layer.variance_correlation,
         suspect,
     )
+
+
+_BATCH = 32
+_SHOWN = 4
+
+
+@dataclass(frozen=True, slots=True)
+class WiringResult:
+    """What the wiring check found.
+
+    Args:
+        pictures: how many images were run.
+        source: the folder they are from, or ``None`` for drawn ones.
+        layers: every BatchNorm, in network order.
+    """
+
+    pictures: int
+    source: str | None
+    layers: tuple[LayerWiring, ...]
+
+    @property
+    def suspects(self) -> tuple[LayerWiring, ...]:
+        """The layers that disagree, in network order."""
+        return tuple(layer for layer in self.layers if layer.suspect)
+
+
+def run_wiring(network: nn.Module, images: WiringImages, device: torch.device) -> WiringResult:
+    """Run a network on images and compare its BatchNorms' statistics with what arrives at them.
+
+    Args:
+        network: the network, in evaluation mode; it is moved to the device.
+        images: what to show it.
+        device: where it runs.
+    """
+    dtype = next(network.parameters()).dtype
+    with computing_in("strict", device):
+        layers = check_wiring(network.to(device), _batches(images, device, dtype))
+    return WiringResult(len(images.crops), str(images.source) if images.source else None, layers)
+
+
+def wiring_check(result: WiringResult) -> Check:
+    """The verdict: suspects fail a network on given images; synthetic ones are unlike any training data and cannot."""
+    suspects, synthetic = result.suspects, result.source is None
+    measured = len(result.layers) - len(suspects)
+    if not suspects:
+        return Check("wiring", "pass", measured=measured, note=f"{result.pictures} {'synthetic ' * synthetic}images")
+    named = ", ".join(layer.name for layer in suspects[:_SHOWN])
+    more = f" and {len(suspects) - _SHOWN} more" if len(suspects) > _SHOWN else ""
+    note = f"what arrives is not what these BatchNorms remember, in network order: {named}{more}"
+    if synthetic:
+        note += "; synthetic images may do that to a sound network: give photographs with --wiring FOLDER"
+    return Check("wiring", "inconclusive" if synthetic else "fail", measured=measured, note=note)
+
+
+def _batches(images: WiringImages, device: torch.device, dtype: torch.dtype) -> Iterator[Tensor]:
+    # Even parts: a last batch of a few images would have statistics of its own.
+    parts = max(1, len(images.crops) // _BATCH)
+    for part in torch.from_numpy(images.crops).tensor_split(parts):
+        yield normalise(part.to(device)).to(dtype).contiguous()

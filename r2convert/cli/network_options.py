@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 if TYPE_CHECKING:
-    from r2convert.checks.examination import Probes
+    from r2convert.checks.run import Probes
 
 PEERS = ("timm", "mmpretrain")
 DRAWN = ""
@@ -86,13 +86,13 @@ def open_probes(options: NetworkOptions, device: str | None) -> Probes:
         UsageError: the peer is not installed.
         DatasetError: the pictures cannot be used.
     """
-    from r2convert.checks.examination import Probes
-    from r2convert.checks.peers import open_peer
-    from r2convert.checks.pictures import drawn_pictures, pictures_from
+    from r2convert.checks.parity import open_peer
+    from r2convert.checks.run import Probes
+    from r2convert.checks.wiring import images_from, synthetic_images
 
     pictures = None
     if options.wiring is not None:
         folder = Path(options.wiring).expanduser()
-        pictures = drawn_pictures() if options.wiring == DRAWN else pictures_from(folder)
+        pictures = synthetic_images() if options.wiring == DRAWN else images_from(folder)
     peer = open_peer(options.peer) if options.peer is not None else None
     return Probes(options.input_size, pictures, peer, device or "cpu")

@@ -13,8 +13,8 @@ import torch
 
 from r2convert.catalog.variant import Claim
 from r2convert.checkpoint.open import open_checkpoint
-from r2convert.checks.examination import Examined, Probes, Request, examine
-from r2convert.checks.intervals import VALIDATION_IMAGES, printed_interval
+from r2convert.checks.claims import VALIDATION_IMAGES, printed_interval
+from r2convert.checks.run import Examined, Probes, Request, examine
 from r2convert.doctor.agreement import KnownScore
 from r2convert.doctor.answers import Network, prepared
 from r2convert.doctor.causes import WRONG_FOLDERS, Cause, causes_for

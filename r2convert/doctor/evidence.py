@@ -7,8 +7,7 @@ from dataclasses import dataclass
 
 import torch
 
-from r2convert.checks.pictures import FEWEST
-from r2convert.checks.wiring import check_wiring
+from r2convert.checks.wiring import FEWEST, check_wiring
 from r2convert.doctor.answers import Network
 from r2convert.doctor.feeds import feed_pixels
 from r2convert.doctor.finding import Finding

@@ -6,9 +6,9 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from r2convert.checks.activations import ActivationComparison
 from r2convert.checks.counting import OperationCount
-from r2convert.checks.wiring_check import WiringResult
+from r2convert.checks.parity import ActivationComparison
+from r2convert.checks.wiring import WiringResult
 from r2convert.report.styles import plain_table, verdict_text
 
 _PREFIX = "backbone."

@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import PurePath
 
-from r2convert.checks.intervals import VALIDATION_IMAGES
+from r2convert.checks.claims import VALIDATION_IMAGES
 from r2convert.results.differences import leading_check
 from r2convert.results.recorded import RecordedResult, RecordedRun
 

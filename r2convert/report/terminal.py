@@ -12,7 +12,7 @@ from rich.text import Text
 from r2convert.catalog.printed import readable
 from r2convert.checks.checks import Check
 from r2convert.checks.counting import shown_size
-from r2convert.checks.results import CheckpointResult
+from r2convert.checks.run import CheckpointResult
 from r2convert.evaluation.predictions import Accuracy
 from r2convert.report.layer_tables import operations_view, stages_table, wiring_table
 from r2convert.report.styles import plain_table, verdict_text

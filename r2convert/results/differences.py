@@ -9,7 +9,7 @@ from typing import Literal, cast
 from r2convert.catalog.variant import Claim
 from r2convert.catalog.variant import Metric as Published
 from r2convert.checks.checks import Check, Metric, Verdict
-from r2convert.checks.intervals import images_of, printed_interval
+from r2convert.checks.claims import images_of, printed_interval
 from r2convert.results.judged import Judged
 
 Unit = Literal["M", "G", "%", "error %", "fraction"]

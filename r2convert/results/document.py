@@ -12,11 +12,10 @@ from math import isfinite
 
 import torch
 
-from r2convert.checks.activations import ActivationComparison, OutputDifference
 from r2convert.checks.checks import overall
-from r2convert.checks.parity import ParityResult
-from r2convert.checks.results import CheckpointResult
-from r2convert.checks.wiring_check import WiringResult
+from r2convert.checks.parity import ActivationComparison, OutputDifference, ParityResult
+from r2convert.checks.run import CheckpointResult
+from r2convert.checks.wiring import WiringResult
 
 SCHEMA = "r2convert.verify/1"
 

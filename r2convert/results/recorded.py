@@ -94,7 +94,7 @@ class RecordedParity:
 
 @dataclass(frozen=True, slots=True)
 class RecordedResult:
-    """One checkpoint's results; the fields are those of :class:`~r2convert.checks.results.CheckpointResult`.
+    """One checkpoint's results; the fields are those of :class:`~r2convert.checks.run.CheckpointResult`.
 
     Args:
         macs: multiply-adds for one image of 224x224, or ``None`` if they were counted for another size.

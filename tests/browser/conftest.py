@@ -13,7 +13,7 @@ import pytest
 from playwright.sync_api import Browser, sync_playwright
 
 from r2convert.catalog import Catalog
-from r2convert.imagenet.standin import draw_picture
+from r2convert.checks.standins import synthetic_image
 from r2convert.mapping.tables import Tables
 from r2convert.report.page.rendering import render_page
 from r2convert.report.page.thumbnails import Thumbnails
@@ -43,7 +43,7 @@ def pages(tables: Tables, catalog: Catalog, tmp_path_factory: pytest.TempPathFac
     images = folder / "val"
     images.mkdir()
     for number in range(1, 7):
-        (images / f"ILSVRC2012_val_{number:08d}.JPEG").write_bytes(draw_picture(number))
+        (images / f"ILSVRC2012_val_{number:08d}.JPEG").write_bytes(synthetic_image(number))
     everything = made_document(tables, broken=BROKEN)
     sound, broken = ([each for each in everything["results"] if each["variant"] == name] for name in (SOUND, BROKEN))
     documents = {

@@ -7,16 +7,16 @@ import torch
 from torch import Tensor, nn
 
 from r2convert.catalog.variant import Variant
+from r2convert.checks.standins import synthetic_image
 from r2convert.evaluation.backends import normalise
 from r2convert.imagenet.preprocessing import crop_image
-from r2convert.imagenet.standin import draw_picture
 from r2convert.models.blocks import Classifier
 from r2convert.models.build import build_network
 
 
 def drawn_images(count: int, *, seed: int, side: int = 224) -> Tensor:
     """Normalised drawn pictures (count, 3, side, side); another seed gives others of the same kind."""
-    crops = np.stack([crop_image(draw_picture(number, seed)) for number in range(count)])
+    crops = np.stack([crop_image(synthetic_image(number, seed)) for number in range(count)])
     return normalise(torch.from_numpy(crops[:, :side, :side])).contiguous()
 
 

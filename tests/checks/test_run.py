@@ -11,12 +11,10 @@ import torch
 from torch import Tensor
 
 from r2convert.checkpoint.open import open_checkpoint
-from r2convert.checks.accuracy_claims import Origin, accuracy_checks, origin_of
 from r2convert.checks.checks import Check
-from r2convert.checks.examination import Request
-from r2convert.checks.results import CheckpointResult
-from r2convert.checks.run import ImageRun, verify_checkpoints, verify_references
-from r2convert.checks.standin import write_images_for
+from r2convert.checks.claims import Origin, accuracy_checks, origin_of
+from r2convert.checks.run import CheckpointResult, ImageRun, Request, verify_checkpoints, verify_references
+from r2convert.checks.standins import write_images_for
 from r2convert.errors import MappingError
 from r2convert.evaluation.predictions import Accuracy
 from r2convert.imagenet.datasets import open_validation_set

@@ -11,8 +11,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from r2convert.checks.examination import Request
-from r2convert.checks.run import verify_checkpoints
+from r2convert.checks.run import Request, verify_checkpoints
 from r2convert.mapping.tables import Expansion, Tables
 from tests.conftest import DATA
 

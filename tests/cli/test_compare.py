@@ -146,17 +146,17 @@ class ByShade(torch.nn.Module):
 @pytest.fixture(scope="module")
 def predictions(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with the predictions of two networks, each alone and both together, on twelve images."""
+    from r2convert.checks.standins import synthetic_image
     from r2convert.evaluation.engine import measure_accuracy
     from r2convert.evaluation.prediction_store import PredictionFile
     from r2convert.imagenet.datasets import open_validation_set
     from r2convert.imagenet.labels import synsets
-    from r2convert.imagenet.standin import draw_picture
 
     folder = tmp_path_factory.mktemp("predictions")
     for number in range(12):
         file = folder / "val" / synsets()[number] / f"{number}.JPEG"
         file.parent.mkdir(parents=True)
-        file.write_bytes(draw_picture(number))
+        file.write_bytes(synthetic_image(number))
     images = open_validation_set(folder / "val")
     files = {"a": {"0 it": 0}, "b": {"0 it": 0}, "c": {"0 it": 30}, "both": {"0 it": 0, "1 other": 30}}
     for name, networks in files.items():

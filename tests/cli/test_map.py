@@ -170,7 +170,7 @@ def test_other_containers_by_suffix(run: Run, standin: Standin, tmp_path: Path) 
 def test_a_users_own_network_needs_a_file_and_no_code(run: Run, tables: object, tmp_path: Path) -> None:
     from r2convert.catalog import load_catalog
     from r2convert.catalog.loading import builtin_folder
-    from r2convert.checks.standin import write_standin_checkpoint
+    from r2convert.checks.standins import write_random_checkpoint
     from r2convert.mapping.tables import Tables
 
     text = (builtin_folder() / "res2net50_w26_s4.toml").read_text().split("[[sources]]")[0]
@@ -183,7 +183,7 @@ def test_a_users_own_network_needs_a_file_and_no_code(run: Run, tables: object, 
     (tmp_path / "mappings" / "lab.toml").write_text(text.replace('["res2net50_26w_4s", "res2net50"]', "[]"))
     laid = {"R2CONVERT_MAPPINGS": str(tmp_path / "mappings")}
     own = Tables(load_catalog(laid))
-    write_standin_checkpoint(own, own.catalog.find("lab"), tmp_path / "ours.pth")
+    write_random_checkpoint(own, own.catalog.find("lab"), tmp_path / "ours.pth")
     assert run("inspect", tmp_path / "ours.pth", "--json").json["variant"] is None
     ran = run("map", "--src", tmp_path / "ours.pth", "--dst", tmp_path / "mm.pth", "--json", **laid)
     assert ran.json["variant"] == "lab"

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import yaml
 
-from r2convert.checks.standin import write_images_for
+from r2convert.checks.standins import write_images_for
 from r2convert.mapping.tables import Tables
 from tests.cli.conftest import Run
 from tests.conftest import Standin

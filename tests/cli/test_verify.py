@@ -104,7 +104,7 @@ def test_the_demo_fetches_maps_and_verifies(run: Run, tmp_path: Path) -> None:
 def test_images_are_counted_kept_and_compared_with_care(
     run: Run, standin: Standin, tables: Tables, tmp_path: Path
 ) -> None:
-    from r2convert.checks.standin import write_images_for
+    from r2convert.checks.standins import write_images_for
 
     source = standin("res2net50_w48_s2")
     write_images_for(tables, source, tmp_path / "val", images=12, top1_correct=5, top5_correct=9)

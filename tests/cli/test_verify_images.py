@@ -28,7 +28,7 @@ ONE_THREAD = {"OMP_NUM_THREADS": "1"}
 @pytest.fixture(scope="module")
 def folder(standin: Standin, tables: Tables, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A validation set of which the stand-in's answers are known."""
-    from r2convert.checks.standin import write_images_for
+    from r2convert.checks.standins import write_images_for
 
     made = tmp_path_factory.mktemp("images") / "val"
     write_images_for(tables, standin(DLA), made, images=COUNT, top1_correct=TOP1, top5_correct=TOP5)

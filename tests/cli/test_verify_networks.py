@@ -9,9 +9,9 @@ import pytest
 import torch
 
 from r2convert.catalog import Catalog
-from r2convert.checks.peers import peer_names
+from r2convert.checks.parity import peer_names
+from r2convert.checks.standins import synthetic_image
 from r2convert.cli.network_options import PEERS
-from r2convert.imagenet.standin import draw_picture
 from tests.checks.calibrated import calibrated_network, drawn_images
 from tests.cli.conftest import Run
 from tests.conftest import Standin
@@ -88,7 +88,7 @@ def test_layers_in_json_add_up(run: Run, standin: Standin) -> None:
 def write_pictures(folder: Path, count: int) -> Path:
     folder.mkdir()
     for number in range(count):
-        (folder / f"{number}.JPEG").write_bytes(draw_picture(number, seed=4))
+        (folder / f"{number}.JPEG").write_bytes(synthetic_image(number, seed=4))
     return folder
 
 

@@ -11,7 +11,7 @@ import torch
 
 import r2convert
 from r2convert.catalog import load_catalog
-from r2convert.checks.standin import write_standin_checkpoint
+from r2convert.checks.standins import write_random_checkpoint
 from r2convert.mapping.tables import Tables
 from tests.docs.examples import ROOT, blocks
 from tests.docs.stage import Stage
@@ -84,7 +84,7 @@ def laboratory_file(make: Preparation) -> None:
     mappings.mkdir()
     (mappings / f"{name}.toml").write_text(text)
     tables = Tables(load_catalog({"R2CONVERT_MAPPINGS": str(mappings)}))
-    write_standin_checkpoint(tables, tables.catalog.find(name), make.stage.folder / "ours.pth")
+    write_random_checkpoint(tables, tables.catalog.find(name), make.stage.folder / "ours.pth")
 
 
 PREPARATIONS: Mapping[str, Callable[[Preparation], None]] = {

@@ -9,11 +9,9 @@ from pathlib import Path
 import pytest
 from jsonschema import Draft202012Validator
 
-from r2convert.checks.activations import ActivationComparison, OutputDifference
-from r2convert.checks.parity import ParityResult
-from r2convert.checks.results import CheckpointResult
-from r2convert.checks.wiring import LayerWiring
-from r2convert.checks.wiring_check import WiringResult
+from r2convert.checks.parity import ActivationComparison, OutputDifference, ParityResult
+from r2convert.checks.run import CheckpointResult
+from r2convert.checks.wiring import LayerWiring, WiringResult
 from r2convert.mapping.tables import Tables
 from r2convert.results.document import results_document
 from tests.docs.examples import Command

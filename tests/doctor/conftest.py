@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from r2convert.checks.examination import Request
+from r2convert.checks.run import Request
 from r2convert.doctor.agreement import KnownScore
 from r2convert.doctor.answers import prepared
 from r2convert.doctor.causes import Cause, causes_for

@@ -7,13 +7,13 @@ import pytest
 import torch
 
 from r2convert.catalog import Catalog
+from r2convert.checks.standins import synthetic_image
 from r2convert.errors import UsageError
 from r2convert.evaluation.backends import Acceleration, Precision, accelerated, fold_batch_norms
 from r2convert.evaluation.engine import measure_accuracy
 from r2convert.evaluation.prediction_store import PredictionFile, read_question
 from r2convert.imagenet.datasets import open_validation_set
 from r2convert.imagenet.labels import synsets
-from r2convert.imagenet.standin import draw_picture
 from r2convert.imagenet.validation_set import ValidationSet
 from r2convert.models.build import build_network
 
@@ -54,7 +54,7 @@ def images(tmp_path_factory: pytest.TempPathFactory) -> ValidationSet:
     for number in range(24):
         file = folder / synsets()[number] / f"{number}.JPEG"
         file.parent.mkdir()
-        file.write_bytes(draw_picture(number))
+        file.write_bytes(synthetic_image(number))
     return open_validation_set(folder)
 
 

@@ -11,12 +11,12 @@ import pytest
 import torch
 from PIL import Image
 
+from r2convert.checks.standins import SyntheticSet, synthetic_image, write_synthetic_set
 from r2convert.errors import AccessError, CheckpointError, UsageError
 from r2convert.evaluation.engine import AccuracyProgress, measure_accuracy
 from r2convert.imagenet.datasets import open_validation_set
 from r2convert.imagenet.labels import real_labels, synsets, validation_name
 from r2convert.imagenet.preprocessing import Crop
-from r2convert.imagenet.standin import StandInSet, draw_picture, write_standin_set
 
 Logits = npt.NDArray[np.float32]
 
@@ -79,17 +79,19 @@ def network() -> torch.nn.Module:
 
 
 @pytest.fixture(scope="module")
-def standin(network: torch.nn.Module, tmp_path_factory: pytest.TempPathFactory) -> StandInSet:
+def standin(network: torch.nn.Module, tmp_path_factory: pytest.TempPathFactory) -> SyntheticSet:
     folder = tmp_path_factory.mktemp("standin")
-    return write_standin_set(folder, rank_with(network), images=34, top1_correct=20, top5_correct=27)
+    return write_synthetic_set(folder, rank_with(network), images=34, top1_correct=20, top5_correct=27)
 
 
-def test_constructed_counts_are_what_a_plain_loop_finds(network: torch.nn.Module, standin: StandInSet) -> None:
+def test_constructed_counts_are_what_a_plain_loop_finds(network: torch.nn.Module, standin: SyntheticSet) -> None:
     assert count_by_hand(network, standin.folder) == (20, 27)
 
 
 @pytest.mark.parametrize("batch_size", [None, 1, 7, 64])
-def test_constructed_counts_are_measured(network: torch.nn.Module, standin: StandInSet, batch_size: int | None) -> None:
+def test_constructed_counts_are_measured(
+    network: torch.nn.Module, standin: SyntheticSet, batch_size: int | None
+) -> None:
     images = open_validation_set(standin.folder)
     result = measure_accuracy({"it": network}, images, batch_size=batch_size)["it"]
     assert (result.images, result.top1_correct, result.top5_correct) == (34, 20, 27)
@@ -97,7 +99,7 @@ def test_constructed_counts_are_measured(network: torch.nn.Module, standin: Stan
     assert (result.pipeline, result.precision) == ("pil", "strict")
 
 
-def test_several_networks_in_one_pass_count_as_alone(network: torch.nn.Module, standin: StandInSet) -> None:
+def test_several_networks_in_one_pass_count_as_alone(network: torch.nn.Module, standin: SyntheticSet) -> None:
     images = open_validation_set(standin.folder)
     networks = {"right": network, "other": build_network(1), "third": build_network(2)}
     together = measure_accuracy(networks, images)
@@ -109,7 +111,7 @@ def test_several_networks_in_one_pass_count_as_alone(network: torch.nn.Module, s
 
 
 def test_unreadable_images_are_counted_wrong_and_listed(network: torch.nn.Module, tmp_path: Path) -> None:
-    standin = write_standin_set(tmp_path, rank_with(network), images=9, top1_correct=9, top5_correct=9)
+    standin = write_synthetic_set(tmp_path, rank_with(network), images=9, top1_correct=9, top5_correct=9)
     whole = measure_accuracy({"it": network}, open_validation_set(tmp_path))["it"]
     damaged = sorted(standin.folder.glob("n*/*.JPEG"))[3]
     damaged.write_bytes(damaged.read_bytes()[:1000])
@@ -121,7 +123,7 @@ def test_unreadable_images_are_counted_wrong_and_listed(network: torch.nn.Module
     assert result.crops_sha256 != whole.crops_sha256
 
 
-def test_a_network_that_answers_nan_is_never_right(standin: StandInSet) -> None:
+def test_a_network_that_answers_nan_is_never_right(standin: SyntheticSet) -> None:
     class Broken(torch.nn.Module):
         def forward(self, images: torch.Tensor) -> torch.Tensor:
             return torch.full((len(images), 1000), torch.nan)
@@ -130,20 +132,20 @@ def test_a_network_that_answers_nan_is_never_right(standin: StandInSet) -> None:
     assert (result.top1_correct, result.top5_correct, result.not_a_number) == (0, 0, 34)
 
 
-def test_a_network_of_another_task_is_refused(standin: StandInSet) -> None:
+def test_a_network_of_another_task_is_refused(standin: SyntheticSet) -> None:
     with pytest.raises(CheckpointError) as caught:
         measure_accuracy({"it": torch.nn.Flatten()}, open_validation_set(standin.folder))
     assert "1000 logits" in str(caught.value)
 
 
-def test_progress_counts_up_to_the_whole_set(network: torch.nn.Module, standin: StandInSet) -> None:
+def test_progress_counts_up_to_the_whole_set(network: torch.nn.Module, standin: SyntheticSet) -> None:
     seen: list[AccuracyProgress] = []
     measure_accuracy({"it": network}, open_validation_set(standin.folder), batch_size=10, progress=seen.append)
     assert [(step.done, step.total) for step in seen] == [(10, 34), (20, 34), (30, 34), (34, 34)]
     assert seen[-1].top1_correct == {"it": 20}
 
 
-def test_kept_crops_count_like_fresh_ones(network: torch.nn.Module, standin: StandInSet, tmp_path: Path) -> None:
+def test_kept_crops_count_like_fresh_ones(network: torch.nn.Module, standin: SyntheticSet, tmp_path: Path) -> None:
     images = open_validation_set(standin.folder)
     fresh = measure_accuracy({"it": network}, images)
     for _ in range(2):
@@ -151,7 +153,7 @@ def test_kept_crops_count_like_fresh_ones(network: torch.nn.Module, standin: Sta
     assert len(list(tmp_path.iterdir())) == 2
 
 
-def test_a_measurement_can_be_ended_early(network: torch.nn.Module, standin: StandInSet) -> None:
+def test_a_measurement_can_be_ended_early(network: torch.nn.Module, standin: SyntheticSet) -> None:
     images = open_validation_set(standin.folder)
     result = measure_accuracy({"it": network}, images, batch_size=10, stop_when=lambda step: step.done >= 20)["it"]
     whole = measure_accuracy({"it": network}, replace(images, images=images.images[:20]))["it"]
@@ -159,7 +161,7 @@ def test_a_measurement_can_be_ended_early(network: torch.nn.Module, standin: Sta
     assert result.images == 20
 
 
-def test_scores_by_class_add_up(network: torch.nn.Module, standin: StandInSet) -> None:
+def test_scores_by_class_add_up(network: torch.nn.Module, standin: SyntheticSet) -> None:
     result = measure_accuracy({"it": network}, open_validation_set(standin.folder))["it"]
     folders = {folder.name: len(list(folder.iterdir())) for folder in standin.folder.iterdir()}
     assert {synset: images for synset, (images, _) in result.per_class.items()} == folders
@@ -172,7 +174,7 @@ def test_real_labels_are_scored_where_files_have_official_names(network: torch.n
     answers: dict[int, int] = {}
     for number in range(1, 30):
         file = tmp_path / validation_name(number)
-        file.write_bytes(draw_picture(number))
+        file.write_bytes(synthetic_image(number))
         answer = answer_by_hand(network, file)[0]
         if answer in answers.values():
             file.unlink()  # two pictures with one answer could not be told apart below
@@ -197,7 +199,7 @@ def test_real_labels_are_scored_where_files_have_official_names(network: torch.n
     assert (result.images, result.real_images, result.real_top1_correct) == (len(answers), len(with_labels), 2)
 
 
-def test_memory_that_runs_out_halves_what_runs_at_once(network: torch.nn.Module, standin: StandInSet) -> None:
+def test_memory_that_runs_out_halves_what_runs_at_once(network: torch.nn.Module, standin: SyntheticSet) -> None:
     sizes: list[int] = []
 
     class Hungry(torch.nn.Module):
@@ -214,7 +216,7 @@ def test_memory_that_runs_out_halves_what_runs_at_once(network: torch.nn.Module,
     assert set(sizes[3:]) == {3}
 
 
-def test_a_device_too_small_for_one_image_is_named(standin: StandInSet) -> None:
+def test_a_device_too_small_for_one_image_is_named(standin: SyntheticSet) -> None:
     class Hungry(torch.nn.Module):
         def forward(self, images: torch.Tensor) -> torch.Tensor:
             raise torch.OutOfMemoryError("no memory\nand details")
@@ -223,7 +225,7 @@ def test_a_device_too_small_for_one_image_is_named(standin: StandInSet) -> None:
         measure_accuracy({"it": Hungry()}, open_validation_set(standin.folder))
 
 
-def test_settings_of_torch_are_left_as_they_were(network: torch.nn.Module, standin: StandInSet) -> None:
+def test_settings_of_torch_are_left_as_they_were(network: torch.nn.Module, standin: SyntheticSet) -> None:
     inside: list[str] = []
 
     class Watching(torch.nn.Module):
@@ -239,8 +241,8 @@ def test_settings_of_torch_are_left_as_they_were(network: torch.nn.Module, stand
     assert not network.training
 
 
-def test_standin_sets_are_the_same_every_time(network: torch.nn.Module, standin: StandInSet, tmp_path: Path) -> None:
-    again = write_standin_set(tmp_path, rank_with(network), images=34, top1_correct=20, top5_correct=27)
+def test_standin_sets_are_the_same_every_time(network: torch.nn.Module, standin: SyntheticSet, tmp_path: Path) -> None:
+    again = write_synthetic_set(tmp_path, rank_with(network), images=34, top1_correct=20, top5_correct=27)
     files = {file.relative_to(again.folder): file.read_bytes() for file in again.folder.glob("n*/*")}
     assert files == {file.relative_to(standin.folder): file.read_bytes() for file in standin.folder.glob("n*/*")}
     formats = {Image.open(io.BytesIO(data)).format for data in files.values()}
@@ -251,14 +253,14 @@ def test_standin_sets_are_the_same_every_time(network: torch.nn.Module, standin:
 
 def test_counts_that_cannot_all_be_true_are_refused(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="cannot all be true"):
-        write_standin_set(
+        write_synthetic_set(
             tmp_path, lambda crops: np.zeros((len(crops), 1000)), images=4, top1_correct=3, top5_correct=2
         )
 
 
 def test_a_network_that_cannot_tell_classes_apart_gives_no_standin(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="too close together"):
-        write_standin_set(
+        write_synthetic_set(
             tmp_path, lambda crops: np.zeros((len(crops), 1000)), images=4, top1_correct=2, top5_correct=2
         )
     assert not list(tmp_path.iterdir())

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from r2convert.checks.standins import synthetic_image
 from r2convert.imagenet.labels import synsets
-from r2convert.imagenet.standin import draw_picture
 
 PROCESS = """
 import dataclasses, json, os, signal, sys
@@ -48,7 +48,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for number in range(13):
         file = folder / synsets()[number * 70] / f"{number}.JPEG"
         file.parent.mkdir()
-        file.write_bytes(draw_picture(number) if number != 5 else b"damaged")
+        file.write_bytes(synthetic_image(number) if number != 5 else b"damaged")
     return folder
 
 

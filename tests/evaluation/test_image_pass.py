@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from r2convert.checks.standins import synthetic_image
 from r2convert.errors import AccessError
 from r2convert.evaluation.backends import Inference
 from r2convert.evaluation.engine import AccuracyProgress, ImagePass
@@ -14,7 +15,6 @@ from r2convert.imagenet.datasets import open_validation_set
 from r2convert.imagenet.labels import synsets
 from r2convert.imagenet.loader import DeviceCrops, HostCrops, reader
 from r2convert.imagenet.preprocessing import crop_image, pixel_function
-from r2convert.imagenet.standin import draw_picture
 from r2convert.imagenet.validation_set import ValidationSet
 
 CPU = torch.device("cpu")
@@ -59,7 +59,7 @@ def images(tmp_path_factory: pytest.TempPathFactory) -> ValidationSet:
     for number in range(21):
         file = folder / synsets()[number] / f"{number}.JPEG"
         file.parent.mkdir()
-        file.write_bytes(draw_picture(number) if number != 6 else b"damaged")
+        file.write_bytes(synthetic_image(number) if number != 6 else b"damaged")
     return open_validation_set(folder)
 
 

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 
+from r2convert.checks.standins import synthetic_image
 from r2convert.errors import AccessError, InputError, OutputExistsError, UsageError
 from r2convert.evaluation.backends import Precision
 from r2convert.evaluation.engine import Accuracy, AccuracyProgress, measure_accuracy
@@ -18,7 +19,6 @@ from r2convert.evaluation.prediction_comparison import compare_predictions, netw
 from r2convert.evaluation.prediction_store import PredictionFile, read_question
 from r2convert.imagenet.datasets import open_validation_set
 from r2convert.imagenet.labels import synsets
-from r2convert.imagenet.standin import draw_picture
 from r2convert.imagenet.validation_set import ValidationSet
 
 COUNT = 11
@@ -43,7 +43,7 @@ def images(tmp_path_factory: pytest.TempPathFactory) -> ValidationSet:
     for number in range(COUNT):
         file = folder / synsets()[number * 80] / f"{number}.JPEG"
         file.parent.mkdir()
-        file.write_bytes(draw_picture(number) if number != 4 else b"damaged")
+        file.write_bytes(synthetic_image(number) if number != 4 else b"damaged")
     return open_validation_set(folder)
 
 

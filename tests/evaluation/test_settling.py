@@ -9,6 +9,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from r2convert.checks.standins import synthetic_image
 from r2convert.errors import UsageError
 from r2convert.evaluation.backends import Precision, rank_logits
 from r2convert.evaluation.engine import measure_accuracy
@@ -18,7 +19,6 @@ from r2convert.evaluation.predictions import Predictions
 from r2convert.evaluation.recheck import answer_and_audit, answer_and_settle
 from r2convert.imagenet.datasets import open_validation_set
 from r2convert.imagenet.labels import synsets
-from r2convert.imagenet.standin import draw_picture
 from r2convert.imagenet.validation_set import ImageLocation, LoadedImage, ValidationImage, ValidationSet
 
 COUNT = 3000
@@ -109,7 +109,7 @@ def images(tmp_path_factory: pytest.TempPathFactory) -> ValidationSet:
     for number in range(40):
         file = folder / synsets()[number] / f"{number}.JPEG"
         file.parent.mkdir()
-        file.write_bytes(draw_picture(number))
+        file.write_bytes(synthetic_image(number))
     return open_validation_set(folder)
 
 

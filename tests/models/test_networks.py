@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from r2convert.catalog import Catalog
-from r2convert.checks.standin import standin_state_dict
+from r2convert.checks.standins import random_state_dict
 from r2convert.mapping.tables import Expansion, Tables
 from r2convert.models.blocks import Classifier
 from r2convert.models.build import build_network
@@ -24,7 +24,7 @@ VARIANTS = sorted(path.stem for path in (DATA / "golden").glob("*.npz"))
 def golden_network(expansion: Expansion) -> Classifier:
     """The variant with the golden fill of its publisher's names, in float64, mapped by hand to mm names."""
     layout = "paddle" if "paddle" in expansion.table.layouts else "official"
-    drawn = standin_state_dict(expansion, layout, dtype=torch.float64)
+    drawn = random_state_dict(expansion, layout, dtype=torch.float64)
     state: dict[str, Tensor] = {}
     for slot in expansion.slots:
         if slot.canonical is None:

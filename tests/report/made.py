@@ -7,15 +7,11 @@ from dataclasses import replace
 from typing import Any
 
 from r2convert.catalog import Variant
-from r2convert.checks.accuracy_claims import Origin, accuracy_checks
-from r2convert.checks.activations import ActivationComparison, OutputDifference
 from r2convert.checks.checks import Check
-from r2convert.checks.intervals import printed_interval
-from r2convert.checks.parity import ParityResult, parity_check
-from r2convert.checks.published import PublishedNumbers
-from r2convert.checks.results import CheckpointResult
-from r2convert.checks.wiring import LayerWiring
-from r2convert.checks.wiring_check import WiringResult, wiring_check
+from r2convert.checks.claims import Origin, PublishedNumbers, accuracy_checks, printed_interval
+from r2convert.checks.parity import ActivationComparison, OutputDifference, ParityResult, parity_check
+from r2convert.checks.run import CheckpointResult
+from r2convert.checks.wiring import LayerWiring, WiringResult, wiring_check
 from r2convert.evaluation.predictions import Accuracy, Confusion
 from r2convert.imagenet.labels import synsets
 from r2convert.mapping.tables import Tables

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from r2convert.catalog import Catalog
-from r2convert.imagenet.standin import draw_picture
+from r2convert.checks.standins import synthetic_image
 from r2convert.report.page.label_placing import Box, Label, place_labels
 from r2convert.report.page.rendering import render_page
 from r2convert.report.page.thumbnails import Thumbnails
@@ -173,7 +173,7 @@ def test_results_without_images_or_networks_say_what_would_fill_the_page(documen
 def test_confused_images_are_shown_if_they_are_at_hand(document: Any, render: Any, tmp_path: Path) -> None:
     images = tmp_path / "val"
     images.mkdir()
-    (images / "ILSVRC2012_val_00000001.JPEG").write_bytes(draw_picture(1))
+    (images / "ILSVRC2012_val_00000001.JPEG").write_bytes(synthetic_image(1))
     (images / "ILSVRC2012_val_00000002.JPEG").write_bytes(b"damaged")
     shown = Page(render(one_network(document), images)).all("img")
     assert len(shown) == 1

@@ -7,11 +7,9 @@ from dataclasses import replace
 import pytest
 from rich.console import Console, RenderableType
 
-from r2convert.checks.activations import ActivationComparison, OutputDifference
 from r2convert.checks.checks import Check
-from r2convert.checks.parity import ParityResult
-from r2convert.checks.results import CheckpointResult
-from r2convert.checks.run import verify_references
+from r2convert.checks.parity import ActivationComparison, OutputDifference, ParityResult
+from r2convert.checks.run import CheckpointResult, verify_references
 from r2convert.evaluation.predictions import Accuracy
 from r2convert.mapping.tables import Tables
 from r2convert.report.terminal import results_view

@@ -7,11 +7,9 @@ from typing import Any
 
 import pytest
 
-from r2convert.checks.activations import ActivationComparison, OutputDifference
-from r2convert.checks.parity import ParityResult
-from r2convert.checks.results import CheckpointResult
-from r2convert.checks.wiring import LayerWiring
-from r2convert.checks.wiring_check import WiringResult
+from r2convert.checks.parity import ActivationComparison, OutputDifference, ParityResult
+from r2convert.checks.run import CheckpointResult
+from r2convert.checks.wiring import LayerWiring, WiringResult
 from r2convert.results.document import results_document
 
 

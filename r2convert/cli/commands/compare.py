@@ -18,7 +18,7 @@ from r2convert.errors import UsageError
 
 if TYPE_CHECKING:
     from r2convert.checkpoint.open import Checkpoint
-    from r2convert.checks.activations import ActivationComparison
+    from r2convert.checks.parity import ActivationComparison
     from r2convert.mapping.comparison import Comparison
     from r2convert.mapping.identity import Resolution
     from r2convert.mapping.tables import Tables
@@ -118,7 +118,7 @@ def _compare_activations(opened: list[Checkpoint], resolutions: list[Resolution 
     Raises:
         UsageError: they are not known networks of one architecture.
     """
-    from r2convert.checks.activations import compare_activations, drawn_input
+    from r2convert.checks.parity import compare_activations, random_input
     from r2convert.models.build import load_network
 
     known = [resolution for resolution in resolutions if resolution is not None]
@@ -130,7 +130,7 @@ def _compare_activations(opened: list[Checkpoint], resolutions: list[Resolution 
             got=" and ".join(variant.id for variant in variants) or "a file that holds no known network",
         )
     a, b = (load_network(checkpoint, each) for checkpoint, each in zip(opened, known, strict=True))
-    return compare_activations(a, b, drawn_input(variants[0]))
+    return compare_activations(a, b, random_input(variants[0]))
 
 
 def _outputs_as_json(outputs: ActivationComparison) -> dict[str, object]:

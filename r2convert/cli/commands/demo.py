@@ -88,7 +88,7 @@ def _working_folder(keep: Path | None) -> Iterator[Path]:
 def _prepare(folder: Path) -> Iterator[_Stage]:
     """Build the stand-ins and serve the checkpoint on the loopback."""
     from r2convert.catalog import load_catalog
-    from r2convert.checks.standin import write_images_for
+    from r2convert.checks.standins import write_images_for
     from r2convert.mapping.tables import Tables
 
     tables = Tables(load_catalog({}))
@@ -122,10 +122,10 @@ def _publish_standin(tables: Tables, variant: Variant, folder: Path) -> Source:
     import hashlib
     from dataclasses import replace
 
-    from r2convert.checks.standin import write_standin_checkpoint
+    from r2convert.checks.standins import write_random_checkpoint
 
     path = folder / "standin.pth"
-    write_standin_checkpoint(tables, variant, path, legacy=True)
+    write_random_checkpoint(tables, variant, path, legacy=True)
     with path.open("rb") as file:
         prefix = hashlib.file_digest(file, "sha256").hexdigest()[:8]
     name = f"res2net50_14w_8s-{prefix}.pth"

@@ -96,7 +96,7 @@ def doctor(
     import torch
 
     from r2convert.catalog import load_catalog
-    from r2convert.checks.examination import Request
+    from r2convert.checks.run import Request
     from r2convert.doctor.consultation import consult
     from r2convert.mapping.tables import Tables
     from r2convert.report.diagnosis_document import diagnosis_document

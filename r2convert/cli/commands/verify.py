@@ -19,8 +19,7 @@ from r2convert.cli.progress import over_files
 from r2convert.errors import AccessError, UsageError
 
 if TYPE_CHECKING:
-    from r2convert.checks.examination import Probes, Request
-    from r2convert.checks.results import CheckpointResult
+    from r2convert.checks.run import CheckpointResult, Probes, Request
     from r2convert.cli.image_options import OpenedImages
     from r2convert.mapping.tables import Tables
 
@@ -126,7 +125,7 @@ def _joined(images: OpenedImages | None) -> AbstractContextManager[int]:
 
 def _requests(tables: Tables, checkpoints: tuple[str, ...], said: dict[str, Any]) -> list[Request]:
     """The files to verify, each with what the user says of it."""
-    from r2convert.checks.examination import Request
+    from r2convert.checks.run import Request
     from r2convert.download.locating import cached_path
 
     if checkpoints:

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from functools import cache
 
 from r2convert.catalog import Catalog, Variant
-from r2convert.checks.checks import Check, claim_check
+from r2convert.checks.checks import Check
+from r2convert.checks.claims import VALIDATION_IMAGES, claim_check
 from r2convert.checks.counting import count_operations
-from r2convert.checks.intervals import VALIDATION_IMAGES
 from r2convert.evaluation.predictions import Confusion
 from r2convert.evaluation.statistics import accuracy_interval
 from r2convert.imagenet.labels import class_index_by_synset, class_names

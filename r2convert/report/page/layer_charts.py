@@ -9,7 +9,7 @@ from math import log10
 from matplotlib.axes import Axes
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
-from r2convert.checks.activations import TOLERANCE
+from r2convert.checks.parity import TOLERANCE
 from r2convert.report.page.drawing import ALARM, INK, MEASURED, MUTED, Caption, Chart, Frame, draw_chart
 from r2convert.results.recorded import RecordedBatchNorm, RecordedDifference, RecordedParity, RecordedWiring
 

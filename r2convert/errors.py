@@ -150,7 +150,7 @@ class CacheError(AccessError):
     """The cache folder cannot be used: permissions, disk, or a damaged record."""
 
 
-class NoSpaceError(CacheError):
+class NoSpaceError(AccessError):
     """The disk has no room for the file."""
 
 

@@ -1,23 +1,41 @@
-"""Puts a finished file in its place, or leaves nothing behind."""
+"""Files that appear whole or not at all, their digests, and names of foreign origin made safe to show.
+
+A file is written under a hidden name beside its place, synced, and only then linked or renamed into it. While it is
+being written it is locked, so that a later run can tell what a stopped one left behind from what another is writing.
+"""
 
 from __future__ import annotations
 
 import contextlib
+import errno
+import hashlib
 import os
+import re
 import secrets
 from collections.abc import Iterator
 from pathlib import Path
 
-from r2convert.errors import AccessError, OutputExistsError
+from r2convert.errors import AccessError, NoSpaceError, OutputExistsError
+
+PART_SUFFIX = ".part"
+"""What the name of a file that is still being written ends in."""
+
+_PART_NAME = re.compile(rf"\..+\.[0-9a-f]{{16}}{re.escape(PART_SUFFIX)}", re.DOTALL)
+_LONGEST_NAME = 255
+"""Bytes in a file's name: the limit of ext4, xfs, APFS and most others."""
+
+_BLOCK = 1 << 20
+_FULL = (errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC), errno.EFBIG)
 
 
 @contextlib.contextmanager
-def file_beside(target: Path, *, overwrite: bool) -> Iterator[tuple[Path, int]]:
+def atomic_output(target: Path, *, overwrite: bool) -> Iterator[tuple[Path, int]]:
     """Give a new file beside ``target``; put it in its place when the block ends well.
 
     The file is synced, then linked (or, to overwrite, renamed) into place, so that at no moment a half-written
     file is visible under the target's name. A symbolic link at the target is replaced, never followed.
-    Whatever goes wrong inside the block, an interrupt included, the new file is removed.
+    Whatever goes wrong inside the block, an interrupt included, the new file is removed; what runs that were
+    killed left in this folder is removed first.
 
     Args:
         target: where the file belongs.
@@ -28,24 +46,24 @@ def file_beside(target: Path, *, overwrite: bool) -> Iterator[tuple[Path, int]]:
 
     Raises:
         OutputExistsError: the target exists, now or by the time the file is finished.
-        AccessError: the folder cannot be written to, or the disk is full.
+        NoSpaceError: the disk is full.
+        AccessError: the folder cannot be written to.
     """
     require_place(target, overwrite=overwrite)
-    temporary = target.with_name(f".{target.name[:200]}.{secrets.token_hex(8)}.part")
-    with _as_access_error(target):
-        descriptor = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
-    try:
+    part, descriptor = _part_of(target), None
+    try:  # from before the file exists: an interrupt may come at any moment
         with _as_access_error(target):
-            try:
-                yield temporary, descriptor
-                os.fsync(descriptor)
-            finally:
-                os.close(descriptor)
-            _publish(temporary, target, overwrite=overwrite)
-            _sync_folder(target.parent)
+            _sweep(target.parent)
+            descriptor = _create(part)
+            yield part, descriptor
+            os.fsync(descriptor)
+            _put_in_place(part, target, overwrite=overwrite)
+            sync_folder(target.parent)
     finally:
-        with contextlib.suppress(FileNotFoundError):
-            temporary.unlink()
+        with contextlib.suppress(OSError):
+            part.unlink()
+        if descriptor is not None:
+            os.close(descriptor)  # drops the lock: not before the file is in its place, or gone
 
 
 def require_place(target: Path, *, overwrite: bool) -> None:
@@ -63,21 +81,169 @@ def require_place(target: Path, *, overwrite: bool) -> None:
         os.stat(target.parent)  # noqa: PTH116 - tells why it cannot be reached
 
 
-def _publish(temporary: Path, target: Path, *, overwrite: bool) -> None:
+def write_text(path: Path, text: str, *, overwrite: bool = True) -> None:
+    r"""Write a text file (UTF-8) whole; readers see the old file or the new one.
+
+    Names of files need not be UTF-8. What of them is not becomes an escape such as ``\udc80``, as JSON and YAML
+    spell it.
+
+    Raises:
+        OutputExistsError: the file exists and may not be replaced.
+        AccessError: it cannot be written.
+    """
+    with atomic_output(path, overwrite=overwrite) as (_, descriptor):
+        _write_all(descriptor, text.encode("utf-8", errors="backslashreplace"))
+
+
+def copy_verified(origin: Path, target: Path, *, sha256: str, overwrite: bool = False) -> None:
+    """Copy a file of which the digest is known, hashing it on the way.
+
+    Args:
+        origin: what to copy.
+        target: where to.
+        sha256: the digest it must have, in hexadecimal.
+        overwrite: whether a file that is there may be replaced.
+
+    Raises:
+        OutputExistsError: the target exists.
+        AccessError: the bytes are not those expected, or reading or writing failed; nothing is left behind.
+    """
+    digest = hashlib.sha256()
+    with atomic_output(target, overwrite=overwrite) as (_, descriptor):
+        for block in _blocks(origin):
+            digest.update(block)
+            _write_all(descriptor, block)
+        if digest.hexdigest() != sha256:
+            raise AccessError(
+                "The file changed while it was copied",
+                where=str(origin),
+                expected=f"SHA-256 {sha256}",
+                got=f"SHA-256 {digest.hexdigest()}",
+            )
+
+
+def sha256_of(path: Path) -> tuple[str, int]:
+    """Return the SHA-256 (hex) of a file and its size in bytes, both of the same single pass.
+
+    Raises:
+        OSError: the file cannot be read.
+    """
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest(), file.tell()
+
+
+def sync_data(descriptor: int) -> None:
+    """Bring a file's bytes to the disk, and as little of its other properties as the platform allows."""
+    getattr(os, "fdatasync", os.fsync)(descriptor)  # macOS has fsync only
+
+
+def sync_folder(folder: Path) -> None:
+    """Make a new name in ``folder`` durable, where a folder can be synced."""
+    with contextlib.suppress(OSError):  # Windows and some network file systems cannot
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+def printable(text: str, *, keep_lines: bool = False) -> str:
+    """Spell out what would steer a terminal, a page or the reading direction, as Python spells it in a string.
+
+    Args:
+        text: of foreign origin: names in a file, an answer of a server.
+        keep_lines: whether line ends stay.
+    """
+    if text.isprintable():
+        return text
+    return "".join(
+        letter if letter.isprintable() or (keep_lines and letter == "\n") else _spelled_out(letter) for letter in text
+    )
+
+
+def _spelled_out(letter: str) -> str:
+    return letter.encode("unicode_escape").decode("ascii")
+
+
+def _part_of(target: Path) -> Path:
+    """Where ``target`` is written until it is complete."""
+    room = _LONGEST_NAME - len(f"..{'0' * 16}{PART_SUFFIX}")
+    # Cutting bytes may cut a character in two: what is left of it goes as well.
+    name = os.fsencode(target.name)[:room].decode("utf-8", errors="ignore")
+    return target.with_name(f".{name}.{secrets.token_hex(8)}{PART_SUFFIX}")
+
+
+def _create(part: Path) -> int:
+    """Make the new file, locked."""
+    while True:
+        descriptor = os.open(part, os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0), 0o666)
+        with contextlib.suppress(OSError):
+            _lock(descriptor, wait=True)
+        # Between creation and lock another run may have taken it for a leftover and removed it.
+        if os.fstat(descriptor).st_nlink > 0:
+            return descriptor
+        os.close(descriptor)
+
+
+def _lock(descriptor: int, *, wait: bool) -> None:
+    """Take the advisory lock of an open file; it goes with the descriptor, however the process ends.
+
+    Raises:
+        BlockingIOError: another run holds it, and ``wait`` is not set.
+        OSError: there are no such locks on this platform or file system.
+    """
+    try:
+        import fcntl
+    except ImportError as error:
+        raise OSError(errno.ENOTSUP, "no advisory locks") from error
+    fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+
+
+def _sweep(folder: Path) -> None:
+    """Remove files that were being written when their run was killed: those that can be locked."""
+    parts: list[Path] = []
+    with contextlib.suppress(OSError), os.scandir(folder) as entries:  # a folder may be writable and not readable
+        parts += [Path(entry) for entry in entries if _PART_NAME.fullmatch(entry.name) and entry.is_file()]
+    for part in parts:
+        with contextlib.suppress(OSError):  # a live run's, or not ours to remove
+            descriptor = os.open(part, os.O_RDWR | getattr(os, "O_NOFOLLOW", 0))
+            try:
+                _lock(descriptor, wait=False)
+                part.unlink()
+            finally:
+                os.close(descriptor)
+
+
+def _put_in_place(part: Path, target: Path, *, overwrite: bool) -> None:
     if overwrite:
-        temporary.replace(target)
+        part.replace(target)
         return
     try:
-        os.link(temporary, target)
+        os.link(part, target)
     except FileExistsError as error:
         raise _exists(target) from error
-    except OSError:
-        # Some file systems have no hard links: take the name first, so that nobody else's file is replaced.
+    except (OSError, AttributeError, NotImplementedError):
+        # Some file systems and platforms have no hard links: take the name first, so that nobody's file is replaced.
         try:
-            os.close(os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666))
+            os.close(os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666))
         except FileExistsError as error:
             raise _exists(target) from error
-        temporary.replace(target)
+        part.replace(target)
+
+
+def _blocks(path: Path) -> Iterator[bytes]:
+    try:
+        with path.open("rb") as file:
+            while block := file.read(_BLOCK):
+                yield block
+    except OSError as error:
+        raise AccessError("The file cannot be read", where=str(path), got=error.strerror or str(error)) from error
+
+
+def _write_all(descriptor: int, data: bytes) -> None:
+    view = memoryview(data)
+    while view:
+        view = view[os.write(descriptor, view) :]
 
 
 def _exists(target: Path) -> OutputExistsError:
@@ -86,20 +252,13 @@ def _exists(target: Path) -> OutputExistsError:
     )
 
 
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
 @contextlib.contextmanager
 def _as_access_error(target: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise AccessError(
+        kind = NoSpaceError if error.errno in _FULL else AccessError
+        raise kind(
             f"The output cannot be written: {error.strerror or error}",
             where=str(target),
             next_step="Check the folder's permissions and the free space.",

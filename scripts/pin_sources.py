@@ -23,10 +23,10 @@ from urllib.parse import urlsplit
 
 from r2convert.catalog.loading import builtin_folder, load_variant
 from r2convert.catalog.variant import Source
-from r2convert.download.atomic import write_text
 from r2convert.download.cache import Cache, CachedFile
 from r2convert.download.download import fetch_source
 from r2convert.errors import R2ConvertError
+from r2convert.files import write_text
 
 
 @dataclass(frozen=True)

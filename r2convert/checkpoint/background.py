@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import Generic, TypeVar
 
 from r2convert.checkpoint.limits import CHUNK_BYTES, SYNC_BYTES
+from r2convert.files import sync_data
 
 Result = TypeVar("Result")
 
@@ -110,7 +111,7 @@ def sync_behind(descriptor: int, progress: Progress) -> Background[None]:
     def follow() -> None:
         done = 0
         while (available := progress.beyond(done, SYNC_BYTES)) >= SYNC_BYTES:
-            os.fdatasync(descriptor)
+            sync_data(descriptor)
             done += available
         os.fsync(descriptor)
 

@@ -20,7 +20,7 @@ from r2convert.checkpoint.formats.safetensors import safetensors_segments
 from r2convert.checkpoint.formats.torch_zip import torch_zip_segments
 from r2convert.checkpoint.reading_back import WrittenTensor, require_as_written
 from r2convert.errors import CorruptCheckpointError, UsageError
-from r2convert.files import file_beside
+from r2convert.files import atomic_output
 
 _LAYOUTS: Final[Mapping[str, OutputLayout]] = {
     ".pth": torch_zip_segments,
@@ -82,7 +82,7 @@ def write_checkpoint(
     layout = _layout(path)
     _require_writable(tensors)
     give_metadata = metadata if callable(metadata) else lambda: metadata or {}
-    with file_beside(path, overwrite=overwrite) as (temporary, descriptor):
+    with atomic_output(path, overwrite=overwrite) as (temporary, descriptor):
         progress = Progress()
         synced = sync_behind(descriptor, progress)
         file_digest = digest_behind(descriptor, progress) if digest else None

@@ -113,7 +113,7 @@ def _run_command(arguments: list[str]) -> int:
 
 def _report(error: Exception, code: int, debug: bool) -> int:
     """Show an error, with Python's traceback if asked for; results printed before it stay."""
-    from r2convert.cli.console import printable
+    from r2convert.files import printable
 
     try:
         sys.stdout.flush()
@@ -123,7 +123,7 @@ def _report(error: Exception, code: int, debug: bool) -> int:
         import traceback
 
         traceback.print_exc()
-    sys.stderr.write(f"error: {printable(str(error))}\n")
+    sys.stderr.write(f"error: {printable(str(error), keep_lines=True)}\n")
     return code
 
 

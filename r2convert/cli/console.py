@@ -8,6 +8,8 @@ import sys
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
+from r2convert.files import printable
+
 if TYPE_CHECKING:
     from rich.console import Console
 
@@ -42,22 +44,12 @@ def is_quiet() -> bool:
 def print_note(message: str) -> None:
     """Print on stderr what is good to know, unless ``--quiet`` was given."""
     if not is_quiet():
-        sys.stderr.write(f"{printable(message)}\n")
+        sys.stderr.write(f"{printable(message, keep_lines=True)}\n")
 
 
 def _width() -> int | None:
     """Columns where COLUMNS says nothing of use: a terminal of unknown size is handed on as 0 columns."""
     return _COLUMNS if os.environ.get("COLUMNS") == "0" else None
-
-
-def printable(text: str) -> str:
-    """Spell out control characters but line ends: what a file holds must not steer the reader's terminal."""
-    if text.isprintable():
-        return text
-    return "".join(
-        letter if letter.isprintable() or letter == "\n" else letter.encode("unicode_escape").decode()
-        for letter in text
-    )
 
 
 def print_json(document: Mapping[str, object]) -> None:
@@ -72,4 +64,4 @@ def print_warning(message: str) -> None:
     from rich.markup import escape
 
     console = Console(stderr=True, highlight=False, width=_width())
-    console.print(f"[yellow]warning:[/] {escape(printable(message))}", soft_wrap=True)
+    console.print(f"[yellow]warning:[/] {escape(printable(message, keep_lines=True))}", soft_wrap=True)

@@ -8,7 +8,7 @@ import threading
 from pathlib import Path
 from urllib.parse import quote, urlsplit
 
-from r2convert.download.reasons import printable
+from r2convert.download.reasons import shown
 from r2convert.errors import RefusedAddressError
 
 
@@ -44,9 +44,9 @@ def check_address(url: str, *, came_from: str | None = None) -> None:
         host = parts.hostname or ""
         _ = parts.port  # a malformed port raises here rather than inside the HTTP library
     except ValueError as problem:
-        raise _refused(url, came_from, f"a malformed address: {printable(str(problem))}") from problem
+        raise _refused(url, came_from, f"a malformed address: {shown(str(problem))}") from problem
     if parts.scheme not in ("http", "https") or not host:
-        raise _refused(url, came_from, f"scheme {printable(parts.scheme) or 'none'}")
+        raise _refused(url, came_from, f"scheme {shown(parts.scheme) or 'none'}")
     if parts.scheme == "http" and came_from is not None and urlsplit(came_from).scheme == "https":
         raise _refused(url, came_from, "a redirect from https to plain http")
     if parts.scheme == "http" and not is_loopback(host):
@@ -89,7 +89,7 @@ class HostMemory:
 def _refused(url: str, came_from: str | None, reason: str) -> RefusedAddressError:
     return RefusedAddressError(
         "the server redirects to an address that is not followed" if came_from else "this address is not used",
-        where=printable(f"{came_from} -> {url}" if came_from else url),
+        where=shown(f"{came_from} -> {url}" if came_from else url),
         expected="https (plain http only on the loopback)",
         got=reason,
         next_step="get the file by hand and use `r2convert fetch --import FILE`, or set R2CONVERT_MIRROR",

@@ -10,7 +10,7 @@ from typing import Protocol
 
 import urllib3
 
-from r2convert.download.reasons import printable, reason_of
+from r2convert.download.reasons import reason_of, shown
 from r2convert.download.retry import MirrorFaultError, Patience
 from r2convert.errors import FetchError, ServerRefusedError, UnreachableError
 
@@ -59,7 +59,7 @@ class Body:
                     "the server encodes the file in a way nobody asked for",
                     where=self._url,
                     expected="Content-Encoding: identity",
-                    got=f"Content-Encoding: {printable(self._encoding)}",
+                    got=f"Content-Encoding: {shown(self._encoding)}",
                 )
             )
 

@@ -16,10 +16,10 @@ from pathlib import Path
 from typing import Literal
 
 from r2convert.catalog.variant import Source
-from r2convert.download.atomic import TEMPORARY_SUFFIX, hash_file
 from r2convert.download.expectation import Expectation, Objection, Trust
 from r2convert.download.pins import Pin, PinBook
 from r2convert.errors import CacheError, CatalogError
+from r2convert.files import PART_SUFFIX, sha256_of
 
 EntryKind = Literal["file", "partial", "bad", "leftover"]
 
@@ -158,7 +158,7 @@ class Cache:
             sha256, size, origin = pin.sha256, pin.size, pin.origin
         else:
             try:
-                sha256, size = hash_file(path)
+                sha256, size = sha256_of(path)
             except OSError as problem:
                 raise _unusable(path, problem) from problem
             origin = pin.origin if pin else FOUND_HERE
@@ -192,7 +192,7 @@ class Cache:
         names = {path.name for path in paths}
         found: list[tuple[Path, EntryKind]] = []
         for path in paths:
-            if path.name.endswith(TEMPORARY_SUFFIX):
+            if path.name.startswith(".") and path.name.endswith((PART_SUFFIX, ".tmp")):
                 found.append((path, "leftover"))
             elif usual == "partial" and path.name.endswith(".json"):
                 if path.name.removesuffix(".json") + ".part" not in names:

@@ -2,16 +2,11 @@
 
 from __future__ import annotations
 
-import hashlib
-import os
-import threading
 from pathlib import Path
 
-from r2convert.download.atomic import TEMPORARY_SUFFIX, hash_file, sync_folder
 from r2convert.download.cache import CachedFile
 from r2convert.errors import AccessError, OutputExistsError
-
-_BLOCK = 1 << 20
+from r2convert.files import copy_verified, sha256_of
 
 
 def copy_to(file: CachedFile, folder: Path) -> Path:
@@ -33,16 +28,8 @@ def copy_to(file: CachedFile, folder: Path) -> Path:
         folder.mkdir(parents=True, exist_ok=True)
         if target.exists():
             return _existing(target, file)
-        temporary = folder / f".{target.name}.{os.getpid()}-{threading.get_ident()}{TEMPORARY_SUFFIX}"
-        try:
-            if _copy(file.path, temporary) != file.sha256:
-                raise AccessError(
-                    "the file changed while it was copied", where=str(file.path), next_step="r2convert cache --verify"
-                )
-            temporary.replace(target)
-        finally:
-            temporary.unlink(missing_ok=True)
-        sync_folder(folder)
+        # A link that leads nowhere is in nobody's way, and is not followed.
+        copy_verified(file.path, target, sha256=file.sha256, overwrite=target.is_symlink())
     except OSError as problem:
         raise AccessError(
             "the copy cannot be written",
@@ -54,7 +41,7 @@ def copy_to(file: CachedFile, folder: Path) -> Path:
 
 
 def _existing(target: Path, file: CachedFile) -> Path:
-    sha256, _ = hash_file(target)
+    sha256, _ = sha256_of(target)
     if sha256 == file.sha256:
         return target
     raise OutputExistsError(
@@ -64,14 +51,3 @@ def _existing(target: Path, file: CachedFile) -> Path:
         got=f"SHA-256 {sha256}",
         next_step="move it away, or choose another folder with --dest",
     )
-
-
-def _copy(origin: Path, target: Path) -> str:
-    digest = hashlib.sha256()
-    with origin.open("rb") as reader, target.open("xb") as writer:
-        while block := reader.read(_BLOCK):
-            writer.write(block)
-            digest.update(block)
-        writer.flush()
-        os.fsync(writer.fileno())
-    return digest.hexdigest()

@@ -9,10 +9,10 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from r2convert.catalog.variant import Source
-from r2convert.download.atomic import hash_file
 from r2convert.download.cache import PINS_LOCK, Cache, CachedFile, CacheEntry, DamagedFile
 from r2convert.download.expectation import Expectation, Objection
 from r2convert.errors import CacheError
+from r2convert.files import sha256_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +67,7 @@ def _verify(cache: Cache, entry: CacheEntry, by_name: Mapping[str, Source]) -> V
 def _verify_by_record(entry: CacheEntry) -> Verified:
     """Check a file that the catalogue does not name, such as one of a user's own variants."""
     try:
-        sha256, size = hash_file(entry.path)
+        sha256, size = sha256_of(entry.path)
     except OSError as problem:
         raise CacheError(
             "a file in the cache cannot be read", where=str(entry.path), got=problem.strerror or str(problem)

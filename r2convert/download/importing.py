@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from r2convert.catalog.variant import Publisher, Source, Variant
-from r2convert.download.atomic import hash_file
 from r2convert.download.cache import Cache, CachedFile
 from r2convert.download.content import objection_to_content
 from r2convert.download.download import bring_in
 from r2convert.download.progress import ProgressSink
 from r2convert.errors import AccessError, UnknownFileError, UsageError, WrongFileError
+from r2convert.files import sha256_of
 
 Fits = Callable[[Path, Variant, Source], bool]
 """Whether a file's names and shapes are those of a variant in the layout of a source."""
@@ -68,7 +68,7 @@ def import_file(
             raise UnknownFileError(
                 "this is not a regular file", where=str(path), next_step="give the path of the downloaded file"
             )
-        sha256, size = hash_file(path)
+        sha256, size = sha256_of(path)
     except OSError as problem:
         raise AccessError("the file cannot be read", where=str(path), got=problem.strerror or str(problem)) from problem
     candidates = [

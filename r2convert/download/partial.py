@@ -17,8 +17,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Self
 
-from r2convert.download.atomic import sync_folder, write_text
-from r2convert.errors import CacheError, NoSpaceError
+from r2convert.errors import AccessError, CacheError, NoSpaceError
+from r2convert.files import sync_folder, write_text
 
 _BLOCK = 1 << 20
 _NO_FOLLOW = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)
@@ -91,7 +91,7 @@ class PartialFile:
         try:
             write_text(self._origin_path, json.dumps(asdict(origin)))
             self._stream = _open(self.path, os.O_WRONLY | os.O_CREAT | os.O_EXCL)
-        except OSError as problem:
+        except (OSError, AccessError) as problem:
             raise _write_problem(self.path, problem) from problem
         self.origin = origin
         self.one_piece = True
@@ -238,9 +238,10 @@ def _open(path: Path, flags: int) -> io.FileIO:
     return io.FileIO(descriptor, "r" if flags & os.O_WRONLY == 0 else "a")
 
 
-def _write_problem(path: Path, problem: OSError) -> CacheError:
-    reason = problem.strerror or str(problem)
-    if problem.errno in _FULL:
+def _write_problem(path: Path, problem: OSError | AccessError) -> AccessError:
+    cause = problem.__cause__ if isinstance(problem, AccessError) else problem
+    reason = getattr(cause, "strerror", None) or str(cause)
+    if getattr(cause, "errno", None) in _FULL:
         return NoSpaceError(
             "the disk is full",
             where=str(path),

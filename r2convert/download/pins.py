@@ -12,8 +12,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from r2convert.download.atomic import write_text
-from r2convert.errors import CacheError
+from r2convert.errors import AccessError, CacheError
+from r2convert.files import write_text
 
 _HEADER = """\
 # Written by r2convert: the SHA-256 each file had when it was first seen here.
@@ -105,11 +105,11 @@ class PinBook:
                 pins = self.all()
                 edit(pins)
                 write_text(self._path, format_pins(pins))
-        except OSError as problem:
+        except (OSError, AccessError) as problem:
             raise CacheError(
                 "the record of file hashes cannot be written",
                 where=str(self._path),
-                got=str(problem),
+                got=str(problem.__cause__ or problem),
                 next_step="set R2CONVERT_CACHE to a folder you can write to",
             ) from problem
 

@@ -5,13 +5,14 @@ from __future__ import annotations
 import http.client
 
 from r2convert.errors import FetchError
+from r2convert.files import printable
 
 _LONGEST = 200
 
 
-def printable(text: str) -> str:
-    """Return a text of foreign origin fit for a message: one line, no control characters, not too long."""
-    clean = "".join(character if character.isprintable() else "?" for character in text.strip())
+def shown(text: str) -> str:
+    """Return a text of foreign origin fit for a message: one line, harmless, not too long."""
+    clean = printable(text.strip())
     return clean if len(clean) <= _LONGEST else clean[:_LONGEST] + "..."
 
 
@@ -21,13 +22,13 @@ def reason_of(problem: BaseException) -> str:
     if isinstance(innermost, http.client.IncompleteRead):
         return "the connection closed early"
     if isinstance(innermost, http.client.BadStatusLine) and not isinstance(innermost, ConnectionError):
-        return f"the answer is not HTTP: {printable(str(innermost))}"
+        return f"the answer is not HTTP: {shown(str(innermost))}"
     if isinstance(innermost, OSError) and innermost.strerror:
-        return printable(innermost.strerror)
+        return shown(innermost.strerror)
     text = str(innermost) or type(innermost).__name__
     if text.startswith("HTTP") and "): " in text:
         text = text.split("): ", 1)[1]  # urllib3 puts the connection's name before the cause
-    return printable(text)
+    return shown(text)
 
 
 def in_brief(error: FetchError) -> str:

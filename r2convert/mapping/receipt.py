@@ -7,14 +7,13 @@ the same conversion gives the same receipt everywhere.
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from r2convert.errors import InputError
-from r2convert.files import file_beside
+from r2convert.files import write_text
 from r2convert.mapping.plan import Plan
 from r2convert.version import __version__
 
@@ -87,8 +86,7 @@ def write_receipt(
         },
     }
     path = receipt_path(output)
-    with file_beside(path, overwrite=True) as (_, descriptor):
-        _write_all(descriptor, (json.dumps(statement, indent=2, sort_keys=True) + "\n").encode())
+    write_text(path, json.dumps(statement, indent=2, sort_keys=True) + "\n")
     return path
 
 
@@ -132,9 +130,3 @@ def _parse(statement: Mapping[str, Any]) -> Receipt:
     if not all(isinstance(value, str) for value in values.values()):
         raise TypeError("a field is not a text")
     return Receipt(**values)
-
-
-def _write_all(descriptor: int, data: bytes) -> None:
-    view = memoryview(data)
-    while view:
-        view = view[os.write(descriptor, view) :]

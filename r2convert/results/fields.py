@@ -8,6 +8,7 @@ from math import isfinite
 from typing import Any, TypeVar
 
 from r2convert.errors import InputError
+from r2convert.files import printable
 
 _LARGEST_COUNT = 2**63
 _LARGEST_NUMBER = 1e300
@@ -137,15 +138,6 @@ class Fields:
         if not isinstance(value, dict):
             raise self.refusal(name, "an object", value)
         return Fields(value, f"{self.where}.{name}")
-
-
-def printable(text: str) -> str:
-    """A text safe to show, in one line: whatever steers a terminal, a page or the reading direction is spelled out."""
-    if text.isprintable():
-        return text
-    return "".join(
-        letter if letter.isprintable() else letter.encode("unicode_escape").decode("ascii") for letter in text
-    )
 
 
 def _shown(value: object) -> str:

@@ -13,7 +13,8 @@ from r2convert.catalog.variant import Metric as Published
 from r2convert.checks.checks import Check, Metric, Verdict
 from r2convert.errors import AccessError, InputError
 from r2convert.evaluation.predictions import EXAMPLES, KEPT, Confusion
-from r2convert.results.fields import Fields, printable
+from r2convert.files import printable
+from r2convert.results.fields import Fields
 from r2convert.results.recorded import (
     RecordedAccuracy,
     RecordedBatchNorm,

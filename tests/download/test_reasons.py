@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from r2convert.download.cache import Cache
-from r2convert.download.reasons import in_brief, printable, reason_of
+from r2convert.download.reasons import in_brief, reason_of, shown
 from r2convert.errors import FetchError
 from tests.download import server as faults
 from tests.download.server import Exchange, LoopbackServer
@@ -21,8 +21,8 @@ DATA = sample()
 
 @given(st.text())
 def test_no_text_steers_a_terminal(text: str) -> None:
-    assert printable(text).isprintable()
-    assert len(printable(text)) <= 203
+    assert shown(text).isprintable()
+    assert len(shown(text)) <= 203
 
 
 def test_a_chain_is_followed_to_its_end() -> None:

@@ -20,6 +20,7 @@ from r2convert.errors import (
     LimitExceededError,
     UnsupportedCheckpointError,
 )
+from r2convert.files import printable
 
 _LOCAL: Final = struct.Struct("<4s5H3I2H")
 _CENTRAL: Final = struct.Struct("<4s6H3I5H2I")
@@ -211,7 +212,7 @@ def _require_stored(source: OpenFile, name: bytes, flags: int, method: int, at: 
         what = f"has unknown flags {flags:#06x}"
     if what:
         raise UnsupportedCheckpointError(
-            f"The record {_printable(name)} {what}",
+            f"The record {_shown(name)} {what}",
             where=f"{source.path}, byte {at}",
             expected="a stored record, as torch writes them",
             next_step="If you zipped a checkpoint yourself, unzip it first and use the file inside.",
@@ -283,9 +284,9 @@ def _name(source: OpenFile, entry: _Entry, at: int) -> str:
     except UnicodeDecodeError:
         name = ""
     if not name.isprintable() or not name:
-        raise _corrupt(source, "A record's name is not readable text", at, _printable(entry.name))
+        raise _corrupt(source, "A record's name is not readable text", at, _shown(entry.name))
     return name
 
 
-def _printable(name: bytes) -> str:
-    return ascii(name[:80].decode("utf-8", "replace"))
+def _shown(name: bytes) -> str:
+    return printable(name[:80].decode("utf-8", "backslashreplace"))

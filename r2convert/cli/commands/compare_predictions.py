@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from r2convert.cli.console import print_json, printable, stdout_console
+from r2convert.cli.console import print_json, stdout_console
 from r2convert.errors import UsageError
+from r2convert.files import printable
 
 if TYPE_CHECKING:
     from rich.table import Table

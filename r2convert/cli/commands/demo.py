@@ -119,15 +119,14 @@ def _prepare(folder: Path) -> Iterator[_Stage]:
 
 def _publish_standin(tables: Tables, variant: Variant, folder: Path) -> Source:
     """Write the stand-in as the official file was: legacy container, its digest's first digits in its name."""
-    import hashlib
     from dataclasses import replace
 
     from r2convert.checks.standins import write_random_checkpoint
+    from r2convert.files import sha256_of
 
     path = folder / "standin.pth"
     write_random_checkpoint(tables, variant, path, legacy=True)
-    with path.open("rb") as file:
-        prefix = hashlib.file_digest(file, "sha256").hexdigest()[:8]
+    prefix = sha256_of(path)[0][:8]
     name = f"res2net50_14w_8s-{prefix}.pth"
     path.rename(folder / name)
     return replace(variant.sources[0], file_name=name, sha256_prefix=prefix)

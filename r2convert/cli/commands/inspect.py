@@ -8,7 +8,8 @@ import click
 
 from r2convert.cli.arguments import checkpoint_path, selection_options
 from r2convert.cli.commands.completion import complete_checkpoint
-from r2convert.cli.console import print_json, printable, stdout_console
+from r2convert.cli.console import print_json, stdout_console
+from r2convert.files import printable
 
 if TYPE_CHECKING:
     from r2convert.checkpoint.open import Checkpoint
@@ -129,7 +130,7 @@ def _print_facts(facts: dict[str, object]) -> None:
             console.print(f"{name:<13} {escape(_show(facts[name]))}", soft_wrap=True)
     for name in ("metadata", "sha256", "content_hash"):
         if facts[name]:
-            shown = printable(_show(facts[name])).replace("\n", " ")
+            shown = printable(_show(facts[name]).replace("\n", " "))
             console.print(f"{labels.get(name, name):<13} {escape(shown)}", soft_wrap=True)
     warnings = facts["warnings"]
     for warning in warnings if isinstance(warnings, list) else []:

@@ -9,8 +9,9 @@ import click
 
 from r2convert.cli.arguments import LAYOUTS, SOURCE_LAYOUTS, checkpoint_path, selection_options
 from r2convert.cli.commands.completion import complete_checkpoint, complete_variant
-from r2convert.cli.console import print_json, print_warning, printable
+from r2convert.cli.console import print_json, print_warning
 from r2convert.errors import UsageError
+from r2convert.files import printable
 
 if TYPE_CHECKING:
     from r2convert.checkpoint.open import Checkpoint

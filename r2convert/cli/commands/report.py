@@ -120,9 +120,7 @@ def _metafile(runs: list[RecordedRun]) -> str:
 
 
 def _write(target: str, text: str) -> None:
-    import os
-
-    from r2convert.files import file_beside
+    from r2convert.files import write_text
 
     if target == STDOUT:
         sys.stdout.buffer.write(text.encode())
@@ -131,6 +129,5 @@ def _write(target: str, text: str) -> None:
     path = Path(target)
     if not path.parent.is_dir():
         raise AccessError("the report cannot be written there", where=target, got="no such folder")
-    with file_beside(path, overwrite=True) as (_, descriptor), os.fdopen(os.dup(descriptor), "wb") as file:
-        file.write(text.encode())
+    write_text(path, text)
     print_note(f"report written to {target}")

@@ -187,12 +187,8 @@ def _report(results: list[CheckpointResult], device: str | None, json_file: str 
 
 def _write_json(path: Path, document: dict[str, object]) -> None:
     import json
-    import os
 
-    from r2convert.files import file_beside
+    from r2convert.files import write_text
 
-    text = json.dumps(document, indent=2, ensure_ascii=False) + "\n"
-    with file_beside(path, overwrite=True) as (_, descriptor), os.fdopen(os.dup(descriptor), "wb") as file:
-        # The path of a file need not be UTF-8; what is not becomes an escape, as JSON has them.
-        file.write(text.encode(errors="backslashreplace"))
+    write_text(path, json.dumps(document, indent=2, ensure_ascii=False) + "\n")
     print_note(f"results written to {path}")

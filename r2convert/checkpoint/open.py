@@ -133,13 +133,6 @@ class Checkpoint:
         crc32 = storage.crc32 if is_whole else None
         return OutputTensor(tensor.name, tensor.dtype, tensor.shape, lambda: self.chunks(tensor), crc32)
 
-    def accept_checksum(self, tensor: TensorInfo, crc32: int) -> None:
-        """Take the file's checksum for a whole tensor for checked if it is this one.
-
-        For a caller who knows the checksum of the right bytes and compares the bytes by a digest of its own.
-        """
-        self._reader.accept(tensor.storage, crc32)
-
     def array(self, tensor: TensorInfo) -> np.ndarray[Any, Any]:
         """Return a tensor's elements as a C-ordered NumPy array of its own (bfloat16: ``uint16`` patterns).
 
@@ -198,7 +191,7 @@ def open_checkpoint(path: Path, *, key: str | None = None, prefix: str = "") -> 
     is_folder = os.path.isdir(path)  # noqa: PTH112
     sources = open_folder(path) if is_folder else [OpenFile(path)]
     try:
-        contents = read_paddle_folder(sources) if is_folder else _read_file(sources[0])
+        contents = read_paddle_folder(sources) if is_folder else read_contents(sources[0])
         state_dict = under_prefix(unwrap(contents.root, key, str(path)), prefix, str(path))
         checkpoint = Checkpoint(path, sources, contents, state_dict)
         require_plausible_total(checkpoint.tensors.values(), checkpoint.size, str(path))
@@ -212,7 +205,12 @@ def open_checkpoint(path: Path, *, key: str | None = None, prefix: str = "") -> 
     return checkpoint
 
 
-def _read_file(source: OpenFile) -> Contents:
+def read_contents(source: OpenFile) -> Contents:
+    """Describe a file of any container, before wrappers are taken off.
+
+    Raises:
+        CheckpointError: the file is damaged, unsafe, too large, or of a kind that is not read.
+    """
     return _READERS[sniff(source)](source)
 
 

@@ -318,11 +318,6 @@ class StorageReader:
             require_crc(self._sources[extent.file], storage.label, extent.offset, storage.crc32, checksum)
             self._checked.add(index)
 
-    def accept(self, index: int, crc32: int) -> None:
-        """Take a storage's checksum for checked if it is this one, known to be that of its right bytes."""
-        if self._storages[index].crc32 == crc32:
-            self._checked.add(index)
-
     def is_checked(self, index: int) -> bool:
         """Whether a storage's checksum has been checked, or it has none."""
         return index in self._checked

@@ -1,4 +1,8 @@
-"""Writes checkpoints: streamed, checked by reading back, and put in their place only when all is well."""
+"""Writes checkpoints: streamed, read back while they grow, and put in their place only when all is well.
+
+Every byte of the output is read back once, by a thread that follows the writer. The digests are of what was read
+back, so that they speak of what the file holds; the writer's own checksums tell whether that is what was meant.
+"""
 
 from __future__ import annotations
 
@@ -7,20 +11,26 @@ import os
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from queue import SimpleQueue
 from typing import Final
 
 from isal.isal_zlib import crc32
 
-from r2convert.checkpoint.background import Progress, digest_behind, sync_behind
+from r2convert.checkpoint.background import Background
 from r2convert.checkpoint.digests import DigestedTensor, OutputTensor
+from r2convert.checkpoint.elements import DType
 from r2convert.checkpoint.formats.contents import OutputLayout
 from r2convert.checkpoint.formats.pdparams import pdparams_segments
 from r2convert.checkpoint.formats.safetensors import safetensors_segments
 from r2convert.checkpoint.formats.torch_zip import torch_zip_segments
-from r2convert.checkpoint.reading_back import WrittenTensor, require_as_written
+from r2convert.checkpoint.limits import CHUNK_BYTES, SYNC_BYTES
+from r2convert.checkpoint.open import read_contents
+from r2convert.checkpoint.storage import Encoding, OpenFile, Storage
+from r2convert.checkpoint.tensor import TensorInfo
 from r2convert.errors import CorruptCheckpointError, UsageError
-from r2convert.files import atomic_output
+from r2convert.files import atomic_output, sync_data
 
 _LAYOUTS: Final[Mapping[str, OutputLayout]] = {
     ".pth": torch_zip_segments,
@@ -82,27 +92,24 @@ def write_checkpoint(
     layout = _layout(path)
     _require_writable(tensors)
     give_metadata = metadata if callable(metadata) else lambda: metadata or {}
-    with atomic_output(path, overwrite=overwrite) as (temporary, descriptor):
-        progress = Progress()
-        synced = sync_behind(descriptor, progress)
-        file_digest = digest_behind(descriptor, progress) if digest else None
-        writer = _Writer(descriptor, tensors, progress, digest=digest)
+    with atomic_output(path, overwrite=overwrite) as (part, descriptor):
+        output = _Output(part, descriptor, is_read_back=check or digest, is_digested=digest)
         try:
-            writer.write(layout, give_metadata)
-            progress.finish()
+            checksums = _write(output, layout, tensors, give_metadata)
             if accept is not None:
                 accept()
-            if check:
-                require_as_written(temporary, writer.written)
+            described = _describe(part) if check else {}
         finally:
-            # Nothing may use the descriptor any more once it is closed.
-            progress.finish()
-            for work in (synced, file_digest):
-                if work is not None:
-                    work.wait()
-        synced.result()
-        sha256 = file_digest.result() if file_digest is not None else None
-    return WrittenFile(path, writer.size, sha256, writer.digested)
+            output.finish()  # nothing may use the descriptor any more once it is closed
+        sha256, found = output.result()
+        if check:
+            _require_as_written(path, tensors, checksums, described, found)
+    digested = [
+        DigestedTensor(tensor.name, tensor.dtype, tensor.shape, found[index].digest)
+        for index, tensor in enumerate(tensors)
+        if digest
+    ]
+    return WrittenFile(path, output.size, sha256 if digest else None, tuple(digested))
 
 
 def require_container(path: Path) -> None:
@@ -135,66 +142,173 @@ def _require_writable(tensors: Sequence[OutputTensor]) -> None:
         raise UsageError("A tensor cannot be named __metadata__: safetensors keeps that name for itself")
 
 
-class _Writer:
-    """Streams one file, and digests each tensor in the same pass if asked to."""
+def _write(
+    output: _Output, layout: OutputLayout, tensors: Sequence[OutputTensor], metadata: Callable[[], Mapping[str, str]]
+) -> dict[int, int]:
+    """Write the whole file; return the CRC-32 of every tensor's bytes as they were meant, by its index."""
+    checksums: dict[int, int] = {}
+    for segment in layout(tensors, metadata, checksums):
+        if isinstance(segment, bytes):
+            output.write(segment)
+            output.complete(len(segment))
+        else:
+            checksums[segment] = _write_tensor(output, tensors[segment])
+            output.complete(tensors[segment].nbytes, segment)
+    return checksums
 
-    def __init__(self, descriptor: int, tensors: Sequence[OutputTensor], progress: Progress, *, digest: bool) -> None:
-        self._descriptor = descriptor
-        self._tensors = tensors
-        self._progress = progress
-        self._is_digesting = digest
-        self._checksums: dict[int, int] = {}
-        self._digests: dict[int, bytes] = {}
-        self.size = 0
 
-    @property
-    def digested(self) -> tuple[DigestedTensor, ...]:
-        """The tensors with their digests, in the order given; none unless they were to be digested."""
-        return tuple(
-            DigestedTensor(tensor.name, tensor.dtype, tensor.shape, self._digests[index])
-            for index, tensor in enumerate(self._tensors)
-            if index in self._digests
+def _write_tensor(output: _Output, tensor: OutputTensor) -> int:
+    checksum = size = 0
+    for chunk in tensor.chunks():
+        if tensor.crc32 is None:
+            checksum = crc32(chunk, checksum)
+        output.write(chunk)
+        size += len(chunk)
+    if size != tensor.nbytes:
+        raise CorruptCheckpointError(
+            f"{tensor.name} came with the wrong number of bytes", expected=f"{tensor.nbytes} bytes", got=f"{size} bytes"
         )
+    return checksum if tensor.crc32 is None else tensor.crc32
 
-    @property
-    def written(self) -> list[WrittenTensor]:
-        """The tensors written, with their checksums, in the order given."""
-        return [
-            WrittenTensor(tensor.name, tensor.dtype, tensor.shape, self._checksums[index])
-            for index, tensor in enumerate(self._tensors)
-        ]
 
-    def write(self, layout: OutputLayout, metadata: Callable[[], Mapping[str, str]]) -> None:
-        """Write the whole file."""
-        for segment in layout(self._tensors, metadata, self._checksums):
-            if isinstance(segment, int):
-                self._write_tensor(segment)
-            else:
-                self._write_bytes(segment)
-            self._progress.advance(self.size)
+@dataclass(frozen=True, slots=True)
+class _ReadBack:
+    """What the new file holds of one tensor: where, its CRC-32, and its SHA-256 if digests were asked for."""
 
-    def _write_tensor(self, index: int) -> None:
-        tensor = self._tensors[index]
-        digest = hashlib.sha256() if self._is_digesting else None
-        checksum, start = 0, self.size
-        for chunk in tensor.chunks():
-            if digest is not None:
-                digest.update(chunk)
-            if tensor.crc32 is None:
-                checksum = crc32(chunk, checksum)
-            self._write_bytes(chunk)
-        if self.size - start != tensor.nbytes:
-            raise CorruptCheckpointError(
-                f"{tensor.name} came with the wrong number of bytes",
-                expected=f"{tensor.nbytes} bytes",
-                got=f"{self.size - start} bytes",
-            )
-        if digest is not None:
-            self._digests[index] = digest.digest()
-        self._checksums[index] = checksum if tensor.crc32 is None else tensor.crc32
+    offset: int
+    crc32: int
+    digest: bytes
 
-    def _write_bytes(self, data: memoryview | bytes) -> None:
+
+class _Output:
+    """The new file. One thread behind the writer lets the disk work, another reads back what was written."""
+
+    def __init__(self, path: Path, descriptor: int, *, is_read_back: bool, is_digested: bool) -> None:
+        self.size = 0
+        self._descriptor = descriptor
+        self._synced_size = 0
+        self._to_sync: SimpleQueue[bool] = SimpleQueue()
+        self._stretches: SimpleQueue[tuple[int, int | None] | None] = SimpleQueue()
+        self._sync = Background(self._sync_behind)
+        reads = partial(_read_back, path, self._stretches, is_digested=is_digested)
+        self._reading = Background(reads) if is_read_back else None
+
+    def write(self, data: memoryview | bytes) -> None:
         view = memoryview(data)
         while len(view):
             view = view[os.write(self._descriptor, view) :]
         self.size += len(data)
+        if self.size - self._synced_size >= SYNC_BYTES:
+            self._synced_size = self.size
+            self._to_sync.put(True)
+
+    def complete(self, size: int, tensor: int | None = None) -> None:
+        """Hand the last ``size`` bytes, all of one tensor or of none, to the thread that reads them back."""
+        self._stretches.put((size, tensor))
+
+    def finish(self) -> None:
+        """Wait until both threads have come to the end of what was written; never raises."""
+        self._to_sync.put(False)
+        self._stretches.put(None)
+        self._sync.wait()
+        if self._reading is not None:
+            self._reading.wait()
+
+    def result(self) -> tuple[str, dict[int, _ReadBack]]:
+        """Return the SHA-256 of the file and what it holds, or raise what went wrong in a thread."""
+        self._sync.result()
+        return self._reading.result() if self._reading is not None else ("", {})
+
+    def _sync_behind(self) -> None:
+        while self._to_sync.get():
+            sync_data(self._descriptor)
+        os.fsync(self._descriptor)
+
+
+def _read_back(
+    path: Path, stretches: SimpleQueue[tuple[int, int | None] | None], *, is_digested: bool
+) -> tuple[str, dict[int, _ReadBack]]:
+    """Read a growing file from its start, stretch by stretch as they are completed."""
+    whole = hashlib.sha256()
+    found: dict[int, _ReadBack] = {}
+    buffer = memoryview(bytearray(CHUNK_BYTES))
+    position = 0
+    with OpenFile(path) as file:
+        while (stretch := stretches.get()) is not None:
+            size, tensor = stretch
+            own, checksum, start = hashlib.sha256(), 0, position
+            while position < start + size:
+                piece = buffer[: start + size - position]
+                file.read_into(position, piece, "what was written")
+                position += len(piece)
+                if is_digested:
+                    whole.update(piece)
+                if tensor is not None:
+                    checksum = crc32(piece, checksum)
+                if is_digested and tensor is not None:
+                    own.update(piece)
+            if tensor is not None:
+                found[tensor] = _ReadBack(start, checksum, own.digest())
+    return whole.hexdigest(), found
+
+
+@dataclass(frozen=True, slots=True)
+class _Description:
+    """A tensor as the finished file describes it, its bytes standing there in order and as they are."""
+
+    dtype: DType
+    shape: tuple[int, ...]
+    offset: int
+    crc32: int | None
+
+
+def _describe(path: Path) -> dict[object, _Description | None]:
+    """Read the new file's own description of its tensors, as any reader of it would."""
+    with OpenFile(path) as file:
+        contents = read_contents(file)
+    described: dict[object, _Description | None] = {}
+    if isinstance(contents.root, dict):
+        for name, value in contents.root.items():
+            described[name] = _description(value, contents.storages) if isinstance(value, TensorInfo) else None
+    return described
+
+
+def _description(tensor: TensorInfo, storages: Sequence[Storage]) -> _Description | None:
+    extents = storages[tensor.storage].extents
+    if len(extents) != 1 or extents[0].encoding is not Encoding.RAW or not tensor.is_contiguous:
+        return None
+    return _Description(tensor.dtype, tensor.shape, extents[0].offset + tensor.offset, storages[tensor.storage].crc32)
+
+
+def _require_as_written(
+    path: Path,
+    tensors: Sequence[OutputTensor],
+    checksums: Mapping[int, int],
+    described: Mapping[object, _Description | None],
+    found: Mapping[int, _ReadBack],
+) -> None:
+    """Check that the file describes the tensors meant, at the places where their bytes were found.
+
+    The bytes are compared by CRC-32: what can go wrong in between is a bad disk or bad memory, not malice.
+    """
+    differing = [
+        tensor.name
+        for index, tensor in enumerate(tensors)
+        if found[index].crc32 != checksums[index] or not _fits(tensor, described.get(tensor.name), found[index])
+    ]
+    if differing or len(described) != len(tensors):
+        raise CorruptCheckpointError(
+            "The file read back is not what was written",
+            where=str(path),
+            got=f"{len(differing)} tensors differ: {', '.join(differing[:3])}",
+            next_step="The disk or the memory may be failing; try another disk.",
+        )
+
+
+def _fits(tensor: OutputTensor, described: _Description | None, found: _ReadBack) -> bool:
+    return (
+        described is not None
+        and (described.dtype, described.shape) == (tensor.dtype, tensor.shape)
+        and (described.offset == found.offset or tensor.nbytes == 0)
+        and described.crc32 in (None, found.crc32)
+    )

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import errno
+import hashlib
 import os
+import queue
 import signal
 import subprocess
 import sys
@@ -13,13 +16,17 @@ from pathlib import Path
 
 import pytest
 import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
-from r2convert.checkpoint.digests import OutputTensor, network_hash
+from r2convert.checkpoint import writing
+from r2convert.checkpoint.background import Background
+from r2convert.checkpoint.digests import OutputTensor, network_hash, tensor_digest
 from r2convert.checkpoint.elements import DType
 from r2convert.checkpoint.open import open_checkpoint
 from r2convert.checkpoint.writing import write_checkpoint
 from r2convert.errors import AccessError, CorruptCheckpointError, OutputExistsError, UsageError
-from tests.checkpoint.contents import in_memory, outputs, read_plain, torch_plain
+from tests.checkpoint.contents import Plain, in_memory, outputs, read_plain, torch_plain
 from tests.checkpoint.test_torch_files import awkward_tensors
 
 SUFFIXES = pytest.mark.parametrize("suffix", [".pth", ".pt", ".safetensors", ".pdparams"])
@@ -295,3 +302,89 @@ def test_checksums_of_the_source_are_checked_and_used_again(tmp_path: Path) -> N
     with zipfile.ZipFile(target) as archive:
         assert archive.testzip() is None
     assert read_plain(target) == read_plain(source)
+
+
+def test_work_in_the_background_fails_where_its_result_is_wanted() -> None:
+    def fail() -> int:
+        raise KeyError("missing")
+
+    assert Background(lambda: 7).result() == 7
+    work = Background(fail)
+    work.wait()
+    with pytest.raises(KeyError, match="missing"):
+        work.result()
+
+
+@given(pieces=st.lists(st.lists(st.binary(max_size=40), max_size=4), max_size=6))
+@settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@SUFFIXES
+def test_digests_are_of_what_the_file_holds(tmp_path: Path, suffix: str, pieces: list[list[bytes]]) -> None:
+    values: dict[str, Plain] = {
+        f"t{index}": ("uint8", (len(b"".join(parts)),), b"".join(parts)) for index, parts in enumerate(pieces)
+    }
+    path = tmp_path / f"a{suffix}"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(writing, "CHUNK_BYTES", 16)
+        written = write_checkpoint(path, in_memory(values), overwrite=True)
+    assert written.sha256 == hashlib.sha256(path.read_bytes()).hexdigest()
+    assert [tensor.digest for tensor in written.tensors] == [tensor_digest([data]) for _, _, data in values.values()]
+
+
+def test_the_digest_of_a_damaged_file_is_that_of_the_damage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without the comparison nothing is refused, but what is said of the file is still true of it."""
+    real = os.write
+    monkeypatch.setattr(os, "write", lambda file, data: real(file, bytes(data).replace(b"12345678", b"12345679")))
+    written = write_checkpoint(
+        tmp_path / "a.safetensors", in_memory({"a": ("float32", (2,), b"12345678")}), check=False
+    )
+    assert written.tensors[0].digest == tensor_digest([b"12345679"])
+
+
+def test_a_tensor_described_at_another_place_is_noticed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A writer that swaps two places in its header, where the bytes themselves are all as meant."""
+    real = os.write
+
+    def swapping(file: int, data: memoryview) -> int:
+        header = bytes(data)
+        if b"data_offsets" in header:
+            header = header.replace(b"[0,8]", b"[,]").replace(b"[8,16]", b"[0,8]").replace(b"[,]", b"[8,16]")
+        return real(file, header)
+
+    monkeypatch.setattr(os, "write", swapping)
+    values: dict[str, Plain] = {"a": ("float32", (2,), b"12345678"), "b": ("float32", (2,), b"abcdefgh")}
+    with pytest.raises(CorruptCheckpointError, match="not what was written"):
+        write_checkpoint(tmp_path / "a.safetensors", in_memory(values))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_names_with_a_common_prefix_are_written_as_they_are(tmp_path: Path) -> None:
+    write_checkpoint(tmp_path / "a.pth", in_memory({"module.a": ("uint8", (1,), b"1")}))
+    with open_checkpoint(tmp_path / "a.pth") as checkpoint:
+        assert (list(checkpoint.tensors), checkpoint.prefix_removed) == (["a"], "module.")
+
+
+def test_the_disk_is_told_to_start_before_the_end_and_once_more_at_the_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    called: queue.Queue[str] = queue.Queue()
+    monkeypatch.setattr(writing, "SYNC_BYTES", 16)
+    monkeypatch.setattr(os, "fdatasync", lambda _: called.put("data"))
+    monkeypatch.setattr(os, "fsync", lambda _: called.put("all"))
+
+    def chunks() -> Iterator[bytes]:
+        yield bytes(16)
+        assert called.get(timeout=30) == "data"
+        yield bytes(3)
+
+    write_checkpoint(tmp_path / "a.pdparams", [OutputTensor("a", DType.UINT8, (19,), chunks)])
+    assert "all" in [called.get_nowait() for _ in range(called.qsize())]
+
+
+def test_a_failing_disk_is_an_error_and_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(_: int) -> None:
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(os, "fsync", fail)
+    with pytest.raises(AccessError, match="Input/output"):
+        write_checkpoint(tmp_path / "a.pth", in_memory({"a": ("uint8", (1,), b"1")}))
+    assert list(tmp_path.iterdir()) == []

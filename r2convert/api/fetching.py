@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from r2convert.catalog.variant import Publisher
 from r2convert.download.cache import CachedFile
-from r2convert.download.progress import ProgressSink
+from r2convert.download.transfer import ProgressSink
 
 
 def fetch(

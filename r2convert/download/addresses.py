@@ -8,8 +8,11 @@ import threading
 from pathlib import Path
 from urllib.parse import quote, urlsplit
 
-from r2convert.download.reasons import shown
 from r2convert.errors import RefusedAddressError
+from r2convert.files import printable
+
+_LONGEST = 200
+"""Letters of a server's text that a message repeats."""
 
 
 def mirror_from_environment() -> str | None:
@@ -84,6 +87,12 @@ class HostMemory:
     def in_order(self, addresses: list[str]) -> list[str]:
         """Return the addresses with those on failed hosts last; otherwise in the given order."""
         return sorted(addresses, key=self.is_down)
+
+
+def shown(text: str) -> str:
+    """Return a text of foreign origin fit for a message: one line, harmless, not too long."""
+    clean = printable(text.strip())
+    return clean if len(clean) <= _LONGEST else clean[:_LONGEST] + "..."
 
 
 def _refused(url: str, came_from: str | None, reason: str) -> RefusedAddressError:

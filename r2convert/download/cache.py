@@ -16,10 +16,9 @@ from pathlib import Path
 from typing import Literal
 
 from r2convert.catalog.variant import Source
-from r2convert.download.expectation import Expectation, Objection, Trust
-from r2convert.download.pins import Pin, PinBook
-from r2convert.errors import CacheError, CatalogError
-from r2convert.files import PART_SUFFIX, sha256_of
+from r2convert.download.pins import Expectation, Objection, Pin, PinBook, Trust
+from r2convert.errors import AccessError, CacheError, CatalogError, OutputExistsError
+from r2convert.files import PART_SUFFIX, copy_verified, sha256_of
 
 EntryKind = Literal["file", "partial", "bad", "leftover"]
 
@@ -264,4 +263,48 @@ def _unusable(path: Path, problem: OSError) -> CacheError:
         where=str(path),
         got=problem.strerror or str(problem),
         next_step="check its permissions, or set R2CONVERT_CACHE to a folder you can read and write",
+    )
+
+
+def copy_to(file: CachedFile, folder: Path) -> Path:
+    """Copy a cached file into a folder, hashing it on the way; a copy that is already there is kept.
+
+    Args:
+        file: what to copy.
+        folder: where to; made if need be.
+
+    Returns:
+        The copy's path.
+
+    Raises:
+        OutputExistsError: a different file of that name is there.
+        AccessError: reading or writing failed, or the bytes changed on the way.
+    """
+    target = folder / file.path.name
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        if target.exists():
+            return _existing(target, file)
+        # A link that leads nowhere is in nobody's way, and is not followed.
+        copy_verified(file.path, target, sha256=file.sha256, overwrite=target.is_symlink())
+    except OSError as problem:
+        raise AccessError(
+            "the copy cannot be written",
+            where=str(target),
+            got=problem.strerror or str(problem),
+            next_step="choose another folder with --dest; the file itself is in the cache",
+        ) from problem
+    return target
+
+
+def _existing(target: Path, file: CachedFile) -> Path:
+    sha256, _ = sha256_of(target)
+    if sha256 == file.sha256:
+        return target
+    raise OutputExistsError(
+        "a different file of that name is already there",
+        where=str(target),
+        expected=f"SHA-256 {file.sha256}",
+        got=f"SHA-256 {sha256}",
+        next_step="move it away, or choose another folder with --dest",
     )

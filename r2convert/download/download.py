@@ -2,24 +2,50 @@
 
 from __future__ import annotations
 
+import queue
 import threading
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from types import MappingProxyType
 
-from r2convert.catalog.variant import Publisher, Source, Variant
+from r2convert.catalog.variant import FileFormat, Publisher, Source, Variant
 from r2convert.download.addresses import HostMemory, is_url, mirror_address, mirror_from_environment
 from r2convert.download.cache import Cache, CachedFile, DamagedFile, today
-from r2convert.download.content import container_of, objection_to_content
-from r2convert.download.expectation import Expectation, Objection
-from r2convert.download.folder_mirror import copy_into
-from r2convert.download.locking import locked
-from r2convert.download.partial import PartialFile
-from r2convert.download.pins import Pin
-from r2convert.download.progress import ProgressSink, SilentProgress
-from r2convert.download.reasons import in_brief
-from r2convert.download.retry import MirrorFaultError, Patience
-from r2convert.download.transfer import LARGEST_FILE, Conditions, Transfer
-from r2convert.errors import FetchError, MirrorsFailedError, OfflineError, UsageError, WrongFileError
+from r2convert.download.partial import PartialFile, locked
+from r2convert.download.pins import Expectation, Objection, Pin
+from r2convert.download.transfer import LARGEST_FILE, Conditions, ProgressSink, SilentProgress, Transfer, copy_into
+from r2convert.download.transport import MirrorFaultError, Patience, in_brief
+from r2convert.errors import FetchError, MirrorsFailedError, OfflineError, R2ConvertError, UsageError, WrongFileError
+
+_CONTAINERS: Mapping[FileFormat, tuple[str, ...]] = MappingProxyType(
+    {
+        "pth": ("torch-zip", "torch-legacy", "torch-tar", "torch-hub-zip"),
+        "safetensors": ("safetensors",),
+        "pdparams": ("pdparams",),
+        "tar": ("paddle-static",),
+    }
+)
+"""The containers that each published format may turn out to be."""
+
+
+def container_of(path: Path) -> tuple[str | None, str]:
+    """Return a checkpoint's container (``None``: it cannot be read as one) and a description for people."""
+    from r2convert.checkpoint.open import open_checkpoint  # here: most fetches are settled by their hash
+
+    try:
+        with open_checkpoint(path) as checkpoint:
+            return checkpoint.container, f"a {checkpoint.container} file"
+    except R2ConvertError as problem:
+        return None, problem.got or problem.what
+
+
+def objection_to_content(path: Path, file_format: FileFormat) -> Objection | None:
+    """Say why a file cannot be a checkpoint of this format; ``None`` if it reads as a whole one."""
+    container, description = container_of(path)
+    if container in _CONTAINERS[file_format]:
+        return None
+    return Objection("it is no sound file of this format", f"a {file_format} file", description)
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,7 +180,7 @@ class _Job:
     def run(self, addresses: list[str], sha256: str | None = None) -> CachedFile:
         """Bring the file in from the first address that gives it; ``sha256``: what it has to be besides."""
         self._cache.prepare()
-        with locked(self._cache.lock_folder, self._source.file_name, self._progress):
+        with locked(self._cache.lock_folder, self._source.file_name, self._progress.message):
             found = self._cache.examine(self._source)  # another process may have finished while we waited
             if isinstance(found, CachedFile):
                 return found
@@ -274,3 +300,83 @@ def _failure(source: Source, errors: list[FetchError]) -> FetchError:
         where="\n            ".join(lines),
         next_step=advice,
     )
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What became of one source: a file, or the error that kept it away."""
+
+    source: Source
+    file: CachedFile | None = None
+    error: R2ConvertError | None = None
+
+
+def fetch_sources(
+    sources: Sequence[Source],
+    cache: Cache,
+    *,
+    at_once: int = 4,
+    offline: bool = False,
+    mirror: str | None = None,
+    progress: ProgressSink | None = None,
+    settings: FetchSettings | None = None,
+) -> list[Outcome]:
+    """Fetch files in parallel; one that fails does not stop the others.
+
+    Args:
+        sources: what to fetch.
+        cache: where to.
+        at_once: transfers at a time.
+        offline: use no network.
+        mirror: base URL or folder tried first; by default ``R2CONVERT_MIRROR``.
+        progress: told about every transfer, from several threads.
+        settings: limits; hosts that fail are remembered in it for the files that come later.
+
+    Returns:
+        One outcome a source, in the order of ``sources``.
+
+    Raises:
+        KeyboardInterrupt: transfers end, what has arrived stays and is continued by the next run.
+    """
+    settings = settings or FetchSettings()
+    waiting: queue.SimpleQueue[int] = queue.SimpleQueue()
+    done: queue.SimpleQueue[tuple[int, Outcome | BaseException]] = queue.SimpleQueue()
+    for index in range(len(sources)):
+        waiting.put(index)
+
+    def work() -> None:
+        while not settings.cancelled.is_set():
+            try:
+                index = waiting.get_nowait()
+            except queue.Empty:
+                return
+            source = sources[index]
+            try:
+                file = fetch_source(source, cache, offline=offline, mirror=mirror, progress=progress, settings=settings)
+                done.put((index, Outcome(source, file=file)))
+            except R2ConvertError as error:
+                done.put((index, Outcome(source, error=error)))
+            except BaseException as mistake:  # it goes to the caller's thread, which raises it
+                done.put((index, mistake))
+
+    # Daemons: a thread that waits for a silent server must not delay an interrupted program. What it leaves
+    # behind is what a killed process leaves: a partial file that can be continued.
+    for _ in range(min(at_once, len(sources))):
+        threading.Thread(target=work, daemon=True).start()
+    return _collect(done, len(sources), settings)
+
+
+def _collect(
+    done: queue.SimpleQueue[tuple[int, Outcome | BaseException]], count: int, settings: FetchSettings
+) -> list[Outcome]:
+    outcomes: dict[int, Outcome] = {}
+    try:
+        while len(outcomes) < count:
+            index, outcome = done.get()
+            if isinstance(outcome, BaseException):
+                raise outcome
+            outcomes[index] = outcome
+    except BaseException:
+        settings.cancelled.set()
+        raise
+    return [outcomes[index] for index in range(count)]

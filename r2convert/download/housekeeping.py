@@ -10,7 +10,7 @@ from filelock import FileLock, Timeout
 
 from r2convert.catalog.variant import Source
 from r2convert.download.cache import PINS_LOCK, Cache, CachedFile, CacheEntry, DamagedFile
-from r2convert.download.expectation import Expectation, Objection
+from r2convert.download.pins import Expectation, Objection
 from r2convert.errors import CacheError
 from r2convert.files import sha256_of
 

@@ -8,9 +8,8 @@ from pathlib import Path
 
 from r2convert.catalog.variant import Publisher, Source, Variant
 from r2convert.download.cache import Cache, CachedFile
-from r2convert.download.content import objection_to_content
-from r2convert.download.download import bring_in
-from r2convert.download.progress import ProgressSink
+from r2convert.download.download import bring_in, objection_to_content
+from r2convert.download.transfer import ProgressSink
 from r2convert.errors import AccessError, UnknownFileError, UsageError, WrongFileError
 from r2convert.files import sha256_of
 

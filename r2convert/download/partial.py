@@ -7,21 +7,27 @@ leaves bytes whose origin is known, or nothing that counts.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import hashlib
 import io
 import json
 import os
 import stat
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Self
 
+from filelock import FileLock, Timeout
+
+from r2convert.download.pins import Expectation
 from r2convert.errors import AccessError, CacheError, NoSpaceError
 from r2convert.files import sync_folder, write_text
 
 _BLOCK = 1 << 20
 _NO_FOLLOW = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)
+_POLL_SECONDS = 0.1
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
@@ -254,3 +260,110 @@ def _write_problem(path: Path, problem: OSError | AccessError) -> AccessError:
         got=reason,
         next_step="check its permissions, or set R2CONVERT_CACHE to a folder you can write to",
     )
+
+
+@dataclass(frozen=True, slots=True)
+class ResumePlan:
+    """What to do with the bytes that are there.
+
+    Args:
+        offset: byte to continue at; 0 for a clean start.
+        if_range: condition to send along.
+        complete: nothing is missing: no request is needed.
+        why_not: why there are bytes but they cannot be used, for people; empty otherwise.
+    """
+
+    offset: int = 0
+    if_range: str | None = None
+    complete: bool = False
+    why_not: str = ""
+
+
+def plan_resume(origin: Origin | None, have: int, url: str, wanted: Expectation) -> ResumePlan:
+    """Decide how to go on with ``have`` bytes that came from ``origin``, now asking ``url``.
+
+    A full hash decides in the end whatever the pieces were, so any address of the same file may go on. Without
+    one, only the same address may, and something has to speak for the file being the same: an entity tag or,
+    where at least eight digits of the hash are published, its date or length.
+    """
+    if origin is None or have == 0:
+        return ResumePlan()
+    if origin.total is not None and wanted.size is not None and origin.total != wanted.size:
+        return ResumePlan(why_not=f"it belongs to a file of {origin.total:,} bytes, not {wanted.size:,}")
+    total = wanted.size if wanted.size is not None else origin.total
+    if total is not None and have > total:
+        return ResumePlan(why_not=f"it has {have:,} bytes, the file only {total:,}")
+    if total is not None and have == total:
+        return ResumePlan(offset=have, complete=True)
+    if not origin.resumable:
+        return ResumePlan(why_not="it arrived compressed, so the server cannot tell where it stopped")
+    if url != origin.url:
+        if wanted.sha256 is None:
+            return ResumePlan(why_not="it came from another address, and no full hash could tell two files apart")
+        return ResumePlan(offset=have)
+    if origin.etag is not None:
+        return ResumePlan(offset=have, if_range=origin.etag)
+    if wanted.hash_decides and (origin.last_modified is not None or total is not None):
+        return ResumePlan(offset=have, if_range=origin.last_modified)
+    return ResumePlan(why_not="neither the server nor a published hash can tell whether the file is still the same")
+
+
+def objection_to_rest(
+    origin: Origin | None, plan: ResumePlan, start: int | None, rest: Origin, wanted: Expectation
+) -> str | None:
+    """Say why a 206 answer is not the rest of the file the first bytes belong to; ``None`` if it is.
+
+    Args:
+        origin: where the first bytes came from.
+        plan: what was asked.
+        start: first byte the answer says it holds.
+        rest: what the answer says about its file.
+        wanted: what the file must be.
+    """
+    if origin is None or start != plan.offset:
+        return "the server sends another range than the one asked for"
+    total = wanted.size if wanted.size is not None else origin.total
+    if total is not None and rest.total is not None and rest.total != total:
+        return f"the file now has {rest.total:,} bytes instead of {total:,}"
+    if not rest.resumable:
+        return "the server compresses the rest"
+    same_address = rest.url == origin.url
+    if same_address and origin.etag is not None and rest.etag is not None and rest.etag != origin.etag:
+        return "the file on the server has changed"
+    if not wanted.hash_decides and (rest.etag is None or rest.total is None):
+        return "the server no longer tells whether the file is the same"
+    return None
+
+
+@contextlib.contextmanager
+def locked(folder: Path, file_name: str, tell: Callable[[str], None]) -> Iterator[None]:
+    """Hold the lock of ``file_name``; say so once if another process has it.
+
+    The operating system drops the lock of a process that dies, however it dies.
+
+    Args:
+        folder: the cache's folder of locks.
+        file_name: what is going to be written.
+        tell: told about the wait.
+
+    Raises:
+        CacheError: the lock file cannot be made.
+    """
+    lock = FileLock(folder / f"{file_name}.lock")
+    try:
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            tell(f"{file_name}: another process is working on it: waiting")
+            lock.acquire(poll_interval=_POLL_SECONDS)
+    except OSError as problem:
+        raise CacheError(
+            "the cache cannot be locked",
+            where=str(folder),
+            got=problem.strerror or str(problem),
+            next_step="check its permissions, or set R2CONVERT_CACHE to a folder you can write to",
+        ) from problem
+    try:
+        yield
+    finally:
+        lock.release()

@@ -5,15 +5,46 @@ from __future__ import annotations
 import shutil
 import threading
 from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol
 
-from r2convert.download.expectation import Expectation
-from r2convert.download.partial import PartialFile
-from r2convert.download.progress import ProgressSink, SilentProgress
-from r2convert.download.reasons import in_brief
-from r2convert.download.resume import ResumePlan, objection_to_rest, plan_resume
-from r2convert.download.retry import MirrorFaultError, Patience
-from r2convert.download.transport import Answer, Transport
+from r2convert.download.partial import Origin, PartialFile, ResumePlan, objection_to_rest, plan_resume
+from r2convert.download.pins import Expectation
+from r2convert.download.transport import Answer, MirrorFaultError, Patience, Transport, in_brief
 from r2convert.errors import NoSpaceError, ServerRefusedError, UnreachableError, WrongFileError
+
+
+class ProgressSink(Protocol):
+    """What a caller implements to show transfers. Calls may come from several threads at once."""
+
+    def started(self, name: str, total: int | None, done: int) -> None:
+        """File ``name`` begins (again) at byte ``done`` of ``total`` (``None``: length not announced)."""
+
+    def advanced(self, name: str, amount: int) -> None:
+        """``amount`` more bytes of ``name`` have arrived."""
+
+    def finished(self, name: str) -> None:
+        """No more bytes of ``name`` will come in this run, whether it went well or not."""
+
+    def message(self, text: str) -> None:
+        """Something a person should know: a retry, a clean start, a wait, a bad file put aside."""
+
+
+class SilentProgress:
+    """Shows nothing."""
+
+    def started(self, name: str, total: int | None, done: int) -> None:
+        """Ignore the start of a file."""
+
+    def advanced(self, name: str, amount: int) -> None:
+        """Ignore arriving bytes."""
+
+    def finished(self, name: str) -> None:
+        """Ignore the end of a file."""
+
+    def message(self, text: str) -> None:
+        """Ignore a message."""
+
 
 _PROGRESS = 1 << 20
 """Bytes beyond the furthest point so far that make a failed try count as progress."""
@@ -202,3 +233,52 @@ class Transfer:
 
     def _tell(self, text: str) -> None:
         self._conditions.progress.message(f"{self._wanted.file_name}: {text}")
+
+
+_BLOCK = 1 << 20
+
+
+def copy_into(partial: PartialFile, path: Path, wanted: Expectation, conditions: Conditions) -> None:
+    """Copy a file from a mirror folder into the partial file, hashing it on the way.
+
+    Raises:
+        MirrorFaultError: the folder does not have it, or it has another size.
+        CacheError: the disk refuses.
+    """
+    try:
+        with path.open("rb") as stream:
+            size = path.stat().st_size
+            _check_size(path, size, partial, wanted, conditions)
+            partial.begin(Origin(url=str(path), total=size, resumable=False))
+            conditions.progress.started(wanted.file_name, size, 0)
+            while block := stream.read(_BLOCK):
+                partial.write(block)
+                conditions.progress.advanced(wanted.file_name, len(block))
+    except OSError as problem:
+        raise MirrorFaultError(
+            ServerRefusedError(
+                "the mirror folder does not give the file", where=str(path), got=problem.strerror or str(problem)
+            )
+        ) from problem
+
+
+def _check_size(path: Path, size: int, partial: PartialFile, wanted: Expectation, conditions: Conditions) -> None:
+    limit = conditions.largest_file
+    if (wanted.size is not None and size != wanted.size) or size > limit:
+        error = WrongFileError(
+            "the mirror folder has a file of another size under this name",
+            where=str(path),
+            expected=f"{wanted.size:,} bytes" if wanted.size is not None else f"at most {limit:,} bytes",
+            got=f"{size:,} bytes",
+        )
+        raise MirrorFaultError(error)
+    folder = partial.path.parent
+    free = shutil.disk_usage(folder).free + partial.size
+    if size > free:
+        raise NoSpaceError(
+            "there is no room for the file",
+            where=str(folder),
+            expected=f"{size:,} bytes free",
+            got=f"{free:,} bytes free",
+            next_step="free some space, or set R2CONVERT_CACHE to a folder on another disk",
+        )

@@ -12,8 +12,8 @@ import safetensors.numpy
 from r2convert.catalog.variant import Source
 from r2convert.download.cache import Cache, CachedFile
 from r2convert.download.download import FetchSettings, fetch_source
-from r2convert.download.progress import ProgressSink
-from r2convert.download.retry import Patience
+from r2convert.download.transfer import ProgressSink
+from r2convert.download.transport import Patience
 
 QUICK = Patience(attempts=3, first_wait=0.01, longest_backoff=0.05, longest_wait=2.0, connect=2.0, stall=1.5)
 """The same rules in a fraction of the time."""

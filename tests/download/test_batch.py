@@ -6,9 +6,8 @@ import threading
 
 import pytest
 
-from r2convert.download.batch import fetch_sources
 from r2convert.download.cache import Cache
-from r2convert.download.download import FetchSettings
+from r2convert.download.download import FetchSettings, fetch_sources
 from r2convert.errors import UnreachableError, WrongFileError
 from tests.download import server as faults
 from tests.download.server import LoopbackServer

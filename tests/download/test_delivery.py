@@ -6,8 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from r2convert.download.cache import Cache, CachedFile
-from r2convert.download.delivery import copy_to
+from r2convert.download.cache import Cache, CachedFile, copy_to
 from r2convert.errors import AccessError, OutputExistsError
 from tests.download.server import LoopbackServer
 from tests.download.support import fetch, prefixed, sample

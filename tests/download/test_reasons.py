@@ -9,8 +9,9 @@ import urllib3
 from hypothesis import given
 from hypothesis import strategies as st
 
+from r2convert.download.addresses import shown
 from r2convert.download.cache import Cache
-from r2convert.download.reasons import in_brief, reason_of, shown
+from r2convert.download.transport import in_brief, reason_of
 from r2convert.errors import FetchError
 from tests.download import server as faults
 from tests.download.server import Exchange, LoopbackServer

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from r2convert.download.retry import Patience, parse_retry_after
+from r2convert.download.transport import Patience, parse_retry_after
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 

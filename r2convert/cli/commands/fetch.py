@@ -105,7 +105,7 @@ def _fetch(
     wanted: list[tuple[Variant, Source]], cache: Cache, offline: bool, at_once: int
 ) -> tuple[list[tuple[Variant, CachedFile]], list[R2ConvertError]]:
     from r2convert.cli.transfer_display import TransferDisplay
-    from r2convert.download.batch import fetch_sources
+    from r2convert.download.download import fetch_sources
 
     console = stderr_console()
     with TransferDisplay(console, len(wanted)) as display:
@@ -159,7 +159,7 @@ def _recogniser(catalog: Catalog) -> Callable[[Path, Variant, Source], bool]:
 
 def _report(files: list[tuple[Variant, CachedFile]], dest: Path | None, as_json: bool) -> None:
     """Print the final paths, or one document about them."""
-    from r2convert.download.delivery import copy_to
+    from r2convert.download.cache import copy_to
 
     rows = [(variant, file, copy_to(file, dest) if dest is not None else file.path) for variant, file in files]
     if as_json:

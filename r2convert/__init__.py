@@ -15,15 +15,17 @@ from r2convert.errors import R2ConvertError
 from r2convert.version import __version__
 
 if TYPE_CHECKING:
-    from r2convert.api.comparing import compare
-    from r2convert.api.converting import map_checkpoint
-    from r2convert.api.fetching import fetch
-    from r2convert.api.loading import load_model
-    from r2convert.api.verifying import verify
-    from r2convert.checks.run import CheckpointResult
-    from r2convert.download.cache import CachedFile
-    from r2convert.mapping.comparison import Comparison
-    from r2convert.mapping.conversion import Conversion
+    from r2convert.api import (
+        CachedFile,
+        CheckpointResult,
+        Comparison,
+        Conversion,
+        compare,
+        fetch,
+        load_model,
+        map_checkpoint,
+        verify,
+    )
 
 __all__ = [
     "CachedFile",
@@ -45,22 +47,17 @@ _HOMES = MappingProxyType(
         "CheckpointResult": "r2convert.checks.run",
         "Comparison": "r2convert.mapping.comparison",
         "Conversion": "r2convert.mapping.conversion",
-        "compare": "r2convert.api.comparing",
-        "fetch": "r2convert.api.fetching",
-        "load_model": "r2convert.api.loading",
-        "map_checkpoint": "r2convert.api.converting",
-        "verify": "r2convert.api.verifying",
     }
 )
-"""Public name -> the module it is imported from when it is first used."""
+"""Classes of results -> the modules they are imported from when they are first used; all else is in the API."""
 
 
 if not TYPE_CHECKING:  # a type checker would take it to promise every name
 
     def __getattr__(name: str) -> object:
-        if name not in _HOMES:
+        if name not in __all__:
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-        return getattr(import_module(_HOMES[name]), name)
+        return getattr(import_module(_HOMES.get(name, "r2convert.api")), name)
 
 
 def __dir__() -> list[str]:

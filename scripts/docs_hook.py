@@ -15,7 +15,7 @@ from typing import Any
 
 import click
 
-from r2convert.cli.application import COMMANDS, application
+from r2convert.cli.app import COMMANDS, application
 
 _LOG = logging.getLogger("mkdocs.hooks")
 

@@ -5,18 +5,62 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-from r2convert.files import printable
+import click
 
-if TYPE_CHECKING:
+from r2convert.errors import R2ConvertError
+from r2convert.files import atomic_output, printable
+
+if TYPE_CHECKING:  # rich takes a sixth of the time of a conversion, which prints without it
     from rich.console import Console
+    from rich.table import Table
 
 _COLUMNS = 80
 
-QUIET = "r2convert.quiet"
-"""Where the command line's context keeps whether ``--quiet`` was given."""
+
+@dataclass
+class Settings:
+    """What holds for the whole run; options fill it in wherever on the command line they stand.
+
+    Args:
+        quiet: print results, warnings and errors only.
+        debug: show Python's traceback with an error.
+        json: JSON on stdout was asked for, and nothing has been printed there yet: an error is printed there too.
+    """
+
+    quiet: bool = False
+    debug: bool = False
+    json: bool = False
+
+
+def settings() -> Settings:
+    """Those of the command that runs."""
+    context = click.get_current_context(silent=True)
+    found = context.find_object(Settings) if context is not None else None
+    return found if found is not None else Settings()
+
+
+def _remember(context: click.Context, parameter: click.Parameter, value: bool) -> bool:
+    found = context.find_object(Settings)
+    if value and found is not None and parameter.name is not None:
+        setattr(found, parameter.name, True)
+    return value
+
+
+def general_options(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Give a command the options of the whole program: whoever finds that they want one adds it at the end."""
+    for name, text in (
+        ("--debug", "Show Python's traceback with an error."),
+        ("--quiet", "Print results, warnings and errors only."),
+    ):
+        flag = click.option(name, is_flag=True, expose_value=False, is_eager=True, callback=_remember, help=text)
+        function = flag(function)
+    return function
 
 
 def stdout_console() -> Console:
@@ -30,32 +74,31 @@ def stderr_console() -> Console:
     """A console for messages and progress; with ``--quiet`` it prints nothing."""
     from rich.console import Console
 
-    return Console(stderr=True, highlight=False, width=_width(), quiet=is_quiet())
+    return Console(stderr=True, highlight=False, width=_width(), quiet=settings().quiet)
 
 
-def is_quiet() -> bool:
-    """Whether ``--quiet`` was given: results, warnings and errors only."""
-    import click
+def plain_table(*headings: str, right: Sequence[str] = (), fold: Sequence[str] = ()) -> Table:
+    """A table with a rule under its headings and no other lines.
 
-    context = click.get_current_context(silent=True)
-    return context is not None and bool(context.meta.get(QUIET))
+    Args:
+        headings: one a column.
+        right: headings of columns that are set flush right.
+        fold: headings of columns that go on in the next line where they are too long.
+    """
+    from rich import box
+    from rich.table import Table
+
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1), collapse_padding=True)
+    for heading in headings:
+        justify, overflow = "right" if heading in right else "left", "fold" if heading in fold else "ellipsis"
+        table.add_column(heading, justify=justify, overflow=overflow, no_wrap=heading not in fold)  # type: ignore[arg-type]
+    return table
 
 
 def print_note(message: str) -> None:
     """Print on stderr what is good to know, unless ``--quiet`` was given."""
-    if not is_quiet():
+    if not settings().quiet:
         sys.stderr.write(f"{printable(message, keep_lines=True)}\n")
-
-
-def _width() -> int | None:
-    """Columns where COLUMNS says nothing of use: a terminal of unknown size is handed on as 0 columns."""
-    return _COLUMNS if os.environ.get("COLUMNS") == "0" else None
-
-
-def print_json(document: Mapping[str, object]) -> None:
-    """Print one JSON document and nothing else on stdout."""
-    escaped = sys.stdout.encoding.lower() != "utf-8"
-    sys.stdout.write(json.dumps(document, indent=2, ensure_ascii=escaped) + "\n")
 
 
 def print_warning(message: str) -> None:
@@ -65,3 +108,58 @@ def print_warning(message: str) -> None:
 
     console = Console(stderr=True, highlight=False, width=_width())
     console.print(f"[yellow]warning:[/] {escape(printable(message, keep_lines=True))}", soft_wrap=True)
+
+
+def print_error(error: R2ConvertError, code: int, said: Settings) -> None:
+    """Print an error on stderr; where JSON was asked for and none has been printed, as a document on stdout too."""
+    sys.stderr.write(f"error: {printable(str(error), keep_lines=True)}\n")
+    if said.json:
+        parts = ("what", "where", "expected", "got", "next_step")
+        described = {name: getattr(error, name) for name in parts}
+        _write_json({"error": {"kind": type(error).__name__, "exit_code": code, **described}})
+
+
+def print_json(document: Mapping[str, object]) -> None:
+    """Print one JSON document and nothing else on stdout."""
+    settings().json = False
+    _write_json(document)
+
+
+@contextmanager
+def open_output(target: str, what: str) -> Iterator[Callable[[str], None]]:
+    """Take a place for text now, and put the text there when the block ends well.
+
+    Args:
+        target: the file; one that is there is replaced.
+        what: what is written, for messages.
+
+    Yields:
+        A function that takes the whole text.
+
+    Raises:
+        AccessError: the place cannot take a file.
+    """
+    with atomic_output(Path(target), overwrite=True) as (_, descriptor):
+
+        def write(text: str) -> None:
+            with os.fdopen(os.dup(descriptor), "wb") as file:
+                # A path in it need not be UTF-8; what is not becomes an escape, as JSON has them.
+                file.write(text.encode(errors="backslashreplace"))
+
+        yield write
+    print_note(f"{what} written to {target}")
+
+
+def counted(number: int, thing: str) -> str:
+    """``1 file``, ``2 files``."""
+    return f"{number:,} {thing}{'' if number == 1 else 's'}"
+
+
+def _write_json(document: Mapping[str, object]) -> None:
+    escaped = sys.stdout.encoding.lower() != "utf-8"
+    sys.stdout.write(json.dumps(document, indent=2, ensure_ascii=escaped) + "\n")
+
+
+def _width() -> int | None:
+    """Columns where COLUMNS says nothing of use: a terminal of unknown size is handed on as 0 columns."""
+    return _COLUMNS if os.environ.get("COLUMNS") == "0" else None

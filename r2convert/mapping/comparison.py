@@ -10,7 +10,7 @@ from r2convert.checkpoint.digests import DigestedTensor, network_hash, tensor_di
 from r2convert.checkpoint.elements import DType
 from r2convert.checkpoint.open import Checkpoint
 from r2convert.checkpoint.tensor import TensorInfo
-from r2convert.mapping.identity import Resolution
+from r2convert.mapping.identity import Identity, Resolution
 from r2convert.mapping.plan import canonical_plan, target_tensor
 
 if TYPE_CHECKING:
@@ -46,6 +46,7 @@ class Comparison:
         only_in_a: names that only the first has.
         only_in_b: names that only the second has.
         common: how many tensors both have.
+        identities: what each is; ``None`` where they were compared by their own names.
     """
 
     content_hashes: tuple[str, str]
@@ -53,6 +54,7 @@ class Comparison:
     only_in_a: tuple[str, ...]
     only_in_b: tuple[str, ...]
     common: int
+    identities: tuple[Identity | None, Identity | None] = (None, None)
 
     @property
     def equal(self) -> bool:
@@ -70,6 +72,7 @@ class Side:
 
     def __init__(self, checkpoint: Checkpoint, resolution: Resolution | None) -> None:
         self._checkpoint = checkpoint
+        self.identity = resolution.identity if resolution is not None else None
         self.tensors = dict(_named_tensors(checkpoint, resolution))
         self.digests = {name: tensor_digest(checkpoint.chunks(tensor)) for name, tensor in self.tensors.items()}
 
@@ -110,6 +113,7 @@ def compare(a: Side, b: Side) -> Comparison:
         only_in_a=tuple(name for name in a.tensors if name not in common),
         only_in_b=tuple(name for name in b.tensors if name not in common),
         common=len(common),
+        identities=(a.identity, b.identity),
     )
 
 

@@ -35,6 +35,7 @@ class Conversion:
     """What a conversion did.
 
     Args:
+        source: the file that was converted.
         plan: what was planned and done.
         written: the new file.
         source_sha256: digest of the source file; ``None`` without digests.
@@ -42,6 +43,7 @@ class Conversion:
         receipt: where the receipt is, if one was written.
     """
 
+    source: Path
     plan: Plan
     written: WrittenFile
     source_sha256: str | None
@@ -97,9 +99,9 @@ def convert(
     )
     receipt_path(destination).unlink(missing_ok=True)
     if written.sha256 is None:
-        return Conversion(plan, written, None, None, None)
-    conversion = Conversion(plan, written, checkpoint.sha256(), _content_of(plan, written), None)
-    return _with_receipt(conversion, checkpoint.path, dtype) if receipt else conversion
+        return Conversion(checkpoint.path, plan, written, None, None, None)
+    conversion = Conversion(checkpoint.path, plan, written, checkpoint.sha256(), _content_of(plan, written), None)
+    return _with_receipt(conversion, dtype) if receipt else conversion
 
 
 def publish(
@@ -138,7 +140,7 @@ def publish(
         shutil.rmtree(workshop, ignore_errors=True)
     receipt_path(target).unlink(missing_ok=True)
     published = replace(draft, written=replace(draft.written, path=target))
-    return _with_receipt(published, checkpoint.path, options.get("dtype")) if receipt else published
+    return _with_receipt(published, options.get("dtype")) if receipt else published
 
 
 def _published_name(conversion: Conversion) -> str:
@@ -146,14 +148,14 @@ def _published_name(conversion: Conversion) -> str:
     return f"{variant}_3rdparty_8xb32_in1k-{(conversion.written.sha256 or '')[:8]}.pth"
 
 
-def _with_receipt(conversion: Conversion, source: Path, dtype: DType | None) -> Conversion:
+def _with_receipt(conversion: Conversion, dtype: DType | None) -> Conversion:
     written = conversion.written
     assert written.sha256 and conversion.source_sha256 and conversion.content_hash  # noqa: S101, PT018 - receipts bind digests
     path = write_receipt(
         written.path,
         conversion.plan,
         output_sha256=written.sha256,
-        source=source,
+        source=conversion.source,
         source_sha256=conversion.source_sha256,
         content_hash=conversion.content_hash,
         cast=dtype.value if dtype else None,

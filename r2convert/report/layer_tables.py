@@ -7,7 +7,7 @@ from rich.table import Table
 from rich.text import Text
 
 from r2convert.checks.counting import OperationCount
-from r2convert.checks.parity import ActivationComparison
+from r2convert.checks.parity import ActivationComparison, parting, shown_difference
 from r2convert.checks.wiring import WiringResult
 from r2convert.report.styles import plain_table, verdict_text
 
@@ -48,3 +48,14 @@ def stages_table(comparison: ActivationComparison) -> Table:
         name = output.name.removeprefix(_PREFIX) + (" (first layer to differ)" if output is first else "")
         table.add_row(name, f"{output.max_abs_diff:.3g}", f"{100 * output.relative:.2g} %")
     return table
+
+
+def activations_view(comparison: ActivationComparison) -> Text:
+    """Whether two networks' activations are equal, and if not, where they part."""
+    if comparison.equal:
+        return Text("equal activations", style="green").append(f": {len(comparison.layers)} layers", style="default")
+    view = Text("different activations", style="bold red").append(f": {parting(comparison)}", style="not bold default")
+    for stage in comparison.stages:
+        state = shown_difference(stage) if stage.differs else "equal"
+        view.append(f"\n  {stage.name}: {state}", style="not bold default")
+    return view

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import doctest
-import importlib
 import inspect
 import subprocess
 import sys
@@ -74,13 +73,6 @@ def test_converting_and_comparing_need_no_torch(fetched: Path) -> None:
     )
     done = subprocess.run([sys.executable, "-c", code, str(fetched)], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
-
-
-@pytest.mark.parametrize("name", ["fetch", "verify"])
-def test_a_room_of_the_same_name_does_not_take_a_functions_place(name: str) -> None:
-    room = importlib.import_module(f"r2convert.{name}")
-    assert room.__path__
-    assert callable(getattr(r2convert, name))
 
 
 def test_every_public_name_is_there_and_another_is_not() -> None:

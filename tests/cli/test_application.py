@@ -13,7 +13,7 @@ from pathlib import Path
 import click
 import pytest
 
-from r2convert.cli.application import COMMANDS, application
+from r2convert.cli.app import COMMANDS, application
 from r2convert.version import __version__
 from tests.cli.conftest import Run
 from tests.conftest import Standin
@@ -107,9 +107,13 @@ def test_an_error_is_one_message_and_debug_shows_the_traceback(run: Run) -> None
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("frobnicate",), "No such command"),
+        (("frobnicate",), "there is no command 'frobnicate'\n"),
+        (("verfy", "mm.pth"), "there is no command 'verfy'. Did you mean 'verify'?"),
         (("list", "--frobnicate"), "No such option"),
         (("list", "--to", "mm"), "--tensors VARIANT"),
+        (("list", "--tensors", "res2next50", "--claims"), "two different lists"),
+        (("list", "--to", "timm"), "--tensors VARIANT"),
+        (("map", "a.pth", "b.pth", "c.pth"), "one checkpoint into one file"),
         (("map",), "--src FILE with --dst FILE"),
         (("map", "--src", "res2net50x"), "--src FILE with --dst FILE"),
         (("verify", "no-such-variant"), "no variant is called"),

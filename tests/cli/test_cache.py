@@ -68,7 +68,7 @@ def test_json_has_every_file(lab: Lab, cached: Path) -> None:
 
 def test_verify_is_content_with_sound_files(lab: Lab, cached: Path) -> None:
     result = lab.run("cache", "--verify")
-    assert (result.returncode, result.stdout) == (0, f"sound    {cached}\n1 files, 0 damaged\n")
+    assert (result.returncode, result.stdout) == (0, f"sound    {cached}\n1 file, 0 damaged\n")
 
 
 def test_verify_puts_damaged_files_aside_and_exits_1(lab: Lab, cached: Path) -> None:

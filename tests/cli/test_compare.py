@@ -168,7 +168,7 @@ def predictions(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_equal_predictions_are_equal(run: Run, predictions: Path) -> None:
     ran = run("compare", predictions / "a", predictions / "b")
     assert ran.code == 0
-    assert "equal answers to 12 images" in ran.out
+    assert "equal predictions on 12 images" in ran.out
 
 
 def test_changed_predictions_are_counted_tested_and_listed(run: Run, predictions: Path) -> None:
@@ -181,7 +181,7 @@ def test_changed_predictions_are_counted_tested_and_listed(run: Run, predictions
     assert 0 < found["top1"]["mcnemar_p"] <= 1
     ran = run("compare", predictions / "a", predictions / "c")
     assert ran.code == 1
-    assert "different answers to 12 images: the first class of 12" in ran.out
+    assert "different predictions on 12 images: top-1 of 12" in ran.out
     lines = ran.out.splitlines()
     assert all(len(line) <= 80 for line in lines)
     assert sum(each["image"] in line for each in found["changed"] for line in lines) == 12

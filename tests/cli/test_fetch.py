@@ -95,7 +95,7 @@ def test_all_means_every_variant_that_the_publisher_has(lab: Lab) -> None:
     lab.publish("lab-net", DATA)
     result = lab.run("fetch", "--all", "--from", "timm", "--offline")
     assert (result.returncode, result.stdout) == (4, "")
-    assert "11 files could not be fetched" in result.stderr
+    assert "11 files could not be downloaded" in result.stderr
     assert result.stderr.count("is not in the cache") == 11
     assert "without --offline" in result.stderr
 
@@ -107,7 +107,7 @@ def test_all_leaves_out_a_network_that_nobody_publishes(lab: Lab) -> None:
     assert "own-net" in lab.run("list").stdout
     result = lab.run("fetch", "--all", "--offline")
     assert result.returncode == 4
-    assert "13 files could not be fetched" in result.stderr
+    assert "13 files could not be downloaded" in result.stderr
     assert "no file of" not in result.stderr
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from r2convert.cli.application import COMMANDS
+from r2convert.cli.app import COMMANDS
 from tests.cli.conftest import Run
 from tests.conftest import Standin
 

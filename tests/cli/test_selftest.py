@@ -7,7 +7,7 @@ import json
 import pytest
 from click.testing import CliRunner
 
-from r2convert.cli.commands.selftest import selftest
+from r2convert.cli.commands.selftest import command as selftest
 from r2convert.errors import TruncatedCheckpointError
 from r2convert.selftest import bad_files as catalogue
 from r2convert.selftest.bad_torch_files import bad_legacy_files

@@ -11,7 +11,7 @@ import torch
 from r2convert.catalog import Catalog
 from r2convert.checks.parity import peer_names
 from r2convert.checks.standins import synthetic_image
-from r2convert.cli.network_options import PEERS
+from r2convert.cli.options import PEERS
 from tests.checks.calibrated import calibrated_network, drawn_images
 from tests.cli.conftest import Run
 from tests.conftest import Standin
@@ -152,6 +152,9 @@ def test_every_peer_that_can_be_named_can_be_asked() -> None:
 def test_networks_without_files_cannot_be_probed(run: Run) -> None:
     for option in (("--wiring",), ("--peer", "timm")):
         ran = run("verify", "--references", *option)
+        assert ran.code == 2
+        assert f"without files or images\n  got:      {option[0]}" in ran.err
+        ran = run("verify", *option)
         assert ran.code == 2
         assert "check files" in ran.err
 

@@ -11,7 +11,7 @@ from typing import Literal
 import click
 import pytest
 
-from r2convert.cli.application import COMMANDS, application
+from r2convert.cli.app import COMMANDS, application
 from tests.docs.examples import ROOT
 
 PICTURE = ROOT / "docs" / "assets" / "verdicts.svg"

@@ -2,150 +2,107 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING
+from dataclasses import asdict
+from urllib.parse import urlsplit
 
 import click
 
-from r2convert.cli.console import print_json, print_note, stdout_console
+from r2convert import api
+from r2convert.cli import options
+from r2convert.cli.console import counted, plain_table, print_json, print_note, stdout_console
 from r2convert.cli.progress import over_files
 from r2convert.errors import UsageError
 
-if TYPE_CHECKING:
-    from r2convert.catalog import Source
-    from r2convert.download.cache import Cache, CacheEntry
+EXIT_DAMAGED = 1
 
 
-@click.command("cache", short_help="The cache folder and its files.", epilog="\b\nExample:\n  r2convert cache --verify")
-@click.option("--verify", is_flag=True, help="Hash every file again; damaged ones are put aside (exit 1).")
-@click.option("--clean", is_flag=True, help="Remove partial downloads and bad files.")
-@click.option("--forget", metavar="FILE", help="Forget the recorded hash of a file, to accept a new one.")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
+@options.command("cache", "The cache folder and its files.")
+@options.option("--verify", is_flag=True, help="Hash every file again; damaged ones are put aside (exit code 1).")
+@options.option("--clean", is_flag=True, help="Remove partial downloads and bad files.")
+@options.option("--forget", metavar="FILE", help="Forget the recorded hash of a file, to accept a new one.")
+@options.json_option
 @click.pass_context
-def cache(context: click.Context, verify: bool, clean: bool, forget: str | None, as_json: bool) -> None:
-    """Show the cache folder and its files, check them, or clear away what is of no more use."""
-    from r2convert.download.cache import Cache
+def command(context: click.Context, verify: bool, clean: bool, forget: str | None, as_json: bool) -> None:
+    r"""Show the cache folder and its files, check them, or clear away what is of no more use.
 
+    \b
+    Example:
+      r2convert cache --verify
+    """
     if verify + clean + (forget is not None) > 1:
         raise UsageError("--verify, --clean and --forget are three different jobs: give one at a time")
-    folder = Cache.default()
     if verify:
-        context.exit(_verify(folder, as_json))
+        context.exit(_verify(as_json))
     elif clean:
-        _clean(folder, as_json)
+        _clean(as_json)
     elif forget is not None:
-        _forget(folder, forget, as_json)
+        known = api.forget_hash(forget)
+        if as_json:
+            print_json({"forgotten": forget, "sha256": known.sha256})
+        else:
+            click.echo(f"{forget}: {known.sha256} forgotten")
     else:
-        _show(folder, as_json)
+        _show(as_json)
 
 
-def _sources() -> dict[str, Source]:
-    from r2convert.catalog import load_catalog
+def _show(as_json: bool) -> None:
+    from rich.text import Text  # here: `cache --json` prints without it
 
-    return {source.file_name: source for variant in load_catalog().variants.values() for source in variant.sources}
-
-
-def _show(cache: Cache, as_json: bool) -> None:
-    sources = _sources()
-    rows = [_describe(cache, entry, sources) for entry in cache.entries()]
+    folder, rows = api.cache_folder(), api.cache_rows()
     if as_json:
-        print_json({"folder": str(cache.folder), "files": rows})
+        files = [{"name": row.path.name, **asdict(row), "path": str(row.path)} for row in rows]
+        print_json({"folder": str(folder), "files": files})
         return
     console = stdout_console()
-    console.print(str(cache.folder), soft_wrap=True, markup=False)
+    console.print(str(folder), soft_wrap=True, markup=False)
     if not rows:
         console.print("(empty)")
         return
-    from rich import box
-    from rich.table import Table
-    from rich.text import Text
-
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1), collapse_padding=True)
-    table.add_column("file", overflow="fold")
-    table.add_column("bytes", justify="right", no_wrap=True)
-    table.add_column("state", no_wrap=True)
-    table.add_column("hash", no_wrap=True)
-    table.add_column("from", overflow="fold")
+    table = plain_table("file", "bytes", "state", "hash", "from", right=("bytes",), fold=("file", "from"))
     for row in rows:
-        size, trust, origin = f"{row['size']:,}", str(row["trust"] or "-"), _host(row["origin"])
-        table.add_row(Text(str(row["name"])), size, str(row["state"]), trust, Text(origin))
+        table.add_row(Text(row.path.name), f"{row.size:,}", row.state, row.trust or "-", Text(_host(row.origin)))
     console.print(table)
-    console.print("hash: pinned (in the catalogue), seen (begins as published), unknown (unpublished)")
+    console.print(
+        "hash: pinned (SHA-256 is the catalogue's), seen (SHA-256 prefix matches), unknown (none is published)"
+    )
 
 
-def _describe(cache: Cache, entry: CacheEntry, sources: dict[str, Source]) -> dict[str, object]:
-    """Say what one entry is; a file that changed since it was last hashed is hashed again."""
-    from r2convert.download.cache import CachedFile
-
-    state, trust, sha256, origin = entry.kind, None, None, None
-    source = sources.get(entry.path.name) if entry.kind == "file" else None
-    if source is not None:
-        found = cache.examine(source)
-        if isinstance(found, CachedFile):
-            trust, sha256, origin = found.trust, found.sha256, found.origin
-    elif entry.pin is not None:
-        sha256, origin = entry.pin.sha256, entry.pin.origin
-    word = "damaged" if source is not None and sha256 is None else state
-    return {
-        "name": entry.path.name,
-        "path": str(entry.path),
-        "size": entry.size,
-        "state": word,
-        "trust": trust,
-        "sha256": sha256,
-        "origin": origin,
-    }
+def _host(origin: str | None) -> str:
+    """The host of a URL, or the path of a folder mirror or of a file brought by hand."""
+    if origin is None:
+        return "-"
+    return urlsplit(origin).hostname or origin if "://" in origin else origin
 
 
-def _host(origin: object) -> str:
-    """Return the host of a URL, or the path of a folder mirror or of a file brought by hand."""
-    from urllib.parse import urlsplit
-
-    text = str(origin or "-")
-    return urlsplit(text).hostname or text if "://" in text else text
-
-
-def _verify(cache: Cache, as_json: bool) -> int:
-    """Return the exit code: 1 if a file is not what it should be."""
-    from r2convert.download.housekeeping import verify_cache
-
-    def with_bar(files: Sequence[CacheEntry]) -> Iterator[CacheEntry]:
-        return over_files(files, [entry.path for entry in files], "hashing files")
-
-    checked = verify_cache(cache, _sources().values(), with_bar)
+def _verify(as_json: bool) -> int:
+    checked = api.verify_cache(lambda files: over_files(files, "hashing files"))
+    bad = sum(each.objection is not None for each in checked)
     if as_json:
-        print_json(
+        files = [
             {
-                "folder": str(cache.folder),
-                "files": [
-                    {
-                        "path": str(each.path),
-                        "sha256": each.sha256,
-                        "known": each.known,
-                        "sound": each.objection is None,
-                        "reason": each.objection.reason if each.objection else None,
-                    }
-                    for each in checked
-                ],
+                "path": str(each.path),
+                "sha256": each.sha256,
+                "known": each.known,
+                "sound": each.objection is None,
+                "reason": each.objection.reason if each.objection else None,
             }
-        )
-    else:
-        for each in checked:
-            if each.objection is not None:
-                click.echo(f"DAMAGED  {each.path}: {each.objection.reason}")
-                click.echo(f"         expected {each.objection.expected}")
-                click.echo(f"         got      {each.objection.got}")
-            else:
-                click.echo(f"{'sound' if each.known else 'unknown':<8} {each.path}")
-        bad = sum(each.objection is not None for each in checked)
-        click.echo(f"{len(checked)} files, {bad} damaged")
-    return int(any(each.objection is not None for each in checked))
+            for each in checked
+        ]
+        print_json({"folder": str(api.cache_folder()), "files": files})
+        return EXIT_DAMAGED if bad else 0
+    for each in checked:
+        if each.objection is not None:
+            click.echo(f"DAMAGED  {each.path}: {each.objection.reason}")
+            click.echo(f"         expected {each.objection.expected}")
+            click.echo(f"         got      {each.objection.got}")
+        else:
+            click.echo(f"{'sound' if each.known else 'unknown':<8} {each.path}")
+    click.echo(f"{counted(len(checked), 'file')}, {bad} damaged")
+    return EXIT_DAMAGED if bad else 0
 
 
-def _clean(cache: Cache, as_json: bool) -> None:
-    from r2convert.download.housekeeping import clean_cache
-
-    removed, busy = clean_cache(cache)
+def _clean(as_json: bool) -> None:
+    removed, busy = api.clean_cache()
     if as_json:
         print_json({"removed": [str(each.path) for each in removed], "in_use": [str(each.path) for each in busy]})
         return
@@ -154,19 +111,4 @@ def _clean(cache: Cache, as_json: bool) -> None:
     for each in busy:
         print_note(f"in use, left alone: {each.path}")
     freed = sum(each.size for each in removed)
-    print_note(f"{len(removed)} files removed, {freed:,} bytes freed")
-
-
-def _forget(cache: Cache, file_name: str, as_json: bool) -> None:
-    known = cache.pins.get(file_name)
-    if known is None:
-        raise UsageError(
-            f"no hash of {file_name!r} is recorded",
-            where=str(cache.folder),
-            expected=", ".join(sorted(cache.pins.all())) or "(nothing is recorded yet)",
-        )
-    cache.pins.forget(file_name)
-    if as_json:
-        print_json({"forgotten": file_name, "sha256": known.sha256})
-    else:
-        click.echo(f"{file_name}: {known.sha256} forgotten")
+    print_note(f"{counted(len(removed), 'file')} removed, {counted(freed, 'byte')} freed")

@@ -1,59 +1,59 @@
-"""`r2convert compare`: are two checkpoints the same network, and if not, where do they differ?
-
-Two prediction files are compared by :mod:`r2convert.cli.commands.compare_predictions`.
-"""
+"""`r2convert compare`: are two checkpoints the same network, and if not, where do they differ? Predictions too."""
 
 from __future__ import annotations
 
-from contextlib import ExitStack
+from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from r2convert.cli.arguments import checkpoint_path
-from r2convert.cli.commands.compare_predictions import are_predictions, compare_prediction_files
-from r2convert.cli.console import print_json, stdout_console
+from r2convert import api
+from r2convert.cli import options
+from r2convert.cli.console import plain_table, print_json, stdout_console
 from r2convert.errors import UsageError
+from r2convert.files import printable
 
 if TYPE_CHECKING:
-    from r2convert.checkpoint.open import Checkpoint
-    from r2convert.checks.parity import ActivationComparison
-    from r2convert.mapping.comparison import Comparison
-    from r2convert.mapping.identity import Resolution
-    from r2convert.mapping.tables import Tables
+    from rich.table import Table
 
 EXIT_DIFFERENT = 1
 _SHOWN = 20
+_PREDICTIONS = b'{"schema":"r2convert.predictions/'
+"""How a prediction file begins."""
+_NAME_COLUMNS = 34
 
 
-@click.command(short_help="Are two checkpoints the same network? If not, where do they differ?")
-@click.argument("a")
-@click.argument("b")
-@click.option("--all", "everything", is_flag=True, help="List every difference, not only the first 20.")
-@click.option("--activations", is_flag=True, help="Also run both, and name the first layer at which they part.")
-@click.option("--network-a", metavar="NAME", help="Which network of prediction file A, if it holds several.")
-@click.option("--network-b", metavar="NAME", help="Which network of prediction file B.")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
+@options.command("compare", "Are two checkpoints the same network? If not, where do they differ?")
+@click.argument("a", shell_complete=options.complete_checkpoint)
+@click.argument("b", shell_complete=options.complete_checkpoint)
+@options.option("--activations", is_flag=True, help="Also run both, and name the first layer at which they part.")
+@options.option("--network-a", metavar="NAME", help="Which network of prediction file A, if it holds several.")
+@options.option("--network-b", metavar="NAME", help="Which network of prediction file B.")
+@options.option(
+    "--all", "everything", group=options.OUTPUT, is_flag=True, help="List every difference, not only the first 20."
+)
+@options.json_option
 @click.pass_context
-def compare(
+def command(
     context: click.Context,
     /,
     a: str,
     b: str,
-    everything: bool,
     activations: bool,
     network_a: str | None,
     network_b: str | None,
+    everything: bool,
     as_json: bool,
 ) -> None:
     r"""Compare checkpoints A and B tensor by tensor, across containers and layouts.
 
     If both are known variants, tensors are compared under their mm names; counters of training batches and
     layers that nothing reads do not count. Exit code 1 if they differ. With --activations both networks are run on
-    one drawn image in float64, which tells where in the network a difference starts to matter.
+    one random image in float64, which tells where in the network a difference starts to matter.
 
-    A and B may also be two files that verify --predictions has written: then answers are compared image by image,
+    A and B may also be two files that verify --predictions has written: predictions are compared image by image,
     with the exact McNemar test of which network is better.
 
     \b
@@ -61,143 +61,192 @@ def compare(
       r2convert compare official.pth mm.safetensors
       r2convert compare strict.jsonl bf16.jsonl --all
     """
-    if are_predictions((a, b)):
+    limit = None if everything else _SHOWN
+    if _are_predictions(a, b):
         if activations:
             raise UsageError("--activations compares two checkpoints", got="two prediction files")
-        named, limit = (network_a, network_b), None if everything else _SHOWN
-        if not compare_prediction_files(Path(a), Path(b), named, limit=limit, as_json=as_json):
-            context.exit(EXIT_DIFFERENT)
-        return
-    if network_a or network_b:
-        raise UsageError("--network-a and --network-b choose from prediction files", got="two checkpoints")
-    if not _compare_checkpoints(a, b, everything=everything, activations=activations, as_json=as_json):
+        equal = _compare_predictions((a, b), (network_a, network_b), limit, as_json=as_json)
+    else:
+        if network_a or network_b:
+            raise UsageError("--network-a and --network-b choose from prediction files", got="two checkpoints")
+        equal = _compare_checkpoints(a, b, limit, activations=activations, as_json=as_json)
+    if not equal:
         context.exit(EXIT_DIFFERENT)
 
 
-def _compare_checkpoints(a: str, b: str, *, everything: bool, activations: bool, as_json: bool) -> bool:
-    """Compare, print, and say whether they are equal."""
-    from r2convert.catalog import load_catalog
-    from r2convert.checkpoint.open import open_checkpoint
-    from r2convert.mapping.comparison import Side
-    from r2convert.mapping.comparison import compare as compare_sides
-    from r2convert.mapping.tables import Tables
-
-    tables = Tables(load_catalog())
-    with ExitStack() as stack:
-        opened = [stack.enter_context(open_checkpoint(checkpoint_path(tables.catalog, name)[0])) for name in (a, b)]
-        resolutions = _resolve_both(tables, opened)
-        outputs = _compare_activations(opened, resolutions) if activations else None
-        sides = [Side(checkpoint, each) for checkpoint, each in zip(opened, resolutions, strict=True)]
-        comparison = compare_sides(*sides)
+def _compare_checkpoints(a: str, b: str, limit: int | None, *, activations: bool, as_json: bool) -> bool:
+    outputs = api.compare_activations(a, b) if activations else None
+    comparison = api.compare(a, b)
     if as_json:
-        print_json({**_as_json(comparison), **({"activations": _outputs_as_json(outputs)} if outputs else {})})
-    else:
-        _print(comparison, resolutions, None if everything else _SHOWN)
-        if outputs is not None:
-            _print_outputs(outputs)
+        print_json({**_document(comparison), **({"activations": _outputs(outputs)} if outputs is not None else {})})
+        return comparison.equal
+    _print(comparison, limit)
+    if outputs is not None:
+        from r2convert.report.layer_tables import activations_view  # here: it imports torch
+
+        stdout_console().print(activations_view(outputs), soft_wrap=True)
     return comparison.equal
 
 
-def _resolve_both(tables: Tables, opened: list[Checkpoint]) -> list[Resolution | None]:
-    """What both are; if one is unknown, both are compared by their own names."""
-    from r2convert.errors import MappingError
-    from r2convert.mapping.identity import resolve
-
-    found: list[Resolution | None] = []
-    for checkpoint in opened:
-        try:
-            found.append(resolve(tables, checkpoint))
-        except MappingError:
-            found.append(None)
-    return found if all(found) else [None, None]
-
-
-def _compare_activations(opened: list[Checkpoint], resolutions: list[Resolution | None]) -> ActivationComparison:
-    """Run both networks.
-
-    Raises:
-        UsageError: they are not known networks of one architecture.
-    """
-    from r2convert.checks.parity import compare_activations, random_input
-    from r2convert.models.build import load_network
-
-    known = [resolution for resolution in resolutions if resolution is not None]
-    variants = [resolution.identity.variant for resolution in known]
-    if len(known) < len(opened) or variants[0].architecture != variants[1].architecture:
-        raise UsageError(
-            "--activations compares two checkpoints of one network",
-            expected="two files of the same variant",
-            got=" and ".join(variant.id for variant in variants) or "a file that holds no known network",
-        )
-    a, b = (load_network(checkpoint, each) for checkpoint, each in zip(opened, known, strict=True))
-    return compare_activations(a, b, random_input(variants[0]))
-
-
-def _outputs_as_json(outputs: ActivationComparison) -> dict[str, object]:
-    from r2convert.results.document import activations
+def _outputs(outputs: api.ActivationComparison) -> dict[str, object]:
+    from r2convert.results.document import activations  # here: it imports torch
 
     return activations(outputs)
 
 
-def _print_outputs(outputs: ActivationComparison) -> None:
-    from r2convert.checks.parity import parting, shown_difference
-
-    console = stdout_console()
-    if outputs.equal:
-        console.print(f"[green]equal activations[/]: {len(outputs.layers)} layers", soft_wrap=True)
-        return
-    console.print(f"[bold red]different activations[/]: {parting(outputs)}", soft_wrap=True)
-    for stage in outputs.stages:
-        console.print(f"  {stage.name}: {shown_difference(stage) if stage.differs else 'equal'}", soft_wrap=True)
-
-
-def _as_json(comparison: Comparison) -> dict[str, object]:
+def _document(comparison: api.Comparison) -> dict[str, object]:
     first, second = comparison.content_hashes
     return {
         "equal": comparison.equal,
         "content_hash": {"a": first, "b": second},
-        "differing": [
-            {
-                "name": tensor.name,
-                "reason": tensor.reason,
-                "max_abs_diff": tensor.max_abs_diff,
-                "mean_abs_diff": tensor.mean_abs_diff,
-            }
-            for tensor in comparison.differing
-        ],
+        "differing": [asdict(tensor) for tensor in comparison.differing],
         "only_in_a": list(comparison.only_in_a),
         "only_in_b": list(comparison.only_in_b),
     }
 
 
-def _print(comparison: Comparison, resolutions: list[Resolution | None], limit: int | None) -> None:
-    from rich.markup import escape
-
+def _print(comparison: api.Comparison, limit: int | None) -> None:
     console = stdout_console()
-    for label, resolution in zip(("A", "B"), resolutions, strict=True):
-        if resolution is not None:
-            identity = resolution.identity
+    for label, identity in zip("AB", comparison.identities, strict=True):
+        if identity is not None:
             console.print(f"{label}: {identity.variant.id}, {identity.layout} layout", soft_wrap=True)
     if comparison.equal:
-        console.print(
-            f"[green]equal[/]: {comparison.common} tensors, content hash {comparison.content_hashes[0]}", soft_wrap=True
-        )
+        same = f"{comparison.common} tensors, content hash {comparison.content_hashes[0]}"
+        console.print(f"[green]equal[/]: {same}", soft_wrap=True)
         return
-    console.print(
-        f"[bold red]different[/]: {len(comparison.differing)} of {comparison.common} common tensors", soft_wrap=True
-    )
-    for tensor in comparison.differing[:limit]:
-        size = (
-            "" if tensor.max_abs_diff is None else f", max {tensor.max_abs_diff:.3g}, mean {tensor.mean_abs_diff:.3g}"
-        )
-        console.print(f"  {escape(tensor.name)}: {escape(tensor.reason)}{size}", soft_wrap=True)
-    _print_rest(len(comparison.differing), limit)
+    differing = f"{len(comparison.differing)} of {comparison.common} common tensors"
+    console.print(f"[bold red]different[/]: {differing}", soft_wrap=True)
+    lines = []
+    for tensor in comparison.differing:
+        size = ""
+        if tensor.max_abs_diff is not None and tensor.mean_abs_diff is not None:
+            size = f", max {tensor.max_abs_diff:.3g}, mean {tensor.mean_abs_diff:.3g}"
+        lines.append(f"  {tensor.name}: {tensor.reason}{size}")
+    _print_lines(lines, limit)
     for label, names in (("A", comparison.only_in_a), ("B", comparison.only_in_b)):
-        for name in names[:limit]:
-            console.print(f"  only in {label}: {escape(name)}", soft_wrap=True)
-        _print_rest(len(names), limit)
+        _print_lines([f"  only in {label}: {name}" for name in names], limit)
+
+
+def _print_lines(lines: Sequence[str], limit: int | None) -> None:
+    console = stdout_console()
+    for line in lines[:limit]:
+        console.print(printable(line), soft_wrap=True, markup=False)
+    _print_rest(len(lines), limit)
 
 
 def _print_rest(count: int, limit: int | None) -> None:
     if limit is not None and count > limit:
-        stdout_console().print(f"  and {count - limit} more (--all lists them)")
+        stdout_console().print(f"  and {count - limit:,} more (--all lists them)")
+
+
+def _are_predictions(*names: str) -> bool:
+    """Whether these are prediction files; told by their first bytes, without loading anything.
+
+    Raises:
+        UsageError: some are and some are not.
+    """
+    found = [_holds_predictions(Path(name)) for name in names]
+    if any(found) and not all(found):
+        raise UsageError(
+            "predictions can only be compared with predictions",
+            expected="two files that verify --predictions has written, or two checkpoints",
+            got=" and ".join(names),
+        )
+    return all(found)
+
+
+def _holds_predictions(path: Path) -> bool:
+    if not path.is_file():
+        return False
+    with path.open("rb") as file:
+        return file.read(len(_PREDICTIONS)) == _PREDICTIONS
+
+
+def _compare_predictions(
+    paths: tuple[str, str], networks: tuple[str | None, str | None], limit: int | None, *, as_json: bool
+) -> bool:
+    found = api.compare_predictions(*paths, network_a=networks[0], network_b=networks[1])
+    if as_json:
+        print_json(_predictions_document(paths, found))
+    else:
+        for comparison in found.comparisons:
+            _print_predictions(comparison, paths, found, limit)
+    return found.equal
+
+
+def _predictions_document(paths: tuple[str, str], found: api.PredictionFiles) -> dict[str, object]:
+    sides = {
+        side: {
+            "file": path,
+            "precision": how.precision,
+            "accelerations": list(how.accelerations),
+            "pipeline": how.pipeline,
+        }
+        for side, path, how in zip("ab", paths, found.questions, strict=True)
+    }
+    comparisons = [_comparison_document(comparison) for comparison in found.comparisons]
+    return {"equal": found.equal, **sides, "comparisons": comparisons}
+
+
+def _comparison_document(comparison: api.PredictionComparison) -> dict[str, object]:
+    counts = {"top1": comparison.top1, "top5": comparison.top5}
+    return {
+        "network": {"a": comparison.network_a, "b": comparison.network_b},
+        "images": comparison.images,
+        "other_crops": comparison.other_crops,
+        "changed_top1": comparison.changed_top1,
+        "changed_top5": comparison.changed_top5,
+        **{name: {**asdict(each), "mcnemar_p": each.mcnemar_probability} for name, each in counts.items()},
+        "changed": [asdict(each) for each in comparison.changed],
+    }
+
+
+def _print_predictions(
+    comparison: api.PredictionComparison, paths: tuple[str, str], found: api.PredictionFiles, limit: int | None
+) -> None:
+    console = stdout_console()
+    names = comparison.network_a, comparison.network_b
+    for side, path, made, name in zip("AB", paths, found.questions, names, strict=True):
+        how = ", ".join((made.precision, *made.accelerations))
+        console.print(printable(f"{side}: {Path(path).name}, {name}, {how}"), soft_wrap=True, markup=False)
+    images = comparison.images
+    if comparison.equal:
+        console.print(f"[green]equal predictions[/] on {images:,} images: every top-1 and every top-5")
+    else:
+        console.print(
+            f"[bold red]different predictions[/] on {images:,} images: top-1 of {comparison.changed_top1:,}, "
+            f"top-5 of {comparison.changed_top5:,}",
+            soft_wrap=True,
+        )
+    if comparison.other_crops:
+        console.print(f"[yellow]warning:[/] the crops of {comparison.other_crops:,} images differ")
+    console.print(_score_table(comparison))
+    if comparison.changed:
+        console.print(_changed_table(comparison.changed[:limit]))
+    _print_rest(len(comparison.changed), limit)
+
+
+def _score_table(comparison: api.PredictionComparison) -> Table:
+    columns = ("A", "B", "both", "only A", "only B", "neither", "McNemar p")
+    table = plain_table("correct in", *columns, right=columns)
+    for name, counts in (("top-1", comparison.top1), ("top-5", comparison.top5)):
+        numbers = (counts.a, counts.b, counts.both, counts.only_a, counts.only_b, counts.neither)
+        table.add_row(name, *(f"{number:,}" for number in numbers), f"{counts.mcnemar_probability:.2g}")
+    return table
+
+
+def _changed_table(changed: Sequence[api.ChangedImage]) -> Table:
+    from rich.text import Text  # here: a comparison that finds no difference prints without it
+
+    synsets = api.synsets()
+    table = plain_table("image", "label", "A", "B")
+    for each in changed:
+        first = (synsets[side[0]] if side and side[0] >= 0 else "-" for side in (each.a, each.b))
+        table.add_row(Text(_shortened(each.image)), synsets[each.label], *first)
+    return table
+
+
+def _shortened(image: str) -> str:
+    """The end of a long name, which tells images apart, as it can be printed."""
+    name = printable(image)
+    return name if len(name) <= _NAME_COLUMNS else "..." + name[3 - _NAME_COLUMNS :]

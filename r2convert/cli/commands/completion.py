@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import click
-from click.shell_completion import CompletionItem, get_completion_class
+from click.shell_completion import get_completion_class
+
+from r2convert.cli import options
 
 SHELLS = ("bash", "zsh", "fish")
 
 
-@click.command("completion", short_help="Print what makes a shell complete commands, options and names.")
+@options.command("completion", "Set up completion of commands, options and names in your shell.")
 @click.argument("shell", type=click.Choice(SHELLS))
 @click.pass_context
-def completion(context: click.Context, shell: str) -> None:
-    r"""Print the script that makes SHELL complete commands, options and names of variants.
+def command(context: click.Context, shell: str) -> None:
+    r"""Print the script that makes SHELL complete commands, options, files and names of variants.
 
     \b
     Examples:
@@ -24,16 +26,3 @@ def completion(context: click.Context, shell: str) -> None:
     kind = get_completion_class(shell)
     assert kind is not None  # noqa: S101 - click brings all of SHELLS
     click.echo(kind(program, {}, "r2convert", "_R2CONVERT_COMPLETE").source())
-
-
-def complete_variant(_: click.Context, __: click.Parameter, incomplete: str) -> list[CompletionItem]:
-    """Names of variants that begin with what has been typed."""
-    from r2convert.catalog import load_catalog
-
-    variants = load_catalog().variants.values()
-    return [CompletionItem(each.id, help=each.name) for each in variants if each.id.startswith(incomplete)]
-
-
-def complete_checkpoint(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
-    """Names of variants, and whatever files the shell finds."""
-    return [*complete_variant(context, parameter, incomplete), CompletionItem(incomplete, type="file")]

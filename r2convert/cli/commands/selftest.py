@@ -3,58 +3,44 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Literal
 
 import click
 
-if TYPE_CHECKING:
-    from r2convert.selftest.trial import Trial
+from r2convert import api
+from r2convert.cli import options
+from r2convert.cli.console import print_json
+
+EXIT_FAILED = 1
 
 
-@click.command(
-    "selftest",
-    short_help="Run the reader over the catalogue of bad files.",
-    epilog="\b\nExample:\n  r2convert selftest --against torch",
+@options.command("selftest", "Run the reader over the catalogue of bad files.")
+@options.option(
+    "--against", type=click.Choice(["torch"]), help="Also show what the installed torch does with each file."
 )
-@click.option("--against", type=click.Choice(["torch"]), help="Also show what the installed torch does with each file.")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
+@options.json_option
 @click.pass_context
-def selftest(context: click.Context, against: str | None, as_json: bool) -> None:
-    """Make every file of the catalogue of bad files and check that the reader refuses it as it should.
+def command(context: click.Context, against: Literal["torch"] | None, as_json: bool) -> None:
+    r"""Make every file of the catalogue of bad files and check that the reader refuses it as it should.
 
-    One line a file: what was expected and what happened. Exit 1 if any file was read, or refused otherwise
+    One line a file: what was expected and what happened. Exit code 1 if any file was read, or refused otherwise
     than expected. The files are made in a temporary folder; nothing in them is ever run. With --against
     torch, each file is also loaded with torch.load(weights_only=True) in a confined process of its own.
+
+    \b
+    Example:
+      r2convert selftest --against torch
     """
-    import tempfile
-
-    from r2convert.selftest.bad_files import bad_files
-    from r2convert.selftest.trial import try_bad_file
-
-    with tempfile.TemporaryDirectory(prefix="r2convert-selftest-") as folder:
-        trials = [
-            try_bad_file(bad_file, Path(folder) / f"{index:03}{bad_file.suffix}")
-            for index, bad_file in enumerate(bad_files())
-        ]
-        others = _with_torch([trial.path for trial in trials]) if against else None
+    trials, others = api.selftest(against=against)
     if as_json:
-        _print_json(trials, others)
+        print_json(_document(trials, others))
     else:
-        _print_lines(trials, others)
+        _print(trials, others)
     if not all(trial.is_as_expected for trial in trials):
-        context.exit(1)
+        context.exit(EXIT_FAILED)
 
 
-def _with_torch(paths: Sequence[Path]) -> list[str]:
-    from r2convert.selftest.torch_judge import judge_with_torch
-
-    return judge_with_torch(paths)
-
-
-def _print_json(trials: Sequence[Trial], others: Sequence[str] | None) -> None:
-    from r2convert.cli.console import print_json
-
+def _document(trials: Sequence[api.Trial], others: Sequence[str] | None) -> dict[str, object]:
     rows: list[dict[str, object]] = [
         {
             "name": trial.bad_file.name,
@@ -66,10 +52,10 @@ def _print_json(trials: Sequence[Trial], others: Sequence[str] | None) -> None:
     ]
     for row, other in zip(rows, others or (), strict=False):
         row["torch"] = other
-    print_json({"ok": all(trial.is_as_expected for trial in trials), "files": rows})
+    return {"ok": all(trial.is_as_expected for trial in trials), "files": rows}
 
 
-def _print_lines(trials: Sequence[Trial], others: Sequence[str] | None) -> None:
+def _print(trials: Sequence[api.Trial], others: Sequence[str] | None) -> None:
     width = max(len(trial.bad_file.name) for trial in trials)
     for index, trial in enumerate(trials):
         mark = "ok  " if trial.is_as_expected else "FAIL"

@@ -2,71 +2,59 @@
 
 from __future__ import annotations
 
+import json
 import sys
-from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from typing import Any
 
 import click
 
-from r2convert.cli.arguments import SOURCE_LAYOUTS, checkpoint_path, selection_options
-from r2convert.cli.commands.completion import complete_checkpoint, complete_variant
-from r2convert.cli.console import print_json, print_note, stdout_console
-from r2convert.cli.image_options import ImageOptions, choose_device, image_options, image_run, open_images
-from r2convert.cli.network_options import NetworkOptions, network_options, open_probes
-from r2convert.cli.progress import over_files
-from r2convert.errors import AccessError, UsageError
-
-if TYPE_CHECKING:
-    from r2convert.checks.run import CheckpointResult, Probes, Request
-    from r2convert.cli.image_options import OpenedImages
-    from r2convert.mapping.tables import Tables
+from r2convert import api
+from r2convert.cli import options
+from r2convert.cli.console import open_output, print_json, print_note, print_warning, stderr_console, stdout_console
+from r2convert.cli.progress import ImageProgress, over_files
+from r2convert.errors import UsageError
 
 EXIT_FAILED = 1
 
 
-@dataclass(frozen=True, slots=True)
-class Shown:
-    """How much of the results is shown."""
-
-    details: bool
-    by_layer: bool
-
-
-@click.command(short_help="Check checkpoints against the published numbers.")
-@click.argument("checkpoints", nargs=-1, metavar="[CHECKPOINT]...", shell_complete=complete_checkpoint)
-@click.option("--variant", shell_complete=complete_variant, help="The variant, instead of detecting it.")
-@click.option("--from", "layout", type=click.Choice(SOURCE_LAYOUTS), help="The layout, instead of detecting it.")
-@selection_options
-@click.option("--references", is_flag=True, help="Check the reference networks themselves; needs no file.")
-@network_options
-@image_options
-@click.option("--json", "json_file", metavar="FILE", help="Write the results as JSON; - for stdout.")
-@click.option("--details", is_flag=True, help="Show every check, also of several checkpoints.")
+@options.command("verify", "Check checkpoints against the published numbers.")
+@click.argument("checkpoints", nargs=-1, metavar="[CHECKPOINT]...", shell_complete=options.complete_checkpoint)
+@options.identity_options
+@options.option(
+    "--references", group=options.CHECKS, is_flag=True, help="Check the reference networks themselves; needs no file."
+)
+@options.network_options
+@options.image_options
+@options.option("--details", group=options.OUTPUT, is_flag=True, help="Show every check, also of several checkpoints.")
+@options.option("--by-layer", group=options.OUTPUT, is_flag=True, help="List operations and activations by layer.")
+@options.option(
+    "--json",
+    "json_file",
+    group=options.OUTPUT,
+    type=options.FILE,
+    is_eager=True,
+    callback=options.note_json,
+    metavar="FILE",
+    help="Write the results as JSON; - for stdout.",
+)
 @click.pass_context
-def verify(
+def command(
     context: click.Context,
     /,
     checkpoints: tuple[str, ...],
-    variant: str | None,
-    layout: str | None,
-    key: str | None,
-    prefix: str,
     references: bool,
-    wiring: str | None,
-    peer: str | None,
-    input_size: tuple[int, int],
+    details: bool,
     by_layer: bool,
     json_file: str | None,
-    details: bool,
-    **image_arguments: Any,
+    **chosen: Any,
 ) -> None:
     r"""Check each CHECKPOINT (a file, or a variant in the cache) against the published tables.
 
     Without a checkpoint, every variant in the cache is checked; with an empty cache, the reference networks
     themselves. Without --imagenet: names, shapes, values, parameters and FLOPs. Exit code 1 if a check fails.
-    --wiring needs pictures but no labels; --peer needs another package. docs/explanation/verification.md says what
+    --wiring needs images but no labels; --peer needs another package. docs/explanation/verification.md says what
     each can see.
 
     \b
@@ -76,119 +64,107 @@ def verify(
       r2convert verify mm.pth --imagenet ILSVRC2012_img_val.tar --limit 2000
       r2convert verify mm.pth --wiring ~/Pictures
     """
-    from r2convert.catalog import load_catalog
-    from r2convert.mapping.tables import Tables
+    _require_sense(context)
+    with ExitStack() as stack:
+        write = None
+        if json_file not in (None, options.STDOUT) and api.is_first_process():
+            # A place that cannot take the results is refused before hours go into measuring them.
+            write = stack.enter_context(open_output(json_file, "results"))
+        found = api.verify_references(input_size=chosen["input_size"]) if references else _verify(checkpoints, chosen)
+        if api.is_first_process():
+            _show(found, json_file, write, details=details, by_layer=by_layer)
+    if any(result.verdict == "fail" for result in found.results):
+        context.exit(EXIT_FAILED)
 
-    options = ImageOptions(**image_arguments)
-    tables = Tables(load_catalog())
-    said = {
-        "variant": tables.catalog.find(variant) if variant else None,
-        "layout": layout,
-        "key": key,
-        "prefix": prefix,
-    }
-    requests = [] if references else _requests(tables, checkpoints, said)
-    network = NetworkOptions(wiring, peer, input_size)
-    if references and (checkpoints or options.imagenet):
-        raise UsageError("--references checks networks without files or images")
-    if network.need_files and not requests:
-        raise UsageError(
-            "--wiring and --peer check files",
-            expected="a checkpoint before --wiring, which takes the next word for a folder, or --wiring=FOLDER",
-            got="no checkpoint, and none in the cache",
-        )
-    _require_place(json_file)
-    images = open_images(options) if requests else None
-    device = choose_device(options.device) if images or network.runs_networks else None
-    probes = open_probes(network, device)
-    if not requests and not references:
+
+def _verify(checkpoints: tuple[str, ...], chosen: dict[str, Any]) -> api.Verification:
+    files: Sequence[api.FileOrVariant] = checkpoints or api.cached_checkpoints()
+    if not files and not chosen["imagenet"]:
+        if chosen["wiring"] or chosen["peer"]:
+            raise UsageError(
+                "--wiring and --peer check files",
+                expected="a checkpoint before --wiring, which takes the next word for a folder, or --wiring=FOLDER",
+                got="no checkpoint, and none in the cache",
+            )
         print_note(
             "No file was given and none is in the cache: checking the reference networks themselves.\n"
             "`r2convert fetch VARIANT` downloads a file to check."
         )
-    with _joined(images) as number:
-        results = _run(tables, requests, probes, images, device, options)
-        if number == 0:
-            _report(results, device, json_file, Shown(details=details, by_layer=by_layer))
-    if any(result.verdict == "fail" for result in results):
-        context.exit(EXIT_FAILED)
+        return api.verify_references(input_size=chosen["input_size"])
+    with ImageProgress() as progress:
+        try:
+            return api.verify_all(
+                files,
+                **chosen,
+                following=lambda requests: over_files(requests, "checking files"),
+                progress=progress.measured,
+                warn=print_warning,
+            )
+        except KeyboardInterrupt:
+            if chosen["imagenet"]:
+                _explain_interrupt(progress.last, chosen["predictions"], chosen["precision"])
+            raise
 
 
-def _joined(images: OpenedImages | None) -> AbstractContextManager[int]:
-    """The processes of a `torchrun`, if there are several; only the first one prints."""
-    if images is None:
-        return nullcontext(0)
-    from r2convert.evaluation.processes import joined_processes
-
-    return joined_processes()
-
-
-def _requests(tables: Tables, checkpoints: tuple[str, ...], said: dict[str, Any]) -> list[Request]:
-    """The files to verify, each with what the user says of it."""
-    from r2convert.checks.run import Request
-    from r2convert.download.locating import cached_path
-
-    if checkpoints:
-        located = [checkpoint_path(tables.catalog, checkpoint) for checkpoint in checkpoints]
-        return [Request(path, **{**said, "variant": said["variant"] or named}) for path, named in located]
-    cached = [(cached_path(each), each) for each in tables.catalog.variants.values()]
-    return [Request(path, each) for path, each in cached if path is not None]
+def _explain_interrupt(progress: api.AccuracyProgress | None, predictions: str | None, precision: str) -> None:
+    """What was measured so far, and how to go on."""
+    lines = []
+    if progress is not None:
+        top1 = ", ".join(f"{count:,}" for count in progress.top1_correct.values())
+        lines.append(f"{progress.done:,} of {progress.total:,} images measured; correct at top-1: {top1}")
+    if predictions is None:
+        lines.append("Nothing is kept; with --predictions FILE an interrupted run can be continued.")
+    elif precision == "fast":
+        lines.append("Nothing is kept: with --precision fast predictions are written at the end only.")
+    else:
+        lines.append("What was measured is kept: the same command with --resume continues it.")
+    stderr_console().print("\n" + "\n".join(lines), soft_wrap=True)
 
 
-def _run(
-    tables: Tables,
-    requests: list[Request],
-    probes: Probes,
-    images: OpenedImages | None,
-    device: str | None,
-    options: ImageOptions,
-) -> list[CheckpointResult]:
-    from r2convert.checks.run import verify_checkpoints, verify_references
-
-    if not requests:
-        return verify_references(tables, probes.input_size)
-    if images is None or device is None:
-        paths = [request.path for request in requests]
-        return [
-            result
-            for request in over_files(requests, paths, "checking files")
-            for result in verify_checkpoints(tables, [request], probes=probes)
-        ]
-    with image_run(options, images, device) as run:
-        return verify_checkpoints(tables, requests, run, probes)
-
-
-def _require_place(json_file: str | None) -> None:
-    """Refuse a place that cannot take the results before hours go into measuring them."""
-    if json_file is None or json_file == "-":
-        return
-    path = Path(json_file)
-    if path.is_dir() or not path.parent.is_dir():
-        raise AccessError(
-            "the results cannot be written there",
-            where=json_file,
-            expected="a file in a folder that exists",
-            got="a folder" if path.is_dir() else "no such folder",
-        )
-
-
-def _report(results: list[CheckpointResult], device: str | None, json_file: str | None, shown: Shown) -> None:
+def _show(
+    found: api.Verification,
+    json_file: str | None,
+    write: Callable[[str], None] | None,
+    *,
+    details: bool,
+    by_layer: bool,
+) -> None:
+    # Here: they import torch, which `verify --help` does not wait for.
     from r2convert.report.terminal import results_view
     from r2convert.results.document import results_document
 
-    document = results_document(results, device, by_layer=shown.by_layer, command=["r2convert", *sys.argv[1:]])
-    if json_file == "-":
+    command_line = ["r2convert", *sys.argv[1:]]
+    document = results_document(found.results, found.device, by_layer=by_layer, command=command_line)
+    if json_file == options.STDOUT:
         print_json(document)
         return
-    stdout_console().print(results_view(results, details=shown.details, by_layer=shown.by_layer))
-    if json_file is not None:
-        _write_json(Path(json_file), document)
+    stdout_console().print(results_view(found.results, details=details, by_layer=by_layer))
+    if write is not None:
+        write(json.dumps(document, indent=2, ensure_ascii=False) + "\n")
 
 
-def _write_json(path: Path, document: dict[str, object]) -> None:
-    import json
+_NEEDS = {
+    ("limit", "pipeline", "fail_fast", "batch_size", "precision", "accelerate", "crop_cache", "predictions"): (
+        "imagenet",
+    ),
+    ("seed",): ("limit",),
+    ("resume", "overwrite"): ("predictions",),
+    ("device",): ("imagenet", "wiring"),
+}
+"""Options -> what they are about: without one of these they would not be used."""
 
-    from r2convert.files import write_text
+_ABOUT_NETWORKS = {"references", "input_size", "by_layer", "json_file", "details"}
+"""Options that are used with --references."""
 
-    write_text(path, json.dumps(document, indent=2, ensure_ascii=False) + "\n")
-    print_note(f"results written to {path}")
+
+def _require_sense(context: click.Context) -> None:
+    """Refuse options that were given and would not be used."""
+    names = options.given(context)
+    for dependents, needed in _NEEDS.items():
+        for name in names.keys() & set(dependents):
+            if not any(context.params[each] for each in needed):
+                wanted = " or ".join(f"--{each}" for each in needed)
+                raise UsageError(f"{names[name]} is not used without {wanted}", expected=f"{wanted} with {names[name]}")
+    unused = sorted(names[name] for name in names.keys() - _ABOUT_NETWORKS)
+    if context.params["references"] and unused:
+        raise UsageError("--references checks networks without files or images", got=", ".join(unused))

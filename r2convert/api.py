@@ -1,0 +1,1509 @@
+"""What r2convert does, one typed function a command: the Python API, which the command line calls and then prints.
+
+No function prints. What takes long reports to a callback, and what a user should know of a data set goes to ``warn``.
+Every error is an :class:`~r2convert.errors.R2ConvertError`.
+
+Only the catalogue is imported at the top, which every command needs. The reader and the tables would double the time
+of ``r2convert list``, HTTP would slow conversions down, and torch takes seconds: they are imported where they are used.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from dataclasses import dataclass, replace
+from decimal import Decimal
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal, TypeVar
+
+from r2convert.catalog.licence import WEIGHTS_LICENCE as WEIGHTS_LICENCE
+from r2convert.catalog.loading import Catalog, load_catalog
+from r2convert.catalog.printed import readable
+from r2convert.catalog.variant import Layout as Layout
+from r2convert.catalog.variant import Publisher as Publisher
+from r2convert.catalog.variant import Source
+from r2convert.catalog.variant import Variant as Variant
+from r2convert.errors import AccessError, MappingError, R2ConvertError, UsageError
+
+if TYPE_CHECKING:
+    from r2convert.catalog.protocol import Pipeline
+    from r2convert.checkpoint.open import Checkpoint
+    from r2convert.checks.parity import ActivationComparison as ActivationComparison
+    from r2convert.checks.run import CheckpointResult as CheckpointResult
+    from r2convert.checks.run import ImageRun, Probes, Request
+    from r2convert.doctor.agreement import KnownScore
+    from r2convert.doctor.consultation import Consultation as Consultation
+    from r2convert.doctor.trials import Progress as Progress
+    from r2convert.download.cache import Cache, CacheEntry
+    from r2convert.download.cache import CachedFile as CachedFile
+    from r2convert.download.housekeeping import Verified as Verified
+    from r2convert.download.importing import Imported as Imported
+    from r2convert.download.pins import Pin
+    from r2convert.download.transfer import ProgressSink
+    from r2convert.evaluation.backends import Acceleration, Precision
+    from r2convert.evaluation.engine import AccuracyProgress as AccuracyProgress
+    from r2convert.evaluation.prediction_comparison import ChangedImage as ChangedImage
+    from r2convert.evaluation.prediction_comparison import PairedCounts as PairedCounts
+    from r2convert.evaluation.prediction_comparison import PredictionComparison as PredictionComparison
+    from r2convert.evaluation.prediction_store import Question
+    from r2convert.imagenet.validation_set import ValidationSet
+    from r2convert.mapping.comparison import Comparison as Comparison
+    from r2convert.mapping.conversion import Conversion as Conversion
+    from r2convert.mapping.identity import Resolution
+    from r2convert.mapping.plan import Plan as Plan
+    from r2convert.mapping.plan import PlanRow as PlanRow
+    from r2convert.mapping.tables import Tables
+    from r2convert.models.blocks import Classifier
+    from r2convert.results.recorded import RecordedRun as RecordedRun
+    from r2convert.selftest.demo import DemoStage as DemoStage
+    from r2convert.selftest.trial import Trial as Trial
+
+TargetLayout = Literal["mm", "mmdet", "official", "timm", "paddle"]
+CastTo = Literal["float32", "float16", "bfloat16"]
+Warn = Callable[[str], None]
+Item = TypeVar("Item")
+Choice = TypeVar("Choice", bound=str)
+
+
+def _ignore(_: object) -> None:
+    """Whoever passes no callback is told nothing."""
+
+
+# --- Variants and where their files are ------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Located:
+    """A checkpoint to read.
+
+    Args:
+        path: where it is.
+        variant: the variant that it was asked for as, if it was.
+    """
+
+    path: Path
+    variant: Variant | None = None
+
+
+FileOrVariant = str | os.PathLike[str] | Located
+
+
+@dataclass(frozen=True, slots=True)
+class ListedVariant:
+    """A variant as ``r2convert list`` shows it.
+
+    Args:
+        variant: the variant.
+        cached: the file of each of its sources, in their order; ``None`` where it is not in the cache.
+        published: metric -> what the official README prints, with its unit.
+    """
+
+    variant: Variant
+    cached: tuple[CachedFile | None, ...]
+    published: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class TensorNames:
+    """A variant's tensors under the names of two layouts.
+
+    Args:
+        variant: id of the variant.
+        source: one layout.
+        target: the other.
+        tensors: name in each (``None`` where it has none) and shape in the first, in network order.
+    """
+
+    variant: str
+    source: str
+    target: str
+    tensors: tuple[tuple[str | None, str | None, tuple[int, ...]], ...]
+
+
+def variants() -> tuple[Variant, ...]:
+    """Every variant of the catalogue.
+
+    Raises:
+        CatalogError: a mapping file is damaged.
+    """
+    return tuple(load_catalog().variants.values())
+
+
+def list_variants() -> list[ListedVariant]:
+    """Every variant, what is published about it, and what of it is in the cache.
+
+    Raises:
+        CatalogError: a mapping file is damaged.
+        CacheError: the cache cannot be read.
+    """
+    from r2convert.download.cache import Cache
+
+    cache = Cache.default()
+    return [
+        ListedVariant(variant, tuple(cache.lookup(source) for source in variant.sources), _official_numbers(variant))
+        for variant in variants()
+    ]
+
+
+def _official_numbers(variant: Variant) -> dict[str, str]:
+    official = [claim for claim in variant.claims if claim.source == "official README"]
+    return {claim.metric: readable(claim.printed, claim.unit) for claim in official}
+
+
+def tensor_names(variant: str, *, source: Layout | None = None, target: Layout = "mm") -> TensorNames:
+    """The names of a variant's tensors in two layouts, with their shapes.
+
+    Args:
+        variant: any name of the variant.
+        source: the layout of the first column; by default that of its official file.
+        target: the layout of the second column.
+
+    Raises:
+        UnknownVariantError: no variant has this name.
+        UsageError: the variant does not exist in one of the layouts.
+    """
+    tables = _tables()
+    found = tables.catalog.find(variant)
+    first = source or ("official" if "official" in tables.of(found).table.layouts else found.sources[0].layout)
+    for layout in (first, target):
+        tables.require_layout(found, layout)
+    expansion = tables.of(found)
+    rows = (
+        (slot.names.get(first), slot.names.get(target), expansion.shape_in(first, slot))
+        for slot in expansion.slots
+        if first in slot.names or target in slot.names
+    )
+    return TensorNames(found.id, first, target, tuple(rows))
+
+
+def locate(checkpoint: FileOrVariant, *, fetch: bool = False, progress: ProgressSink | None = None) -> Located:
+    """Tell a path from a variant's name, and find the variant's file in the cache.
+
+    Args:
+        checkpoint: a path object, which is always a path; or a string, which is a name if it has neither a slash nor
+            a suffix and no such file exists.
+        fetch: download the variant's file if it is not in the cache.
+        progress: told about the download.
+
+    Raises:
+        AccessError: the variant's file is not in the cache, is damaged there, or could not be downloaded.
+        UnknownVariantError: it looks like a name, and no variant has it.
+        UsageError: it is empty.
+    """
+    return _locate(load_catalog(), checkpoint, fetch=fetch, progress=progress)
+
+
+def _locate(
+    catalog: Catalog, checkpoint: FileOrVariant, *, fetch: bool = False, progress: ProgressSink | None = None
+) -> Located:
+    if isinstance(checkpoint, Located):
+        return checkpoint
+    from r2convert.download.locating import locate as find
+    from r2convert.download.locating import refuse_damaged
+
+    path, variant = find(catalog, checkpoint)
+    if path is not None:
+        return Located(path, variant)
+    assert variant is not None  # noqa: S101 - only a variant has no path
+    from r2convert.download.cache import Cache
+
+    cache = Cache.default()
+    if fetch:
+        from r2convert.download.download import fetch_variant
+
+        return Located(fetch_variant(variant, cache, progress=progress).path, variant)
+    refuse_damaged(variant)
+    advice = f'`r2convert fetch {variant.id}` or `r2convert.fetch("{variant.id}")` downloads it'
+    raise AccessError(
+        f"{variant.id} is not in the cache",
+        where=str(cache.folder),
+        next_step=advice if variant.sources else "nobody publishes it: give the path of your own file",
+    )
+
+
+def _tables() -> Tables:
+    from r2convert.mapping.tables import Tables
+
+    return Tables(load_catalog())
+
+
+# --- fetch and cache -------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class FetchedFiles:
+    """What became of the files that were asked for.
+
+    Args:
+        files: variant and file, in the order in which they were asked for.
+        errors: why others could not be had.
+    """
+
+    files: tuple[tuple[Variant, CachedFile], ...]
+    errors: tuple[R2ConvertError, ...]
+
+
+def fetch(
+    variant: str,
+    *,
+    publisher: Publisher | None = None,
+    offline: bool = False,
+    progress: ProgressSink | None = None,
+) -> CachedFile:
+    """Return a variant's file from the cache; download and verify it first if it is not there.
+
+    An interrupted download is continued by the next call. The environment variables ``R2CONVERT_CACHE`` (the cache
+    folder) and ``R2CONVERT_MIRROR`` (a base URL or a folder to try first) count as on the command line.
+
+    Args:
+        variant: any name of the variant, e.g. ``res2net50_w14_s8`` or ``Res2Net-50-14w-8s``.
+        publisher: whose file: ``official``, ``openmmlab``, ``timm`` or ``paddle``; by default the variant's first.
+        offline: use no network: the file is in the cache or in a mirror that is a folder, or this fails.
+        progress: told about the transfer, from another thread; nothing is printed.
+
+    Returns:
+        Where the file lies, its size in bytes, its SHA-256, and how far the hash is known.
+
+    Raises:
+        UnknownVariantError: no variant has this name.
+        UsageError: the publisher has no file of the variant.
+        FetchError: the file could not be downloaded; the class says why.
+        CacheError: the cache cannot be read or written.
+
+    Examples:
+        >>> from r2convert import fetch
+        >>> file = fetch("res2net50_w14_s8")
+        >>> file.path.name
+        'res2net50_14w_8s-6527dddc.pth'
+    """
+    from r2convert.download.cache import Cache
+    from r2convert.download.download import fetch_variant
+
+    found = load_catalog().find(variant)
+    return fetch_variant(found, Cache.default(), publisher=publisher, offline=offline, progress=progress)
+
+
+def fetch_all(
+    names: Sequence[str],
+    *,
+    publisher: Publisher | None = None,
+    offline: bool = False,
+    at_once: int = 4,
+    display: Callable[[int], ProgressSink] | None = None,
+) -> FetchedFiles:
+    """Fetch several files at once; one that fails does not stop the others.
+
+    Args:
+        names: any names of the variants; none for every variant (that the publisher has).
+        publisher: whose files; by default each variant's first.
+        offline: use no network.
+        at_once: parallel downloads.
+        display: given the number of files, gives what is told about the transfers, from several threads.
+
+    Raises:
+        UnknownVariantError: no variant has a name.
+        UsageError: the publisher has no file of a variant.
+    """
+    from r2convert.download.cache import Cache
+    from r2convert.download.download import fetch_sources
+
+    wanted = _wanted(load_catalog(), names, publisher)
+    progress = display(len(wanted)) if display is not None else None
+    sources = [source for _, source in wanted]
+    outcomes = fetch_sources(sources, Cache.default(), at_once=at_once, offline=offline, progress=progress)
+    pairs = zip(wanted, outcomes, strict=True)
+    files = tuple((variant, outcome.file) for (variant, _), outcome in pairs if outcome.file is not None)
+    errors = tuple(outcome.error for outcome in outcomes if outcome.error is not None)
+    return FetchedFiles(files, errors)
+
+
+def _wanted(catalog: Catalog, names: Sequence[str], publisher: Publisher | None) -> list[tuple[Variant, Source]]:
+    """Each file once, also if two names or two variants mean it."""
+    from r2convert.download.download import choose_source
+
+    if names:
+        chosen = [catalog.find(name) for name in names]
+    else:
+        chosen = [each for each in catalog.variants.values() if _has_source(each, publisher)]
+    pairs = [(variant, choose_source(variant, publisher)) for variant in chosen]
+    return list({source.file_name: (variant, source) for variant, source in pairs}.values())
+
+
+def _has_source(variant: Variant, publisher: Publisher | None) -> bool:
+    return any(publisher in (None, source.publisher) for source in variant.sources)
+
+
+def import_file(
+    path: str | os.PathLike[str],
+    names: Sequence[str] = (),
+    *,
+    publisher: Publisher | None = None,
+    progress: ProgressSink | None = None,
+) -> Imported:
+    """Take a file brought by hand into the cache, recognised by its hash, else by its names and shapes.
+
+    Args:
+        path: the file, under any name.
+        names: the variants that it may be; none for all of them.
+        publisher: whose file it is, where the content alone cannot tell.
+        progress: told about the copy.
+
+    Raises:
+        UnknownFileError: it is none of the published files.
+        UsageError: it could be one of several.
+        WrongFileError: another file was recorded under its name before.
+        AccessError: it cannot be read, or the cache cannot be written.
+    """
+    from r2convert.download.cache import Cache
+    from r2convert.download.importing import import_file as take
+
+    tables = _tables()
+    possible = [tables.catalog.find(name) for name in names] or list(tables.catalog.variants.values())
+    return take(Path(path), possible, Cache.default(), fits=_recogniser(tables), publisher=publisher, progress=progress)
+
+
+def _recogniser(tables: Tables) -> Callable[[Path, Variant, Source], bool]:
+    """What tells whether a file has the names and shapes of a published one; it reads a file once."""
+    from functools import cache as once
+
+    from r2convert.checkpoint.open import open_checkpoint
+    from r2convert.mapping.identity import match
+
+    @once
+    def shapes(file: Path) -> dict[str, tuple[int, ...]]:
+        with open_checkpoint(file) as checkpoint:
+            return {name: tensor.shape for name, tensor in checkpoint.tensors.items()}
+
+    def fits(file: Path, variant: Variant, source: Source) -> bool:
+        return match(tables.of(variant), source.layout, shapes(file)) is not None
+
+    return fits
+
+
+def copy_to(file: CachedFile, folder: Path) -> Path:
+    """Put a copy of a cached file into a folder; it has the recorded hash or is not there.
+
+    Raises:
+        AccessError: the folder cannot be written.
+        WrongFileError: the copy's hash differs.
+    """
+    from r2convert.download.cache import copy_to as deliver
+
+    return deliver(file, folder)
+
+
+@dataclass(frozen=True, slots=True)
+class CacheRow:
+    """One file of the cache folder.
+
+    Args:
+        path: where it lies.
+        size: bytes.
+        state: ``file``, ``damaged``, ``partial``, ``bad`` or ``leftover``.
+        trust: how far its hash is known; ``None`` where the catalogue does not know the file.
+        sha256: its hash, hex, where one is recorded.
+        origin: where it came from.
+    """
+
+    path: Path
+    size: int
+    state: str
+    trust: str | None
+    sha256: str | None
+    origin: str | None
+
+
+def cache_folder() -> Path:
+    """Where the cache is: ``R2CONVERT_CACHE``, or the platform's folder for user caches."""
+    from r2convert.download.cache import Cache
+
+    return Cache.default().folder
+
+
+def cache_is_new() -> bool:
+    """Whether nothing has been downloaded yet."""
+    from r2convert.download.cache import Cache
+
+    return not Cache.default().pins.all()
+
+
+def cache_rows() -> list[CacheRow]:
+    """What lies in the cache folder; a file that changed since it was last hashed is hashed again.
+
+    Raises:
+        CacheError: the folder, the record or a file cannot be read.
+    """
+    from r2convert.download.cache import Cache
+
+    cache = Cache.default()
+    sources = {source.file_name: source for source in _sources()}
+    return [_cache_row(cache, entry, sources.get(entry.path.name)) for entry in cache.entries()]
+
+
+def _sources() -> list[Source]:
+    return [source for variant in variants() for source in variant.sources]
+
+
+def _cache_row(cache: Cache, entry: CacheEntry, source: Source | None) -> CacheRow:
+    from r2convert.download.cache import CachedFile
+
+    path, size = entry.path, entry.size
+    if entry.kind != "file":
+        return CacheRow(path, size, entry.kind, None, None, None)
+    if source is None:
+        known = entry.pin
+        return CacheRow(path, size, "file", None, known.sha256 if known else None, known.origin if known else None)
+    found = cache.examine(source)
+    if isinstance(found, CachedFile):
+        return CacheRow(path, size, "file", found.trust, found.sha256, found.origin)
+    return CacheRow(path, size, "damaged", None, None, None)
+
+
+def verify_cache(following: Callable[[Sequence[CacheEntry]], Iterable[CacheEntry]] = iter) -> list[Verified]:
+    """Hash every file in the cache again; damaged ones are put aside.
+
+    Args:
+        following: gives out the files one by one, and so knows how far the work is.
+
+    Raises:
+        CacheError: the folder, the record or a file cannot be read.
+    """
+    from r2convert.download.cache import Cache
+    from r2convert.download.housekeeping import verify_cache as verify_all_files
+
+    return verify_all_files(Cache.default(), _sources(), following)
+
+
+def clean_cache() -> tuple[list[CacheEntry], list[CacheEntry]]:
+    """Remove partial downloads and bad files; give what was removed, and what is in use and was left alone.
+
+    Raises:
+        CacheError: the folder cannot be read, or something in it cannot be removed.
+    """
+    from r2convert.download.cache import Cache
+    from r2convert.download.housekeeping import clean_cache as clean
+
+    return clean(Cache.default())
+
+
+def forget_hash(file_name: str) -> Pin:
+    """Forget the recorded hash of a file, so that a new one is accepted; give what was recorded.
+
+    Raises:
+        UsageError: no hash of it is recorded.
+    """
+    from r2convert.download.cache import Cache
+
+    cache = Cache.default()
+    known = cache.pins.get(file_name)
+    if known is None:
+        raise UsageError(
+            f"no hash of {file_name!r} is recorded",
+            where=str(cache.folder),
+            expected=", ".join(sorted(cache.pins.all())) or "(nothing is recorded yet)",
+        )
+    cache.pins.forget(file_name)
+    return known
+
+
+# --- inspect, map, compare -------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Inspection:
+    """What a file really is.
+
+    Args:
+        path: the file.
+        size: bytes.
+        container: e.g. ``torch-zip`` or ``safetensors``.
+        layout: whose names it has; ``None`` if it is no known network.
+        variant: which network; ``None`` likewise.
+        classes: outputs of its classifier, if it has one.
+        tensors: name -> (dtype, shape), in the order of the file.
+        parameters: learned elements; of an unknown file, all but running statistics.
+        wrapper: the key of the state dict in the file, if there is one.
+        prefix_removed: what was taken off all names, if anything.
+        metadata: what else the file says of itself.
+        sha256: of the file; ``None`` without digests.
+        content_hash: of the network, whatever its container and layout; ``None`` without digests.
+        warnings: what to know of the file.
+    """
+
+    path: Path
+    size: int
+    container: str
+    layout: str | None
+    variant: str | None
+    classes: int | None
+    tensors: Mapping[str, tuple[str, tuple[int, ...]]]
+    parameters: int
+    wrapper: str | None
+    prefix_removed: str | None
+    metadata: Mapping[str, object]
+    sha256: str | None
+    content_hash: str | None
+    warnings: tuple[str, ...]
+
+
+def inspect(checkpoint: FileOrVariant, *, key: str | None = None, prefix: str = "", digests: bool = True) -> Inspection:
+    """Say what a file really is: container, layout, variant, tensors, parameters and digests.
+
+    Args:
+        checkpoint: a checkpoint, or the name of a variant in the cache.
+        key: which of several state dicts in the file, e.g. ``state_dict`` or ``ema``.
+        prefix: only the tensors under this prefix, e.g. ``backbone.``.
+        digests: read every byte: SHA-256, content hash, and whether all values are finite.
+
+    Raises:
+        CheckpointError: the file is damaged, unsafe or of a kind that is not read.
+        AccessError: it is not there or cannot be read.
+    """
+    from r2convert.checkpoint.open import open_checkpoint
+    from r2convert.mapping.conversion import content_hash_of, content_hash_of_unknown
+    from r2convert.mapping.values import value_problems
+
+    tables = _tables()
+    with open_checkpoint(_locate(tables.catalog, checkpoint).path, key=key, prefix=prefix) as opened:
+        resolution, problem = _resolve_or_reason(tables, opened)
+        warnings = [*opened.warnings, *([problem] if problem else [])]
+        content = None
+        if digests:
+            content = content_hash_of(opened, resolution) if resolution else content_hash_of_unknown(opened)
+            warnings += value_problems(opened, resolution)
+        identity = resolution.identity if resolution else None
+        if identity is not None:
+            warnings += [identity.variant.note] if identity.variant.note else []
+            warnings += [] if identity.has_classifier else ["a backbone: it has no classifier"]
+        return Inspection(
+            path=opened.path,
+            size=opened.size,
+            container=opened.container,
+            layout=identity.layout if identity else None,
+            variant=identity.variant.id if identity else None,
+            classes=identity.classes if identity and identity.has_classifier else None,
+            tensors={name: (tensor.dtype.value, tensor.shape) for name, tensor in opened.tensors.items()},
+            parameters=_parameters(opened, resolution),
+            wrapper=opened.wrapper,
+            prefix_removed=opened.prefix_removed or None,
+            metadata=dict(opened.metadata),
+            sha256=opened.sha256() if digests else None,
+            content_hash=content,
+            warnings=tuple(warnings),
+        )
+
+
+def _resolve_or_reason(tables: Tables, checkpoint: Checkpoint) -> tuple[Resolution | None, str | None]:
+    from r2convert.mapping.identity import resolve
+
+    try:
+        return resolve(tables, checkpoint), None
+    except MappingError as error:
+        return None, " ".join(str(error).split())
+
+
+def _parameters(checkpoint: Checkpoint, resolution: Resolution | None) -> int:
+    if resolution is not None:
+        slots = resolution.expansion.names(resolution.identity.layout)
+        learned = [tensor for name, tensor in checkpoint.tensors.items() if name in slots and slots[name].is_learned]
+        return sum(tensor.elements for tensor in learned)
+    statistics = ("running_mean", "running_var", "_mean", "_variance")
+    return sum(
+        tensor.elements
+        for name, tensor in checkpoint.tensors.items()
+        if tensor.dtype.is_floating and not name.endswith(statistics)
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Planned:
+    """A conversion that has not been carried out.
+
+    Args:
+        source: the file to be converted.
+        plan: what would happen to each of its tensors.
+    """
+
+    source: Path
+    plan: Plan
+
+
+def map_checkpoint(
+    src: FileOrVariant,
+    dst: str | os.PathLike[str],
+    *,
+    to: TargetLayout = "mm",
+    variant: str | None = None,
+    layout: Layout | None = None,
+    key: str | None = None,
+    prefix: str = "",
+    backbone_only: bool = False,
+    dtype: CastTo | None = None,
+    overwrite: bool = False,
+    receipt: bool = True,
+    check: bool = True,
+    digests: bool = True,
+) -> Conversion:
+    """Convert a checkpoint into another layout, every tensor accounted for.
+
+    Nothing is written unless every tensor is accounted for; the output is read back and compared before it is put in
+    place. Nothing in the source is executed, and torch is not needed.
+
+    Args:
+        src: the checkpoint, or the name of a variant in the cache.
+        dst: where to write; the suffix says as what: ``.pth``, ``.pt``, ``.safetensors``, or ``.pdparams`` for Paddle.
+        to: the layout that the output gets.
+        variant: the variant, instead of telling it from names and shapes.
+        layout: the source's layout, instead of telling it from the names.
+        key: which of several state dicts in the file, e.g. ``state_dict`` or ``ema``.
+        prefix: only the tensors under this prefix, e.g. ``backbone.``, which is taken off their names.
+        backbone_only: leave the classifier out.
+        dtype: cast floating-point tensors to this type, rounding to nearest, ties to even.
+        overwrite: replace the output if it exists.
+        receipt: write a receipt beside the output: an in-toto statement that binds it to the source's bytes.
+        check: read the output back and compare it before it is put in place.
+        digests: take SHA-256 of both files and the content hash; a receipt needs them.
+
+    Returns:
+        The plan that was carried out (``plan.rows``: what happened to each tensor; ``plan.warnings``: what to know of
+        source and target), the file that was written with its size and SHA-256, and the network's content hash.
+
+    Raises:
+        MappingError: the file is no known network, or not every tensor is accounted for; all problems are named.
+        CheckpointError: the source is damaged, unsafe or of a kind that is not read.
+        UsageError: the options do not fit together, or the variant does not exist in that layout.
+        AccessError: the source is not there, or the output exists or cannot be written.
+
+    Examples:
+        >>> from r2convert import map_checkpoint
+        >>> conversion = map_checkpoint("res2net50_w14_s8", "mm.safetensors")
+        >>> conversion.plan.source_layout, conversion.plan.target_layout
+        ('official', 'mm')
+        >>> len(conversion.plan.rows_of("rename")), conversion.plan.rows_of("drop")
+        (896, ())
+    """
+    from r2convert.checkpoint.elements import DType
+    from r2convert.mapping.conversion import convert
+
+    cast = DType(_one_of(("float32", "float16", "bfloat16"), dtype, "dtype")) if dtype is not None else None
+    digest = digests or receipt
+    with _planned(src, to, variant, layout, key, prefix, backbone_only, digest=digest) as (checkpoint, plan):
+        return convert(
+            checkpoint,
+            plan,
+            Path(dst),
+            overwrite=overwrite,
+            receipt=receipt,
+            check=check,
+            digest=digest,
+            dtype=cast,
+        )
+
+
+def plan_conversion(
+    src: FileOrVariant,
+    dst: str | os.PathLike[str] | None = None,
+    *,
+    to: TargetLayout = "mm",
+    variant: str | None = None,
+    layout: Layout | None = None,
+    key: str | None = None,
+    prefix: str = "",
+    backbone_only: bool = False,
+    overwrite: bool = False,
+) -> Planned:
+    """What :func:`map_checkpoint` would do; nothing is written.
+
+    Args:
+        src: the checkpoint, or the name of a variant in the cache.
+        dst: where to write, to have the place checked too.
+        to: the layout that the output would get.
+        variant: the variant, instead of telling it from names and shapes.
+        layout: the source's layout, instead of telling it from the names.
+        key: which of several state dicts in the file.
+        prefix: only the tensors under this prefix.
+        backbone_only: leave the classifier out.
+        overwrite: whether the output may exist.
+
+    Raises:
+        MappingError, CheckpointError, UsageError, AccessError: what :func:`map_checkpoint` would raise.
+    """
+    from r2convert.mapping.conversion import require_possible
+
+    with _planned(src, to, variant, layout, key, prefix, backbone_only, digest=False) as (checkpoint, plan):
+        plan.require_clean(str(checkpoint.path))
+        if dst is not None:
+            require_possible(plan, Path(dst), overwrite=overwrite)
+        return Planned(checkpoint.path, plan)
+
+
+def publish(
+    src: FileOrVariant,
+    folder: str | os.PathLike[str],
+    *,
+    variant: str | None = None,
+    layout: Layout | None = None,
+    key: str | None = None,
+    prefix: str = "",
+    backbone_only: bool = False,
+    dtype: CastTo | None = None,
+    overwrite: bool = False,
+    receipt: bool = True,
+    check: bool = True,
+) -> Conversion:
+    """Convert to the mm layout under the name that OpenMMLab's model zoo would give the file, its hash included.
+
+    Args:
+        src: the checkpoint, or the name of a variant in the cache.
+        folder: where to write; made if need be.
+        variant: the variant, instead of telling it from names and shapes.
+        layout: the source's layout, instead of telling it from the names.
+        key: which of several state dicts in the file.
+        prefix: only the tensors under this prefix.
+        backbone_only: leave the classifier out.
+        dtype: cast floating-point tensors to this type.
+        overwrite: replace a file of the same name.
+        receipt: write a receipt beside the output.
+        check: read the output back and compare it before it is put in place.
+
+    Raises:
+        MappingError, CheckpointError, UsageError, AccessError: as :func:`map_checkpoint`.
+    """
+    from r2convert.checkpoint.elements import DType
+    from r2convert.mapping.conversion import publish as publish_in
+
+    cast = DType(_one_of(("float32", "float16", "bfloat16"), dtype, "dtype")) if dtype is not None else None
+    with _planned(src, "mm", variant, layout, key, prefix, backbone_only, digest=True) as (checkpoint, plan):
+        return publish_in(checkpoint, plan, Path(folder), overwrite=overwrite, receipt=receipt, check=check, dtype=cast)
+
+
+@contextmanager
+def _planned(
+    src: FileOrVariant,
+    to: str,
+    variant: str | None,
+    layout: str | None,
+    key: str | None,
+    prefix: str,
+    backbone_only: bool,
+    *,
+    digest: bool,
+) -> Iterator[tuple[Checkpoint, Plan]]:
+    """The open source and the plan for it, with the warnings of both."""
+    from r2convert.mapping.plan import make_plan
+
+    with _opened(src, variant, layout, key, prefix, digest=digest) as (tables, checkpoint, resolution):
+        identity = resolution.identity
+        tables.require_layout(identity.variant, to)
+        plan = make_plan(resolution.expansion, identity.layout, to, checkpoint.tensors, backbone_only=backbone_only)
+        yield checkpoint, replace(plan, warnings=(*checkpoint.warnings, *plan.warnings))
+
+
+@contextmanager
+def _opened(
+    checkpoint: FileOrVariant,
+    variant: str | None,
+    layout: str | None,
+    key: str | None,
+    prefix: str,
+    *,
+    digest: bool = False,
+) -> Iterator[tuple[Tables, Checkpoint, Resolution]]:
+    """An open file and what it is."""
+    from r2convert.checkpoint.open import open_checkpoint
+    from r2convert.mapping.identity import resolve
+
+    tables = _tables()
+    located = _locate(tables.catalog, checkpoint)
+    said = tables.catalog.find(variant) if variant is not None else located.variant
+    with open_checkpoint(located.path, key=key, prefix=prefix) as opened:
+        if digest:
+            # On a thread of its own, while names are read and the plan is made.
+            opened.begin_sha256()
+        yield tables, opened, resolve(tables, opened, said, layout)
+
+
+def load_model(
+    checkpoint: FileOrVariant,
+    *,
+    fetch: bool = False,
+    variant: str | None = None,
+    layout: Layout | None = None,
+    key: str | None = None,
+    prefix: str = "",
+) -> Classifier:
+    """Build the network that a checkpoint holds, with its weights, in evaluation mode.
+
+    The file may have any layout and container. Loading is strict: every tensor of the network comes from the file.
+    The network has as many classes as the file.
+
+    Args:
+        checkpoint: a checkpoint, or the name of a variant in the cache.
+        fetch: download the variant's file if it is not in the cache; without this no network is used.
+        variant: the variant, instead of telling it from names and shapes.
+        layout: the file's layout, instead of telling it from the names.
+        key: which of several state dicts in the file, e.g. ``state_dict`` or ``ema``.
+        prefix: only the tensors under this prefix, e.g. ``model.``.
+
+    Returns:
+        A ``torch.nn.Module`` on the CPU, float32 (float64 if the file is): images (N, 3, H, W) -> logits (N, classes).
+        Images are RGB in 0..1, 224x224 as the published accuracies have them, normalised by ImageNet's mean
+        (0.485, 0.456, 0.406) and standard deviation (0.229, 0.224, 0.225). Its ``state_dict()`` has the ``mm`` names.
+
+    Raises:
+        AccessError: the variant's file is not in the cache and ``fetch`` is not set, or the file is not there.
+        UnknownVariantError: no variant has this name.
+        MappingError: the file is no known network, or a backbone without its classifier.
+        CheckpointError: the file is damaged, unsafe or of a kind that is not read.
+        FetchError: the file could not be downloaded.
+
+    Examples:
+        >>> import torch
+        >>> from r2convert import load_model
+        >>> model = load_model("res2net50_w14_s8")
+        >>> with torch.inference_mode():
+        ...     model(torch.zeros(1, 3, 224, 224)).shape
+        torch.Size([1, 1000])
+    """
+    from r2convert.models.build import load_network
+
+    located = locate(checkpoint, fetch=fetch)
+    with _opened(located, variant, layout, key, prefix) as (_, opened, resolution):
+        return load_network(opened, resolution)
+
+
+def compare(a: FileOrVariant, b: FileOrVariant) -> Comparison:
+    """Compare two checkpoints tensor by tensor, across containers and layouts.
+
+    If both are known variants, tensors are compared under their ``mm`` names, and counters of training batches and
+    layers that nothing reads do not count; otherwise under their own names.
+
+    Args:
+        a: a checkpoint, or the name of a variant in the cache.
+        b: another.
+
+    Returns:
+        Whether they are equal, what each is, both content hashes, and every tensor that differs: its name, how, and by
+        how much.
+
+    Raises:
+        CheckpointError: a file is damaged, unsafe or of a kind that is not read.
+        AccessError: a file is not there or cannot be read.
+
+    Examples:
+        >>> from r2convert import compare, map_checkpoint
+        >>> conversion = map_checkpoint("res2net50_w14_s8", "timm.safetensors", to="timm")
+        >>> compare("res2net50_w14_s8", "timm.safetensors").equal
+        True
+    """
+    from r2convert.mapping.comparison import Side
+    from r2convert.mapping.comparison import compare as compare_sides
+
+    with _both(a, b) as ((one, first), (other, second)):
+        return compare_sides(Side(one, first), Side(other, second))
+
+
+def compare_activations(a: FileOrVariant, b: FileOrVariant) -> ActivationComparison:
+    """Run two networks of one architecture on one random image in float64, and compare them layer by layer.
+
+    Args:
+        a: a checkpoint, or the name of a variant in the cache.
+        b: another.
+
+    Raises:
+        UsageError: they are not known networks of one architecture.
+        CheckpointError, AccessError: as :func:`compare`.
+    """
+    from r2convert.checks.parity import compare_activations as compare_outputs
+    from r2convert.checks.parity import random_input
+    from r2convert.models.build import load_network
+
+    with _both(a, b) as ((one, first), (other, second)):
+        known = [resolution.identity.variant for resolution in (first, second) if resolution is not None]
+        if first is None or second is None or known[0].architecture != known[1].architecture:
+            raise UsageError(
+                "activations can be compared of two checkpoints of one network only",
+                expected="two files of the same variant",
+                got=" and ".join(variant.id for variant in known) or "a file that holds no known network",
+            )
+        return compare_outputs(load_network(one, first), load_network(other, second), random_input(known[0]))
+
+
+@contextmanager
+def _both(
+    a: FileOrVariant, b: FileOrVariant
+) -> Iterator[tuple[tuple[Checkpoint, Resolution | None], tuple[Checkpoint, Resolution | None]]]:
+    """Two open files and what they are; if one is unknown, both keep their own names."""
+    from r2convert.checkpoint.open import open_checkpoint
+
+    tables = _tables()
+    with ExitStack() as stack:
+        one, other = (stack.enter_context(open_checkpoint(_locate(tables.catalog, each).path)) for each in (a, b))
+        first, second = (_resolve_or_reason(tables, each)[0] for each in (one, other))
+        if first is None or second is None:
+            first = second = None
+        yield (one, first), (other, second)
+
+
+@dataclass(frozen=True, slots=True)
+class PredictionFiles:
+    """Two prediction files, compared.
+
+    Args:
+        questions: how each was made.
+        comparisons: one for every network that both hold.
+    """
+
+    questions: tuple[Question, Question]
+    comparisons: tuple[PredictionComparison, ...]
+
+    @property
+    def equal(self) -> bool:
+        """Whether all predictions are equal."""
+        return all(comparison.equal for comparison in self.comparisons)
+
+
+def compare_predictions(
+    a: str | os.PathLike[str],
+    b: str | os.PathLike[str],
+    *,
+    network_a: str | None = None,
+    network_b: str | None = None,
+) -> PredictionFiles:
+    """Compare two files that ``verify`` has written predictions into, image by image.
+
+    Args:
+        a: a prediction file.
+        b: another.
+        network_a: which network of the first, if it holds several.
+        network_b: which network of the second.
+
+    Raises:
+        UsageError: it is not clear which networks are meant, or they were shown other images.
+        InputError: a file is damaged.
+        AccessError: a file cannot be read.
+    """
+    from r2convert.evaluation.prediction_comparison import compare_predictions as compare_files
+    from r2convert.evaluation.prediction_comparison import network_pairs
+    from r2convert.evaluation.prediction_store import read_question
+
+    one, other = Path(a), Path(b)
+    questions = read_question(one), read_question(other)
+    pairs = network_pairs(one, other, network_a=network_a, network_b=network_b)
+    return PredictionFiles(
+        questions, tuple(compare_files(one, other, network_a=first, network_b=second) for first, second in pairs)
+    )
+
+
+def synsets() -> Sequence[str]:
+    """The WordNet ids of the classes of ImageNet-1k, by class index."""
+    from r2convert.imagenet.labels import synsets as by_index
+
+    return by_index()
+
+
+# --- verify and doctor -----------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Verification:
+    """The results of one run.
+
+    Args:
+        results: one a checkpoint.
+        device: where networks ran; ``None`` if none did.
+    """
+
+    results: tuple[CheckpointResult, ...]
+    device: str | None = None
+
+
+def verify(
+    checkpoint: FileOrVariant,
+    *,
+    imagenet: str | os.PathLike[str] | None = None,
+    limit: int | None = None,
+    device: str | None = None,
+    batch_size: int | None = None,
+    precision: Precision = "strict",
+    pipeline: Pipeline = "pil",
+    variant: str | None = None,
+    layout: Layout | None = None,
+    key: str | None = None,
+    prefix: str = "",
+) -> CheckpointResult:
+    """Check a checkpoint against what was published about it.
+
+    Without images: names, shapes, values, the receipt if there is one, parameters, FLOPs and activations. With
+    images: top-1, top-5 and, where the files have the official names, ReaL top-1 too. :func:`r2convert.api.verify_all`
+    has every option of the command line, and runs several checkpoints in one pass over the images.
+
+    Args:
+        checkpoint: a checkpoint, or the name of a variant in the cache.
+        imagenet: the validation images of ImageNet-1k: a folder, an uncompressed tar or a list file.
+        limit: use a random sample of this many images, stratified by class; judged as a sample.
+        device: where the network runs, e.g. ``cuda:1``; by default a GPU where there is one.
+        batch_size: initial batch size; by default the device's. It is halved when memory runs out.
+        precision: ``strict`` is float32 with TF32 off; ``fast`` gives the same counts sooner on a GPU.
+        pipeline: ``pil`` for all published accuracies but Paddle's, ``opencv`` for those.
+        variant: the variant, instead of telling it from names and shapes.
+        layout: the file's layout, instead of telling it from the names.
+        key: which of several state dicts in the file, e.g. ``state_dict`` or ``ema``.
+        prefix: only the tensors under this prefix, e.g. ``model.``.
+
+    Returns:
+        Every check with what was published and measured (parameters; operations for one 224x224 image; correct images)
+        and its verdict; ``verdict`` is that over all of them: ``pass``, ``fail``, ``known-deviation``,
+        ``inconclusive`` or ``not-comparable``. A check that fails is a result, not an error.
+
+    Raises:
+        MappingError: the file is no known network.
+        CheckpointError: the file is damaged, unsafe or of a kind that is not read.
+        DatasetError: the images cannot be used as a validation set.
+        UsageError: the device or the precision is not available here, or ``limit`` is not positive.
+        AccessError: the file is not there or cannot be read.
+
+    Examples:
+        >>> from r2convert import verify
+        >>> result = verify("res2net50_w14_s8")
+        >>> check = result.checks[3]
+        >>> check.metric, check.source, check.published, check.unit, check.measured, check.verdict
+        ('parameters', 'official README', '25.06', 'M', 25059816, 'pass')
+        >>> result.verdict
+        'pass'
+    """
+    return verify_all(
+        [checkpoint],
+        imagenet=imagenet,
+        limit=limit,
+        device=device,
+        batch_size=batch_size,
+        precision=precision,
+        pipeline=pipeline,
+        variant=variant,
+        layout=layout,
+        key=key,
+        prefix=prefix,
+    ).results[0]
+
+
+def verify_all(
+    checkpoints: Sequence[FileOrVariant] = (),
+    *,
+    imagenet: str | os.PathLike[str] | None = None,
+    limit: int | None = None,
+    seed: int = 0,
+    fail_fast: bool = False,
+    device: str | None = None,
+    batch_size: int | None = None,
+    precision: Precision = "strict",
+    accelerate: Sequence[Acceleration] = (),
+    pipeline: Pipeline = "pil",
+    predictions: str | os.PathLike[str] | None = None,
+    resume: bool = False,
+    overwrite: bool = False,
+    crop_cache: str | os.PathLike[str] | None = None,
+    wiring: str | os.PathLike[str] | bool = False,
+    peer: str | None = None,
+    input_size: tuple[int, int] = (224, 224),
+    variant: str | None = None,
+    layout: Layout | None = None,
+    key: str | None = None,
+    prefix: str = "",
+    following: Callable[[Sequence[Request]], Iterable[Request]] = iter,
+    progress: Callable[[AccuracyProgress], None] = _ignore,
+    warn: Warn = _ignore,
+) -> Verification:
+    """Check several checkpoints; with images, all networks see them in one pass.
+
+    Args:
+        checkpoints: checkpoints, or names of variants in the cache; none for everything in the cache.
+        imagenet: the validation images of ImageNet-1k.
+        limit: use a random sample of this many images, stratified by class.
+        seed: random seed of the sample.
+        fail_fast: stop once a published accuracy is certainly missed.
+        device: where networks run; by default a GPU where there is one.
+        batch_size: initial batch size; by default the device's.
+        precision: how networks compute.
+        accelerate: what else makes them faster, in any precision but ``strict``.
+        pipeline: how images become crops.
+        predictions: a file to keep every image's prediction in.
+        resume: continue what an interrupted run left in ``predictions``.
+        overwrite: replace the ``predictions`` file.
+        crop_cache: a folder to keep crops in; later runs decode no image.
+        wiring: compare what BatchNorms see with what they remember, on synthetic images (``True``) or on those of a
+            folder.
+        peer: an independent implementation to compare with: ``timm`` or ``mmpretrain``.
+        input_size: height and width of the image that operations are counted for.
+        variant: the variant, instead of telling it from names and shapes.
+        layout: the layout, instead of telling it from the names.
+        key: which of several state dicts in the files.
+        prefix: only the tensors under this prefix.
+        following: gives out the files one by one, and so knows how far the work is; not with images.
+        progress: told after every batch.
+        warn: told what is odd about the images.
+
+    Raises:
+        InputError: a file or the images cannot be used.
+        UsageError: options do not fit together, the device is not available, or a package is not installed.
+        AccessError: a file cannot be read or written.
+    """
+    from r2convert.checks.run import verify_checkpoints
+    from r2convert.evaluation.processes import joined_processes
+
+    images = _open_images(imagenet, limit, seed, warn) if imagenet is not None else None
+    tables = _tables()
+    requests = _requests(tables, checkpoints, variant, layout, key, prefix)
+    if not requests:
+        raise UsageError(
+            "there is nothing to verify: the cache is empty",
+            expected="a checkpoint, or a variant in the cache",
+            next_step="give the path of a file, or `r2convert fetch VARIANT` one",
+        )
+    chosen = _device(device) if images is not None or wiring else None
+    probes = _probes(input_size, wiring, peer, chosen)
+    if images is None:
+        results = [
+            result for request in following(requests) for result in verify_checkpoints(tables, [request], None, probes)
+        ]
+        return Verification(tuple(results), chosen)
+    with joined_processes():
+        run = _image_run(
+            images,
+            chosen,
+            batch_size=batch_size,
+            pipeline=pipeline,
+            precision=precision,
+            accelerate=accelerate,
+            progress=progress if is_first_process() else _ignore,
+            fail_fast=fail_fast,
+            predictions=(predictions, resume, overwrite),
+            crop_cache=crop_cache,
+        )
+        return Verification(tuple(verify_checkpoints(tables, requests, run, probes)), chosen)
+
+
+def verify_references(*, input_size: tuple[int, int] = (224, 224)) -> Verification:
+    """Check the reference networks themselves against the published sizes; needs no file.
+
+    Args:
+        input_size: height and width of the image that operations are counted for.
+
+    Raises:
+        UsageError: a network cannot be shown images of that size.
+    """
+    from r2convert.checks.run import verify_references as verify_every_reference
+
+    return Verification(tuple(verify_every_reference(_tables(), input_size)))
+
+
+def cached_checkpoints() -> list[Located]:
+    """The file of every variant that has a sound one in the cache.
+
+    Raises:
+        CacheError: the cache cannot be read.
+    """
+    from r2convert.download.locating import cached_path
+
+    found = [(cached_path(variant), variant) for variant in variants()]
+    return [Located(path, variant) for path, variant in found if path is not None]
+
+
+def is_first_process() -> bool:
+    """Whether this process is alone or the first that ``torchrun`` has started: the one that prints and writes."""
+    return os.environ.get("RANK", "0") == "0"
+
+
+def _requests(
+    tables: Tables,
+    checkpoints: Sequence[FileOrVariant],
+    variant: str | None,
+    layout: str | None,
+    key: str | None,
+    prefix: str,
+) -> list[Request]:
+    """The files to verify, each with what the caller says of it."""
+    from r2convert.checks.run import Request
+
+    said = tables.catalog.find(variant) if variant is not None else None
+    located = [_locate(tables.catalog, each) for each in checkpoints] if checkpoints else cached_checkpoints()
+    return [Request(each.path, said or each.variant, layout, key, prefix) for each in located]
+
+
+@dataclass(frozen=True, slots=True)
+class _Images:
+    """The images to use, and whether they are the whole validation set or a sample of it."""
+
+    images: ValidationSet
+    full_set: bool
+
+
+def _open_images(path: str | os.PathLike[str], limit: int | None, seed: int, warn: Warn) -> _Images:
+    from r2convert.imagenet.datasets import open_validation_set
+    from r2convert.imagenet.validation_set import stratified_sample
+
+    images = open_validation_set(Path(path))
+    for warning in images.warnings:
+        warn(warning)
+    return _Images(images if limit is None else stratified_sample(images, limit, seed=seed), images.is_full)
+
+
+def _device(name: str | None) -> str:
+    from r2convert.evaluation.backends import choose_device
+
+    return str(choose_device(name))
+
+
+def _image_run(
+    opened: _Images,
+    device: str | None,
+    *,
+    batch_size: int | None,
+    pipeline: str,
+    precision: str,
+    accelerate: Sequence[Acceleration],
+    progress: Callable[[AccuracyProgress], None],
+    fail_fast: bool,
+    predictions: tuple[str | os.PathLike[str] | None, bool, bool],
+    crop_cache: str | os.PathLike[str] | None,
+) -> ImageRun:
+    from r2convert.catalog.protocol import PIPELINES
+    from r2convert.checks.run import ImageRun
+    from r2convert.evaluation.backends import PRECISIONS, choose_device, require_accelerations, require_precision
+    from r2convert.evaluation.prediction_store import PredictionFile
+
+    place, resume, overwrite = predictions
+    if resume and place is None:
+        raise UsageError("--resume continues a prediction file", expected="--predictions FILE --resume")
+    chosen_precision = _one_of(PRECISIONS, precision, "precision")
+    if accelerate and chosen_precision == "strict":
+        raise UsageError(
+            "strict is the reference and takes no shortcut",
+            expected=f"--precision fast (strict's counts) or fp32 with --accelerate {','.join(accelerate)}",
+        )
+    chosen = choose_device(device)
+    # Before files are read and images shown.
+    require_precision(chosen_precision, chosen)
+    require_accelerations(accelerate, chosen)
+    return ImageRun(
+        opened.images,
+        opened.full_set,
+        chosen,
+        batch_size=batch_size,
+        pipeline=_one_of(PIPELINES, pipeline, "pipeline"),
+        precision=chosen_precision,
+        accelerations=tuple(accelerate),
+        progress=progress,
+        fail_fast=fail_fast,
+        predictions=PredictionFile(Path(place), resume=resume, overwrite=overwrite) if place is not None else None,
+        crop_cache=Path(crop_cache) if crop_cache is not None else None,
+    )
+
+
+def _probes(
+    input_size: tuple[int, int], wiring: str | os.PathLike[str] | bool, peer: str | None, device: str | None
+) -> Probes:
+    from r2convert.checks.parity import open_peer
+    from r2convert.checks.run import Probes
+    from r2convert.checks.wiring import images_from, synthetic_images
+
+    images = None
+    if wiring is True:
+        images = synthetic_images()
+    elif wiring:
+        images = images_from(Path(wiring).expanduser())
+    return Probes(input_size, images, open_peer(peer) if peer is not None else None, device or "cpu")
+
+
+def _one_of(choices: tuple[Choice, ...], value: str, what: str) -> Choice:
+    """A value as one of those that are known: calls need not be type-checked."""
+    for choice in choices:
+        if choice == value:
+            return choice
+    raise UsageError(f"there is no {what} {value!r}", expected=" or ".join(choices))
+
+
+def diagnose(
+    checkpoint: FileOrVariant,
+    imagenet: str | os.PathLike[str],
+    *,
+    measured: Decimal | None = None,
+    measured_top5: Decimal | None = None,
+    expected: Decimal | None = None,
+    limit: int = 256,
+    seed: int = 0,
+    thorough: bool = False,
+    device: str | None = None,
+    batch_size: int | None = None,
+    variant: str | None = None,
+    layout: Layout | None = None,
+    key: str | None = None,
+    prefix: str = "",
+    progress: Callable[[Progress], None] = _ignore,
+    warn: Warn = _ignore,
+) -> tuple[Consultation, str]:
+    """Find out why an accuracy is off: try the usual causes and rank them.
+
+    Args:
+        checkpoint: a checkpoint, or the name of a variant in the cache.
+        imagenet: the validation images.
+        measured: top-1 in per cent that was measured elsewhere on all of these images; its digits say how exact it is.
+        measured_top5: the same for top-5.
+        expected: top-1 in per cent that these images ought to give; by default the published one.
+        limit: how many images to try causes on.
+        seed: random seed of that sample.
+        thorough: try every cause on every image.
+        device: where the network runs; by default a GPU where there is one.
+        batch_size: images that run at once.
+        variant: the variant, instead of telling it from names and shapes.
+        layout: the layout, instead of telling it from the names.
+        key: which of several state dicts in the file.
+        prefix: only the tensors under this prefix.
+        progress: told before every setting is tried on some images.
+        warn: told what is odd about the images.
+
+    Returns:
+        What was found, and where the network ran.
+
+    Raises:
+        InputError: the file or the images cannot be used.
+        UsageError: options do not fit together, or the device is not available.
+        AccessError: the file is not there, or memory ran out.
+    """
+    from r2convert.checks.run import Request
+    from r2convert.doctor.consultation import DoctorImages, consult
+    from r2convert.imagenet.datasets import open_validation_set
+    from r2convert.imagenet.validation_set import stratified_sample
+
+    if measured_top5 is not None and measured is None:
+        raise UsageError("--measured-top5 says more of --measured", expected="--measured 76.3 --measured-top5 93.1")
+    images = open_validation_set(Path(imagenet))
+    for warning in images.warnings:
+        warn(warning)
+    tables = _tables()
+    located = _locate(tables.catalog, checkpoint)
+    said = tables.catalog.find(variant) if variant is not None else located.variant
+    chosen = _device(device)
+    found = consult(
+        tables,
+        Request(located.path, said, layout, key, prefix),
+        DoctorImages(stratified_sample(images, limit, seed=seed), len(images.images), images.is_full, seed),
+        measured=_known_score(measured, measured_top5),
+        expected=_known_score(expected),
+        device=chosen,
+        batch_size=batch_size,
+        thorough=thorough,
+        progress=progress,
+    )
+    return found, chosen
+
+
+def _known_score(top1: Decimal | None, top5: Decimal | None = None) -> KnownScore | None:
+    from r2convert.doctor.agreement import KnownScore
+
+    if top1 is None:
+        return None
+    exponents = [int(value.as_tuple().exponent) for value in (top1, top5) if value is not None]
+    digit = Decimal(1).scaleb(max(exponents) - 2)
+    return KnownScore(float(top1 / 100), None if top5 is None else float(top5 / 100), float(digit))
+
+
+# --- report, selftest, demo ------------------------------------------------------------------------------------------
+
+ReportKind = Literal["html", "markdown", "metafile"]
+
+
+def read_results(paths: Sequence[str]) -> list[RecordedRun]:
+    """Read what ``verify --json`` has written.
+
+    Args:
+        paths: the files; ``-`` is standard input.
+
+    Raises:
+        InputError: a file is no such document.
+        AccessError: a file cannot be read.
+    """
+    from r2convert.results.reading import read_run
+
+    return [read_run(path) for path in paths]
+
+
+def render_report(
+    runs: Sequence[RecordedRun], kind: ReportKind, *, imagenet: str | os.PathLike[str] | None = None
+) -> str:
+    """Results as the text of a report.
+
+    Args:
+        runs: what to report.
+        kind: ``html``: one self-contained page; ``markdown``: the table as model zoos print it; ``metafile``:
+            OpenMMLab's model-index YAML with the measured numbers.
+        imagenet: the images that were measured on, to show those that were confused in the page.
+
+    Raises:
+        UsageError: a page needs packages that are not installed.
+        DatasetError: the images cannot be used.
+    """
+    if kind == "html":
+        return _page(runs, Path(imagenet) if imagenet is not None else None)
+    if kind == "markdown":
+        from r2convert.report.markdown import markdown_table
+
+        return markdown_table(runs, load_catalog())
+    from r2convert.report.metafile import model_index
+
+    return model_index(runs)
+
+
+def _page(runs: Sequence[RecordedRun], imagenet: Path | None) -> str:
+    from importlib.util import find_spec
+
+    missing = [name for name in ("jinja2", "matplotlib") if find_spec(name) is None]
+    if missing:
+        raise UsageError(
+            "--html needs packages that are not installed",
+            expected="jinja2 and matplotlib",
+            got=f"no {' and no '.join(missing)}",
+            next_step="pip install 'r2convert[report]'; --markdown and --metafile work without",
+        )
+    from r2convert.report.page.rendering import render_page
+    from r2convert.report.page.thumbnails import Thumbnails
+
+    return render_page(runs, load_catalog(), Thumbnails.from_images(imagenet))
+
+
+def selftest(*, against: Literal["torch"] | None = None) -> tuple[list[Trial], list[str] | None]:
+    """Make every file of the catalogue of bad files and see that the reader refuses it as it should.
+
+    Args:
+        against: also load each file with ``torch.load(weights_only=True)``, in a confined process of its own.
+
+    Returns:
+        One trial a file, and what torch did with each if that was asked for.
+    """
+    import tempfile
+
+    from r2convert.selftest.bad_files import bad_files
+    from r2convert.selftest.trial import try_bad_file
+
+    with tempfile.TemporaryDirectory(prefix="r2convert-selftest-") as folder:
+        trials = [
+            try_bad_file(bad_file, Path(folder) / f"{index:03}{bad_file.suffix}")
+            for index, bad_file in enumerate(bad_files())
+        ]
+        if against is None:
+            return trials, None
+        from r2convert.selftest.torch_judge import judge_with_torch
+
+        return trials, judge_with_torch([trial.path for trial in trials])
+
+
+def demo_stage(folder: Path) -> AbstractContextManager[DemoStage]:
+    """Build what ``r2convert demo`` works on: a stand-in for an official file, served on the loopback, and images.
+
+    Args:
+        folder: an empty folder to build it in.
+    """
+    from r2convert.selftest.demo import prepare_demo
+
+    return prepare_demo(folder)

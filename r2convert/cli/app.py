@@ -1,0 +1,206 @@
+"""The program: its commands, each imported when it is run, and what becomes of errors, signals and closed streams."""
+
+from __future__ import annotations
+
+import gc
+import io
+import os
+import signal
+import sys
+import traceback
+from collections.abc import Mapping
+from difflib import get_close_matches
+from importlib import import_module
+from types import FrameType, MappingProxyType
+from typing import NoReturn
+
+import click
+from click.shell_completion import CompletionItem
+
+from r2convert.cli.console import Settings, general_options, print_error
+from r2convert.errors import AccessError, R2ConvertError
+from r2convert.version import __version__
+
+EXIT_INTERRUPTED = 130
+EXIT_TERMINATED = 143
+EXIT_BROKEN_PIPE = 141
+EXIT_INTERNAL = 70
+"""A bug in r2convert itself: none of the codes that scripts act on (sysexits.h, EX_SOFTWARE)."""
+
+COMMANDS: Mapping[str, str] = MappingProxyType(
+    {
+        "list": "All variants, what is published about them, and what is in the cache.",
+        "fetch": "Download weights, verify them and keep them in the cache.",
+        "inspect": "What a file really is: container, layout, variant, tensors.",
+        "map": "Convert a checkpoint into another layout.",
+        "compare": "Are two checkpoints the same network? If not, where do they differ?",
+        "verify": "Check checkpoints against the published numbers.",
+        "doctor": "Accuracy is off: try the usual causes and rank them.",
+        "report": "Results of verify as a page, a Markdown table or a metafile.",
+        "cache": "The cache folder and its files.",
+        "selftest": "Run the reader over the catalogue of bad files.",
+        "demo": "The whole job, offline, on a stand-in, in about a minute.",
+        "completion": "Set up completion of commands, options and names in your shell.",
+    }
+)
+"""Command name -> its short help; the command itself is ``command`` in ``r2convert.cli.commands.<name>``."""
+
+FIRST_STEPS = """\
+r2convert converts Res2Net checkpoints and proves that they are right. Three steps:
+
+  r2convert fetch res2net50_w14_s8                        download official weights
+  r2convert map res2net50_w14_s8 mm.pth                   convert them
+  r2convert verify mm.pth --imagenet /data/val            check sizes and accuracy
+
+No network, no images? `r2convert demo` does the whole job on a stand-in.
+All commands: `r2convert --help`. Completion in your shell: `r2convert completion --help`."""
+
+
+def main() -> NoReturn:
+    """Run the command line; exit with 0 success, 1 a check failed, 2 usage, 3 bad input, 4 no access."""
+    # Reading a checkpoint makes tens of thousands of small objects that are needed to the end: looking through them
+    # for cycles at the usual rate would take a tenth of a short command's time.
+    gc.set_threshold(100_000)
+    # A terminated run cleans up after itself like an interrupted one.
+    signal.signal(signal.SIGTERM, _terminate)
+    _prepare_streams()
+    try:
+        code = _run(sys.argv[1:])
+    except KeyboardInterrupt:
+        sys.stderr.write("\ninterrupted\n")
+        code = EXIT_INTERRUPTED
+    sys.exit(code)
+
+
+def _terminate(_: int, __: FrameType | None) -> NoReturn:
+    raise SystemExit(EXIT_TERMINATED)
+
+
+def _prepare_streams() -> None:
+    """Make sure that printing cannot fail for want of a stream or a letter."""
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            # Closed by the caller. The next file opened, an output perhaps, would get its number and its text.
+            os.open(os.devnull, os.O_RDWR)
+    sys.stdout = sys.stdout or open(1, "w", encoding="utf-8")  # noqa: SIM115 - open for as long as the process
+    sys.stderr = sys.stderr or open(2, "w", encoding="utf-8")  # noqa: SIM115
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        # File names need not be UTF-8, and a terminal need not know every letter.
+        sys.stdout.reconfigure(errors="backslashreplace")
+
+
+def _run(arguments: list[str]) -> int:
+    settings = Settings()
+    try:
+        result = application.main(args=arguments, prog_name="r2convert", standalone_mode=False, obj=settings)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        _discard_stdout()
+        return EXIT_BROKEN_PIPE
+    except SystemExit as stopped:
+        if stopped.code != 1:
+            raise
+        # What click and rich answer when the reader has gone; here it would mean that a check failed.
+        _discard_stdout()
+        return EXIT_BROKEN_PIPE
+    except click.Abort:
+        raise KeyboardInterrupt from None
+    except Exception as error:
+        return _report(error, settings)
+    return result if isinstance(result, int) else 0
+
+
+def _report(error: Exception, settings: Settings) -> int:
+    """Show an error, with Python's traceback if asked for; results printed before it stay."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        _discard_stdout()
+    if settings.debug:
+        traceback.print_exc()
+    problem, code = _as_problem(error)
+    print_error(problem, code, settings)
+    return code
+
+
+def _as_problem(error: Exception) -> tuple[R2ConvertError, int]:
+    """Any error as one with a message for people, and the exit code that goes with it."""
+    if isinstance(error, R2ConvertError):
+        return error, error.exit_code
+    if isinstance(error, click.ClickException):
+        path = error.ctx.command_path if isinstance(error, click.UsageError) and error.ctx else "r2convert"
+        message = error.format_message().strip().rstrip(".")
+        return R2ConvertError(message, next_step=f"`{path} --help` shows the options and an example"), error.exit_code
+    if isinstance(error, OSError):
+        where = None if error.filename is None else str(error.filename)
+        problem = AccessError("something could not be read or written", where=where, got=error.strerror or str(error))
+        return problem, problem.exit_code
+    if isinstance(error, MemoryError):
+        problem = AccessError("out of memory", next_step="close other programs, or use a larger machine")
+        return problem, problem.exit_code
+    bug = R2ConvertError(
+        "this is a bug in r2convert: please report it",
+        got=f"{type(error).__name__}: {error}",
+        next_step="`r2convert --debug ...` shows where it happened",
+    )
+    return bug, EXIT_INTERNAL
+
+
+def _discard_stdout() -> None:
+    """Send what is still buffered nowhere: it must not raise again at exit."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+
+
+class LazyGroup(click.Group):
+    """A group that knows its commands' names and short helps without importing them."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002
+        """Every command, in the order in which they are used."""
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
+        """Import one command."""
+        if cmd_name not in COMMANDS:
+            return None
+        command = import_module(f"r2convert.cli.commands.{cmd_name}").command
+        assert isinstance(command, click.Command)  # noqa: S101 - a bug in this package, not of the user
+        return command
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Find the command; offer close ones where there is none of that name."""
+        name = args[0]
+        if name not in COMMANDS and not name.startswith("-") and not ctx.resilient_parsing:
+            close = get_close_matches(name, COMMANDS, n=1)
+            hint = f" Did you mean {close[0]!r}?" if close else ""
+            raise click.UsageError(f"there is no command {name!r}.{hint}", ctx)
+        return super().resolve_command(ctx, args)
+
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+        """Complete a command's name without importing every command."""
+        commands = [CompletionItem(name, help=text) for name, text in COMMANDS.items() if name.startswith(incomplete)]
+        return commands + click.Command.shell_complete(self, ctx, incomplete)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
+        """Write the list of commands into the help text."""
+        with formatter.section("Commands"):
+            formatter.write_dl(list(COMMANDS.items()))
+
+
+@click.group(
+    cls=LazyGroup,
+    invoke_without_command=True,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    epilog="Example:\n\n\b\n  r2convert fetch res2net50_w14_s8\n"
+    "  r2convert map res2net50_w14_s8 mm.pth\n  r2convert verify mm.pth",
+)
+@general_options
+@click.version_option(__version__, prog_name="r2convert")
+@click.pass_context
+def application(context: click.Context) -> None:
+    """Convert Res2Net checkpoints between layouts and verify them against the published numbers."""
+    if context.invoked_subcommand is None:
+        click.echo(FIRST_STEPS)

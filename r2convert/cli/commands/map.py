@@ -1,0 +1,191 @@
+"""`r2convert map`: convert a checkpoint into another layout."""
+
+from __future__ import annotations
+
+from typing import Any, get_args
+
+import click
+
+from r2convert import api
+from r2convert.cli import options
+from r2convert.cli.console import print_json, print_warning
+from r2convert.errors import UsageError
+from r2convert.files import printable
+
+_CONVERSION = "The conversion"
+
+
+@options.command("map", "Convert a checkpoint into another layout.")
+@click.argument("paths", nargs=-1, metavar="[SRC] [DST]", shell_complete=options.complete_checkpoint)
+@options.option(
+    "--src",
+    "source",
+    group=options.CHECKPOINT,
+    shell_complete=options.complete_checkpoint,
+    help="The checkpoint, or a variant in the cache: the same as SRC.",
+)
+@options.identity_options
+@options.option(
+    "--to",
+    type=options.TARGET_LAYOUT,
+    group=_CONVERSION,
+    default="mm",
+    show_default=True,
+    help="Target layout.",
+)
+@options.option("--backbone-only", group=_CONVERSION, is_flag=True, help="Leave the classifier out.")
+@options.option(
+    "--dtype",
+    group=_CONVERSION,
+    type=click.Choice(get_args(api.CastTo)),
+    help="Cast weights: to nearest, ties to even.",
+)
+@options.option(
+    "--dst",
+    "destination",
+    group=options.OUTPUT,
+    type=options.FILE,
+    help="Where to write: .pth, .pt, .safetensors, or .pdparams for paddle; the same as DST.",
+)
+@options.option(
+    "--publish",
+    group=options.OUTPUT,
+    type=options.FILE,
+    metavar="DIR",
+    help="Write into DIR under the name that OpenMMLab would give the file, its hash included.",
+)
+@options.option("--dry-run", group=options.OUTPUT, is_flag=True, help="Show what would be done; write nothing.")
+@options.option("--overwrite", group=options.OUTPUT, is_flag=True, help="Replace the output if it exists.")
+@options.option("--no-receipt", group=options.OUTPUT, is_flag=True, help="Write no receipt beside the output.")
+@options.option(
+    "--no-check",
+    group=options.OUTPUT,
+    is_flag=True,
+    help="Do not read the output back before it is put in place; with --no-receipt, take no digests either.",
+)
+@options.json_option
+def command(
+    paths: tuple[str, ...],
+    source: str | None,
+    destination: str | None,
+    publish: str | None,
+    dry_run: bool,
+    no_receipt: bool,
+    no_check: bool,
+    as_json: bool,
+    **chosen: Any,
+) -> None:
+    r"""Convert a checkpoint into another layout, every tensor accounted for.
+
+    Variant and layout of the source are told from its names and shapes. Nothing is written unless every tensor
+    is accounted for, and the output is read back and compared before it is put in place.
+
+    \b
+    Examples:
+      r2convert map res2net50_14w_8s-6527dddc.pth mm.pth
+      r2convert map --src mm.pth --dst timm.safetensors --to timm
+      r2convert map mm.pth --to official --dry-run
+    """
+    source, destination = _source_and_destination(paths, source, destination)
+    if source is None or not (destination or publish or dry_run) or (destination and publish):
+        raise UsageError(
+            "map needs a source and one destination",
+            expected="SRC DST, or --src FILE with --dst FILE, --publish DIR or --dry-run",
+        )
+    dtype = chosen["dtype"]
+    conversion = None
+    if dry_run:
+        del chosen["dtype"]
+        planned = api.plan_conversion(source, destination, **chosen)
+    else:
+        chosen |= {"receipt": not no_receipt, "check": not no_check}
+        # Whoever wants neither receipt nor check wants no digest either, unless it is to be printed for a script.
+        digests = as_json or not (no_receipt and no_check)
+        conversion = _convert(source, destination, publish, digests, chosen)
+        planned = api.Planned(conversion.source, conversion.plan)
+    for warning in planned.plan.warnings:
+        print_warning(warning)
+    if as_json:
+        print_json(_document(planned, conversion))
+    else:
+        _print(planned.plan, conversion, dtype)
+
+
+def _source_and_destination(
+    paths: tuple[str, ...], source: str | None, destination: str | None
+) -> tuple[str | None, str | None]:
+    """Both ways of saying where from and where to as one."""
+    given = list(paths)
+    if source is None and given:
+        source = given.pop(0)
+    if destination is None and given:
+        destination = given.pop(0)
+    if given:
+        raise UsageError(
+            "map converts one checkpoint into one file", expected="SRC DST", got=" ".join(paths) or "(nothing)"
+        )
+    return source, destination
+
+
+def _convert(
+    source: str, destination: str | None, publish: str | None, digests: bool, chosen: dict[str, Any]
+) -> api.Conversion:
+    if publish is None:
+        assert destination is not None  # noqa: S101 - one of the two was asked for
+        return api.map_checkpoint(source, destination, digests=digests, **chosen)
+    if chosen.pop("to") != "mm":
+        raise UsageError("only mm files are published the OpenMMLab way", expected="--to mm")
+    return api.publish(source, publish, **chosen)
+
+
+def _document(planned: api.Planned, conversion: api.Conversion | None) -> dict[str, object]:
+    plan = planned.plan
+    return {
+        "src": str(planned.source),
+        "dst": str(conversion.written.path) if conversion else None,
+        "variant": plan.expansion.variant.id,
+        "from": plan.source_layout,
+        "to": plan.target_layout,
+        "renamed": len(plan.rows_of("rename")),
+        "dropped": [{"name": row.source, "reason": row.reason} for row in plan.rows_of("drop")],
+        "filled": [{"name": row.target, "reason": row.reason} for row in plan.rows_of("fill")],
+        "warnings": list(plan.warnings),
+        "src_sha256": conversion.source_sha256 if conversion else None,
+        "dst_sha256": conversion.written.sha256 if conversion else None,
+        "content_hash": conversion.content_hash if conversion else None,
+        "receipt": str(conversion.receipt) if conversion and conversion.receipt else None,
+    }
+
+
+def _print(plan: api.Plan, conversion: api.Conversion | None, dtype: str | None) -> None:
+    lines = [f"{plan.expansion.variant.id}: {plan.source_layout} -> {plan.target_layout}"]
+    lines.append(f"  renamed  {len(plan.rows_of('rename'))}")
+    for action, label in (("drop", "dropped"), ("fill", "filled")):
+        rows = plan.rows_of(action)
+        lines.append(f"  {label:<8} {len(rows)}")
+        for reason, names in _by_reason(rows).items():
+            lines.append(f"    {len(names)} x {reason}")
+            lines.append(f"      {printable(names[0])}{' ...' if len(names) > 1 else ''}")
+    if dtype is not None:
+        lines.append(f"  cast     to {dtype}, rounded to nearest, ties to even")
+    lines += _written_lines(conversion) if conversion else ["  nothing written: a dry run"]
+    click.echo("\n".join(lines))
+
+
+def _written_lines(conversion: api.Conversion) -> list[str]:
+    written = conversion.written
+    lines = [f"  wrote    {printable(str(written.path))} ({written.size / 1e6:.1f} MB)"]
+    if written.sha256 and conversion.content_hash:
+        lines += [f"  sha256   {written.sha256}", f"  content  {conversion.content_hash}"]
+    else:
+        lines.append("  sha256   not taken; the file was not read back either")
+    if conversion.receipt:
+        lines.append(f"  receipt  {printable(str(conversion.receipt))}")
+    return lines
+
+
+def _by_reason(rows: tuple[api.PlanRow, ...]) -> dict[str, list[str]]:
+    grouped: dict[str, list[str]] = {}
+    for row in rows:
+        grouped.setdefault(row.reason, []).append(row.source or row.target or "")
+    return grouped

@@ -1,0 +1,278 @@
+"""The options that several commands share, and how all of them look in ``--help``.
+
+An option that is handed on has the name of the parameter of :mod:`r2convert.api` that it is for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, get_args
+
+import click
+from click.core import ParameterSource
+from click.shell_completion import CompletionItem
+
+from r2convert import api
+from r2convert.cli.console import Settings, general_options
+
+Function = Callable[..., Any]
+
+PRECISIONS = ("strict", "fast", "fp32", "tf32", "bf16", "fp16")
+ACCELERATIONS = ("channels-last", "fold-bn", "compile", "cuda-graphs")
+PIPELINES = ("pil", "opencv")
+PEERS = ("timm", "mmpretrain")
+"""Said again where they are defined: those modules import torch, which `--help` does not wait for."""
+
+SYNTHETIC = ""
+"""What ``--wiring`` without a folder stands for."""
+
+_SMALLEST_SIDE = 32
+_LARGEST_SIDE = 100_000
+
+
+class Option(click.Option):
+    """An option that is listed in a group of the help text."""
+
+    def __init__(self, *arguments: Any, group: str = "Options", **attributes: Any) -> None:
+        super().__init__(*arguments, **attributes)
+        self.group = group
+
+
+class Command(click.Command):
+    """A command whose help lists its options in groups, in the order in which they were declared."""
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the options into the help text."""
+        # The general ones were declared first, by the decorator of all commands; they are shown last.
+        groups: dict[str, list[tuple[str, str]]] = {}
+        shown = [each for each in self.get_params(ctx) if isinstance(each, click.Option)]
+        for parameter in sorted(shown, key=lambda each: not isinstance(each, Option)):
+            record = parameter.get_help_record(ctx)
+            if record is not None:
+                groups.setdefault(parameter.group if isinstance(parameter, Option) else GENERAL, []).append(record)
+        for group, records in groups.items():
+            with formatter.section(group):
+                formatter.write_dl(records)
+
+
+STDOUT = "-"
+GENERAL = "General options"
+CHECKPOINT = "The checkpoint"
+CHECKS = "Checks"
+IMAGES = "Images"
+SPEED = "Speed"
+OUTPUT = "Output"
+"""Headings of groups."""
+
+FILE = click.Path(allow_dash=True)
+"""Completed as a file; whether it can be used is said by whoever opens it."""
+SOURCE_LAYOUT = click.Choice(get_args(api.Layout))
+TARGET_LAYOUT = click.Choice(get_args(api.TargetLayout))
+
+
+def option(*names: str, **attributes: Any) -> Callable[[Function], Function]:
+    """One option; ``group`` says under which heading the help lists it."""
+    return click.option(*names, cls=Option, **attributes)
+
+
+def _together(*options: Callable[[Function], Function]) -> Callable[[Function], Function]:
+    """Several options as one decorator, listed in this order."""
+
+    def decorate(function: Function) -> Function:
+        for each in reversed(options):
+            function = each(function)
+        return function
+
+    return decorate
+
+
+def command(name: str, short_help: str) -> Callable[[Function], Command]:
+    """Make a command of a function: its docstring is the help, and the general options may stand anywhere."""
+
+    def decorate(function: Function) -> Command:
+        made = click.command(name, cls=Command, short_help=short_help)(general_options(function))
+        # A raw docstring spells out the backspace that keeps click from joining the lines of an example.
+        made.help = (made.help or "").replace("\\b\n", "\b\n")
+        return made
+
+    return decorate
+
+
+def note_json(context: click.Context, _: click.Parameter, value: Any) -> Any:
+    """Note that JSON is to go to stdout: an error is printed there too."""
+    found = context.find_object(Settings)
+    if found is not None:
+        found.json = value is True or value == STDOUT
+    return value
+
+
+json_option = option(
+    "--json",
+    "as_json",
+    group=OUTPUT,
+    is_flag=True,
+    is_eager=True,
+    callback=note_json,
+    help="Print one JSON document on stdout.",
+)
+
+
+def given(context: click.Context) -> dict[str, str]:
+    """What was given on the command line: parameter -> the name of its option, or what the usage calls it."""
+    return {
+        parameter.name: parameter.opts[0] if isinstance(parameter, click.Option) else parameter.make_metavar(context)
+        for parameter in context.command.params
+        if parameter.name and context.get_parameter_source(parameter.name) is ParameterSource.COMMANDLINE
+    }
+
+
+# --- which file ------------------------------------------------------------------------------------------------------
+
+
+def complete_variant(_: click.Context, __: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """Names of variants that begin with what has been typed."""
+    return [CompletionItem(each.id, help=each.name) for each in api.variants() if each.id.startswith(incomplete)]
+
+
+def complete_checkpoint(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """Names of variants, and whatever files the shell finds."""
+    return [*complete_variant(context, parameter, incomplete), CompletionItem(incomplete, type="file")]
+
+
+part_options = _together(
+    option("--key", group=CHECKPOINT, help="Which of several state dicts in the file, e.g. state_dict or ema."),
+    option(
+        "--prefix",
+        group=CHECKPOINT,
+        default="",
+        help="Only the tensors under this prefix, e.g. backbone. or resnet.",
+    ),
+)
+
+identity_options = _together(
+    option(
+        "--variant",
+        group=CHECKPOINT,
+        shell_complete=complete_variant,
+        help="The variant, instead of detecting it.",
+    ),
+    option(
+        "--from",
+        "layout",
+        group=CHECKPOINT,
+        type=SOURCE_LAYOUT,
+        help="The layout of the file, instead of detecting it.",
+    ),
+    part_options,
+)
+
+
+# --- what verify and doctor measure ----------------------------------------------------------------------------------
+
+device_options = _together(
+    option("--device", group=SPEED, help="cpu, cuda, cuda:1 or mps; by default a CUDA GPU where there is one."),
+    option(
+        "--batch-size",
+        group=SPEED,
+        type=click.IntRange(1),
+        help="Initial batch size; halved when memory runs out. Default: what suits the device.",
+    ),
+)
+
+
+def _parse_accelerations(context: click.Context, parameter: click.Parameter, value: str | None) -> tuple[str, ...]:
+    """A list with commas, each way once and in the order of the help."""
+    given = set() if value is None else {way.strip() for way in value.split(",")}
+    unknown = sorted(given - set(ACCELERATIONS))
+    if unknown:
+        message = f"{', '.join(map(repr, unknown))} is none of {', '.join(ACCELERATIONS)}."
+        raise click.BadParameter(message, context, parameter)
+    return tuple(way for way in ACCELERATIONS if way in given)
+
+
+image_options = _together(
+    option("--imagenet", group=IMAGES, type=FILE, metavar="PATH", help="Validation images: measures accuracy."),
+    option(
+        "--limit",
+        group=IMAGES,
+        type=click.IntRange(1),
+        help="Use a random sample of this many images, stratified by class.",
+    ),
+    option("--seed", group=IMAGES, type=int, default=0, show_default=True, help="Random seed of --limit."),
+    option(
+        "--pipeline",
+        group=IMAGES,
+        type=click.Choice(PIPELINES),
+        default="pil",
+        show_default=True,
+        help="How images become crops: pil as torchvision, opencv as PaddleClas.",
+    ),
+    option("--fail-fast", group=IMAGES, is_flag=True, help="Stop once a published accuracy is certainly missed."),
+    device_options,
+    option(
+        "--precision",
+        group=SPEED,
+        type=click.Choice(PRECISIONS),
+        default="strict",
+        show_default=True,
+        help="How networks compute. strict: float32, TF32 off; fast: the same counts, sooner on a GPU.",
+    ),
+    option(
+        "--accelerate",
+        group=SPEED,
+        callback=_parse_accelerations,
+        metavar="WAY,...",
+        help=f"Run faster in any precision but strict: {', '.join(ACCELERATIONS)}.",
+    ),
+    option("--crop-cache", group=SPEED, type=FILE, metavar="DIR", help="Keep crops in DIR; later runs decode none."),
+    option(
+        "--predictions", group=OUTPUT, type=FILE, metavar="FILE", help="Keep the prediction of every image in FILE."
+    ),
+    option("--resume", group=OUTPUT, is_flag=True, help="Continue what an interrupted run left in --predictions."),
+    option("--overwrite", group=OUTPUT, is_flag=True, help="Replace the --predictions file."),
+)
+
+
+def _parse_input_size(_: click.Context, __: click.Parameter, value: str) -> tuple[int, int]:
+    """``224`` or ``224x320`` to (height, width)."""
+    sides = value.lower().split("x")
+    if len(sides) not in (1, 2) or not all(side.isascii() and side.isdigit() for side in sides):
+        raise click.BadParameter(f"{value!r} is no size: write 256 or, height first, 256x320")
+    height, width = int(sides[0]), int(sides[-1])
+    if not _SMALLEST_SIDE <= min(height, width) <= max(height, width) <= _LARGEST_SIDE:
+        raise click.BadParameter(f"{value!r}: each side has to be {_SMALLEST_SIDE} to {_LARGEST_SIDE:,} pixels")
+    return height, width
+
+
+def _parse_wiring(_: click.Context, __: click.Parameter, value: str | None) -> str | bool:
+    if value is None:
+        return False
+    return True if value == SYNTHETIC else value
+
+
+network_options = _together(
+    option(
+        "--wiring",
+        group=CHECKS,
+        is_flag=False,
+        flag_value=SYNTHETIC,
+        callback=_parse_wiring,
+        metavar="[FOLDER]",
+        help="Run any images (by default synthetic ones) and compare BatchNorm inputs with running statistics.",
+    ),
+    option(
+        "--peer",
+        group=CHECKS,
+        type=click.Choice(PEERS),
+        help="Load the file into another implementation too, and compare activations.",
+    ),
+    option(
+        "--input-size",
+        group=CHECKS,
+        callback=_parse_input_size,
+        default="224",
+        show_default=True,
+        metavar="H[xW]",
+        help="Count operations for images of this size.",
+    ),
+)

@@ -1304,16 +1304,18 @@ def _image_run(
 def _probes(
     input_size: tuple[int, int], wiring: str | os.PathLike[str] | bool, peer: str | None, device: str | None
 ) -> Probes:
-    from r2convert.checks.parity import open_peer
     from r2convert.checks.run import Probes
-    from r2convert.checks.wiring import images_from, synthetic_images
 
-    images = None
-    if wiring is True:
-        images = synthetic_images()
-    elif wiring:
-        images = images_from(Path(wiring).expanduser())
-    return Probes(input_size, images, open_peer(peer) if peer is not None else None, device or "cpu")
+    images, opened_peer = None, None
+    if wiring:
+        from r2convert.checks.wiring import images_from, synthetic_images
+
+        images = synthetic_images() if wiring is True else images_from(Path(wiring).expanduser())
+    if peer is not None:
+        from r2convert.checks.parity import open_peer
+
+        opened_peer = open_peer(peer)
+    return Probes(input_size, images, opened_peer, device or "cpu")
 
 
 def _one_of(choices: tuple[Choice, ...], value: str, what: str) -> Choice:

@@ -9,7 +9,7 @@ are those of the paper (arXiv 1904.01169) and of deep layer aggregation (arXiv 1
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from r2convert.catalog.variant import Architecture, DlaArchitecture, StagedArchitecture
 
@@ -35,6 +35,8 @@ class Tree:
         in_channels: channels of its input.
         out_channels: channels of its output.
         root_channels: channels its root concatenates (trees of one level only, else 0).
+        stride: by how much it shrinks its input.
+        is_level_root: whether its (pooled) input joins the children that its root sees.
     """
 
     path: str
@@ -42,6 +44,8 @@ class Tree:
     in_channels: int
     out_channels: int
     root_channels: int
+    stride: int
+    is_level_root: bool = False
 
 
 def split_width(planes: int, base_width: int, cardinality: int) -> int:
@@ -91,6 +95,8 @@ def _staged_blocks(architecture: StagedArchitecture) -> Iterator[Place]:
                 "group": width // architecture.cardinality,
                 "split": width * architecture.scales,
                 "out": out_channels,
+                "stride": 2 if block == 0 and stage > 1 else 1,
+                "kind": "normal" if block else (architecture.first_block if stage == 1 else "stage"),
             }
             in_channels = out_channels
             order += 1
@@ -117,7 +123,7 @@ def dla_trees(architecture: DlaArchitecture) -> tuple[Tree, ...]:
         # Level 2 has no level root: its input does not join the children.
         _walk(
             found,
-            Tree(f"level{level}", architecture.levels[level], channels[level - 1], channels[level], 0),
+            Tree(f"level{level}", architecture.levels[level], channels[level - 1], channels[level], 0, 2, level > 2),
             inherited=channels[level - 1] if level > 2 else 0,
         )
     return tuple(found)
@@ -127,11 +133,11 @@ def _walk(found: list[Tree], tree: Tree, inherited: int) -> None:
     """Add a tree and those inside it; ``inherited`` counts the channels of the children handed to its root."""
     out = tree.out_channels
     if tree.levels == 1:
-        found.append(Tree(tree.path, 1, tree.in_channels, out, 2 * out + inherited))
+        found.append(replace(tree, root_channels=2 * out + inherited))
         return
     found.append(tree)
-    _walk(found, Tree(f"{tree.path}.tree1", tree.levels - 1, tree.in_channels, out, 0), 0)
-    _walk(found, Tree(f"{tree.path}.tree2", tree.levels - 1, out, out, 0), inherited + out)
+    _walk(found, Tree(f"{tree.path}.tree1", tree.levels - 1, tree.in_channels, out, 0, tree.stride), 0)
+    _walk(found, Tree(f"{tree.path}.tree2", tree.levels - 1, out, out, 0, 1), inherited + out)
 
 
 def _dla_places(architecture: DlaArchitecture, classes: int) -> dict[str, tuple[Place, ...]]:
@@ -155,7 +161,7 @@ def _dla_places(architecture: DlaArchitecture, classes: int) -> dict[str, tuple[
 def _dla_blocks(architecture: DlaArchitecture, tree: Tree, order: int) -> Iterator[Place]:
     planes = tree.out_channels // architecture.expansion
     width = split_width(planes, architecture.base_width, architecture.cardinality)
-    for index, in_channels in ((1, tree.in_channels), (2, tree.out_channels)):
+    for index, in_channels, stride in ((1, tree.in_channels, tree.stride), (2, tree.out_channels, 1)):
         yield {
             "order": order + index,
             "node": f"{tree.path}.tree{index}",
@@ -164,6 +170,8 @@ def _dla_blocks(architecture: DlaArchitecture, tree: Tree, order: int) -> Iterat
             "group": width // architecture.cardinality,
             "split": width * architecture.scales,
             "out": tree.out_channels,
+            "stride": stride,
+            "kind": "stage" if stride > 1 else "normal",
         }
 
 

@@ -12,23 +12,21 @@ One network has three "FLOPs". Each publisher's figure is reproduced by its own 
     timm's and PaddleClas' tables were made with.
 
 ``activations`` counts the output elements of convolutions and linear layers, as timm's tables do.
+
+All of this follows from the architecture alone: it is walked here as the reference network in ``models/`` runs, with
+one handler a kind of layer, and no network is built.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
-from math import prod
-from typing import Any
+from dataclasses import dataclass, field
 
-import torch
-from torch import Tensor, nn
-
-from r2convert.catalog.variant import IMAGENET_CLASSES, DlaArchitecture, Variant
+from r2convert.catalog.geometry import STEM_CHANNELS, Place, Tree, dla_trees, places
+from r2convert.catalog.variant import IMAGENET_CLASSES, DlaArchitecture, StagedArchitecture, Variant
 from r2convert.errors import UsageError
-from r2convert.models.build import build_network
 
 IMAGENET_INPUT = (224, 224)
+RGB = 3
 _DLA_STEP = 32
 
 
@@ -47,10 +45,10 @@ class LayerCount:
 
     name: str
     kind: str
-    macs: int
-    mmcv: int
-    fvcore: int
-    activations: int
+    macs: int = 0
+    mmcv: int = 0
+    fvcore: int = 0
+    activations: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,23 +92,33 @@ def count_operations(
     *,
     input_size: tuple[int, int] = IMAGENET_INPUT,
     classes: int = IMAGENET_CLASSES,
+    input_channels: int = RGB,
     unreachable: bool = False,
 ) -> OperationCount:
-    """Count a variant's operations for one image, on the meta device: no memory, no arithmetic.
+    """Count a variant's operations for one image, layer by layer in the order they run.
+
+    A layer that runs twice is counted twice.
 
     Args:
         variant: which network.
         input_size: height and width of the image in pixels.
         classes: outputs of the classifier.
+        input_channels: channels of the image.
         unreachable: count the layers that the official DLA code runs although nothing reads their result.
 
     Raises:
         UsageError: the network cannot be shown images of this size.
     """
     require_input_size(variant, input_size)
-    with torch.device("meta"):
-        network = build_network(variant, classes=classes, unreachable=unreachable).eval()
-        return count_module(network, torch.empty(1, 3, *input_size))
+    architecture, walk = variant.architecture, _Walk()
+    image = _Map(input_channels, *input_size)
+    if isinstance(architecture, StagedArchitecture):
+        features = _staged_backbone(walk, architecture, image)
+    else:
+        features = _dla_backbone(walk, architecture, image, unreachable=unreachable)
+    walk.adaptive_pool("head.pool", features)
+    walk.linear("head.fc", features.channels, classes)
+    return OperationCount(tuple(walk.layers))
 
 
 def require_input_size(variant: Variant, input_size: tuple[int, int]) -> None:
@@ -133,87 +141,163 @@ def shown_size(input_size: tuple[int, int]) -> str:
     return "x".join(map(str, input_size))
 
 
-def count_module(network: nn.Module, image: Tensor) -> OperationCount:
-    """Count the operations of any network built from the layers below, in the order they run.
+@dataclass(frozen=True, slots=True)
+class _Map:
+    """The shape of a feature map of one image."""
 
-    A layer that runs twice is counted twice.
+    channels: int
+    height: int
+    width: int
 
-    Args:
-        network: the network; every leaf module must be a kind this module knows.
-        image: its input, (1, 3, H, W), on the network's device.
+    @property
+    def elements(self) -> int:
+        return self.channels * self.height * self.width
 
-    Raises:
-        TypeError: the network has a leaf module of another kind: an operation would go uncounted.
-    """
-    layers: list[LayerCount] = []
-    hooks = []
-    for name, module in network.named_modules():
-        if next(module.children(), None) is None:
-            count = _counter_for(module)
-            hooks.append(module.register_forward_hook(_recorder(layers, name, count)))
-    try:
-        with torch.no_grad():
-            network(image)
-    finally:
-        for hook in hooks:
-            hook.remove()
-    return OperationCount(tuple(layers))
+    def windows(self, channels: int, kernel: int, stride: int, padding: int, *, ceil: bool = False) -> _Map:
+        """The shape that a sliding window leaves; ``ceil`` lets the last window reach beyond the edge."""
+        height, width = (
+            (side + 2 * padding - kernel + (stride - 1 if ceil else 0)) // stride + 1
+            for side in (self.height, self.width)
+        )
+        return _Map(channels, height, width)
 
 
-Counts = tuple[int, int, int, int]
-Counter = Callable[[Any, Tensor, Tensor], Counts]
+@dataclass(slots=True)
+class _Walk:
+    """One handler a kind of layer: each notes down what the layer costs, and tells the shape of its output."""
+
+    layers: list[LayerCount] = field(default_factory=list)
+
+    def convolution(self, name: str, x: _Map, channels: int, kernel: int, stride: int = 1, groups: int = 1) -> _Map:
+        output = x.windows(channels, kernel, stride, kernel // 2)
+        macs = output.elements * x.channels // groups * kernel**2
+        self.layers.append(LayerCount(name, "Conv2d", macs, macs, macs, output.elements))
+        return output
+
+    def linear(self, name: str, features: int, outputs: int) -> None:
+        macs = features * outputs
+        self.layers.append(LayerCount(name, "Linear", macs, macs + outputs, macs, outputs))
+
+    def batch_norm(self, name: str, x: _Map) -> _Map:
+        self.layers.append(LayerCount(name, "BatchNorm2d", 0, 2 * x.elements, 2 * x.elements))
+        return x
+
+    def relu(self, name: str, x: _Map) -> _Map:
+        self.layers.append(LayerCount(name, "ReLU", 0, x.elements))
+        return x
+
+    def pool(self, name: str, kind: str, x: _Map, output: _Map) -> _Map:
+        self.layers.append(LayerCount(name, kind, 0, x.elements))
+        return output
+
+    def adaptive_pool(self, name: str, x: _Map) -> None:
+        self.layers.append(LayerCount(name, "AdaptiveAvgPool2d", 0, x.elements, x.elements))
+
+    def identity(self, name: str, x: _Map) -> _Map:
+        self.layers.append(LayerCount(name, "Identity"))
+        return x
 
 
-def _recorder(layers: list[LayerCount], name: str, count: Counter) -> Callable[[nn.Module, Any, Any], None]:
-    def record(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
-        layers.append(LayerCount(name, type(module).__name__, *count(module, inputs[0], output)))
-
-    return record
-
-
-def _convolution(module: nn.Conv2d, _: Tensor, output: Tensor) -> Counts:
-    macs = output.numel() * module.in_channels // module.groups * prod(module.kernel_size)
-    bias = output.numel() if module.bias is not None else 0
-    return macs, macs + bias, macs, output.numel()
+def _staged_backbone(walk: _Walk, architecture: StagedArchitecture, image: _Map) -> _Map:
+    x = _deep_stem(walk, image) if architecture.stem == "deep" else _plain_stem(walk, image)
+    x = walk.pool("backbone.maxpool", "MaxPool2d", x, x.windows(x.channels, 3, 2, 1))
+    for place in places(architecture, IMAGENET_CLASSES)["block"]:
+        path = f"backbone.layer{place['stage']}.{place['block']}"
+        if place["block"] == 0:
+            _shortcut(walk, f"{path}.downsample", architecture, place, x)
+        x = _block(walk, path, architecture, place, x)
+    return x
 
 
-def _linear(module: nn.Linear, _: Tensor, output: Tensor) -> Counts:
-    macs = output.numel() * module.in_features
-    bias = output.numel() if module.bias is not None else 0
-    return macs, macs + bias, macs, output.numel()
+def _plain_stem(walk: _Walk, image: _Map) -> _Map:
+    x = walk.convolution("backbone.conv1", image, STEM_CHANNELS, 7, 2)
+    return walk.relu("backbone.relu", walk.batch_norm("backbone.bn1", x))
 
 
-def _batch_norm(_: nn.BatchNorm2d, x: Tensor, __: Tensor) -> Counts:
-    return 0, 2 * x.numel(), 2 * x.numel(), 0
+def _deep_stem(walk: _Walk, image: _Map) -> _Map:
+    x = image
+    for index, (channels, stride) in enumerate(((STEM_CHANNELS // 2, 2), (STEM_CHANNELS // 2, 1), (STEM_CHANNELS, 1))):
+        path = f"backbone.stem.{index}"
+        x = walk.convolution(f"{path}.conv", x, channels, 3, stride)
+        x = walk.relu(f"{path}.relu", walk.batch_norm(f"{path}.bn", x))
+    return x
 
 
-def _relu(_: nn.ReLU, __: Tensor, output: Tensor) -> Counts:
-    return 0, output.numel(), 0, 0
+def _shortcut(walk: _Walk, path: str, architecture: StagedArchitecture, place: Place, x: _Map) -> None:
+    stride, channels = int(place["stride"]), int(place["out"])
+    if architecture.shortcut == "strided-conv":
+        walk.batch_norm(f"{path}.1", walk.convolution(f"{path}.0", x, channels, 1, stride))
+        return
+    if architecture.shortcut == "pooled-if-strided" and stride == 1:
+        x = walk.identity(f"{path}.0", x)
+    else:
+        x = walk.pool(f"{path}.0", "AvgPool2d", x, x.windows(x.channels, stride, stride, 0, ceil=True))
+    walk.batch_norm(f"{path}.2", walk.convolution(f"{path}.1", x, channels, 1))
 
 
-def _pool(_: nn.Module, x: Tensor, __: Tensor) -> Counts:
-    return 0, x.numel(), 0, 0
+def _block(walk: _Walk, path: str, architecture: StagedArchitecture | DlaArchitecture, place: Place, x: _Map) -> _Map:
+    stride, width, split_channels = int(place["stride"]), int(place["width"]), int(place["split"])
+    x = walk.convolution(f"{path}.conv1", x, split_channels, 1)
+    x = walk.relu(f"{path}.relu", walk.batch_norm(f"{path}.bn1", x))
+    split = _Map(width, x.height, x.width)
+    for index in range(architecture.scales - 1):
+        output = walk.convolution(f"{path}.convs.{index}", split, width, 3, stride, architecture.cardinality)
+        walk.relu(f"{path}.relu", walk.batch_norm(f"{path}.bns.{index}", output))
+    pooled = split.windows(width, 3, stride, 1)
+    if place["kind"] == "stage":
+        walk.pool(f"{path}.pool", "AvgPool2d", split, pooled)
+    merged = _Map(split_channels, pooled.height, pooled.width)
+    x = walk.batch_norm(f"{path}.bn3", walk.convolution(f"{path}.conv3", merged, int(place["out"]), 1))
+    return walk.relu(f"{path}.relu", x)
 
 
-def _adaptive_pool(_: nn.AdaptiveAvgPool2d, x: Tensor, __: Tensor) -> Counts:
-    return 0, x.numel(), x.numel(), 0
+def _dla_backbone(walk: _Walk, architecture: DlaArchitecture, image: _Map, *, unreachable: bool) -> _Map:
+    first, second = architecture.channels[:2]
+    x = _plain(walk, "backbone.base_layer", image, first, 7, 1)
+    x = _plain(walk, "backbone.level0", x, first, 3, 1)
+    x = _plain(walk, "backbone.level1", x, second, 3, 2)
+    dla = _Dla(walk, architecture, unreachable)
+    for level in range(2, len(architecture.channels)):
+        x = dla.tree(f"level{level}", x)
+    return x
 
 
-def _nothing(_: nn.Module, __: Tensor, ___: Tensor) -> Counts:
-    return 0, 0, 0, 0
+def _plain(walk: _Walk, path: str, x: _Map, channels: int, kernel: int, stride: int) -> _Map:
+    x = walk.convolution(f"{path}.0", x, channels, kernel, stride)
+    return walk.relu(f"{path}.2", walk.batch_norm(f"{path}.1", x))
 
 
-def _counter_for(module: nn.Module) -> Counter:
-    counters: dict[type[nn.Module], Counter] = {
-        nn.Conv2d: _convolution,
-        nn.Linear: _linear,
-        nn.BatchNorm2d: _batch_norm,
-        nn.ReLU: _relu,
-        nn.MaxPool2d: _pool,
-        nn.AvgPool2d: _pool,
-        nn.AdaptiveAvgPool2d: _adaptive_pool,
-        nn.Identity: _nothing,
-    }
-    if type(module) not in counters:
-        raise TypeError(f"no counting rule for {type(module).__name__}")
-    return counters[type(module)]
+class _Dla:
+    """The aggregation trees of a DLA network, walked as :class:`r2convert.models.dla.AggregationTree` runs."""
+
+    def __init__(self, walk: _Walk, architecture: DlaArchitecture, unreachable: bool) -> None:
+        self._walk = walk
+        self._architecture = architecture
+        self._unreachable = unreachable
+        self._trees = {tree.path: tree for tree in dla_trees(architecture)}
+        self._blocks = {place["node"]: place for place in places(architecture, IMAGENET_CLASSES)["block"]}
+
+    def tree(self, path: str, x: _Map) -> _Map:
+        tree = self._trees[path]
+        is_leaf = tree.levels == 1
+        projects = tree.in_channels != tree.out_channels and (is_leaf or self._unreachable)
+        if tree.is_level_root or is_leaf or projects:
+            self._shortcut(tree, x, projects=projects)
+        if not is_leaf:
+            return self.tree(f"{path}.tree2", self.tree(f"{path}.tree1", x))
+        for node in (f"{path}.tree1", f"{path}.tree2"):
+            x = _block(self._walk, f"backbone.{node}", self._architecture, self._blocks[node], x)
+        children = _Map(tree.root_channels, x.height, x.width)
+        root = f"backbone.{path}.root"
+        x = self._walk.convolution(f"{root}.conv", children, tree.out_channels, 1)
+        return self._walk.relu(f"{root}.relu", self._walk.batch_norm(f"{root}.bn", x))
+
+    def _shortcut(self, tree: Tree, x: _Map, *, projects: bool) -> None:
+        path = f"backbone.{tree.path}"
+        if tree.stride > 1:
+            x = self._walk.pool(f"{path}.pool", "MaxPool2d", x, x.windows(x.channels, tree.stride, tree.stride, 0))
+        else:
+            x = self._walk.identity(f"{path}.pool", x)
+        if projects:
+            x = self._walk.convolution(f"{path}.project.0", x, tree.out_channels, 1)
+            self._walk.batch_norm(f"{path}.project.1", x)

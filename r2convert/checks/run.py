@@ -1,12 +1,14 @@
-"""A verification from end to end: files in, one result a file out."""
+"""A verification from end to end: files in, one result a file out.
+
+torch is imported when a network runs, not before: checking a file without images needs neither.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-
-import torch
+from typing import TYPE_CHECKING
 
 from r2convert.catalog.protocol import Pipeline
 from r2convert.catalog.variant import IMAGENET_CLASSES, Variant
@@ -14,22 +16,25 @@ from r2convert.checkpoint.open import Checkpoint, open_checkpoint
 from r2convert.checks.checks import Check, Verdict, overall
 from r2convert.checks.claims import Origin, PublishedNumbers, accuracy_checks, lowest_published_top1, origin_of
 from r2convert.checks.counting import IMAGENET_INPUT, OperationCount, require_input_size
-from r2convert.checks.parity import ParityResult, Peer, parity_check, run_parity
 from r2convert.checks.static import file_checks, file_numbers, receipt_check
-from r2convert.checks.wiring import WiringImages, WiringResult, run_wiring, wiring_check
 from r2convert.errors import MappingError
-from r2convert.evaluation.backends import Acceleration, Precision
-from r2convert.evaluation.engine import AccuracyProgress, measure_accuracy
-from r2convert.evaluation.prediction_store import PredictionFile
-from r2convert.evaluation.predictions import Accuracy
 from r2convert.evaluation.statistics import is_certainly_below
-from r2convert.imagenet.validation_set import ValidationSet
 from r2convert.mapping.conversion import content_hash_of
 from r2convert.mapping.identity import Resolution, resolve
 from r2convert.mapping.receipt import Receipt, read_receipt
 from r2convert.mapping.tables import CANONICAL, Tables
-from r2convert.models.blocks import Classifier
-from r2convert.models.build import load_network
+
+if TYPE_CHECKING:
+    import torch
+
+    from r2convert.checks.parity import ParityResult, Peer
+    from r2convert.checks.wiring import WiringImages, WiringResult
+    from r2convert.evaluation.backends import Acceleration, Precision
+    from r2convert.evaluation.engine import AccuracyProgress
+    from r2convert.evaluation.prediction_store import PredictionFile
+    from r2convert.evaluation.predictions import Accuracy
+    from r2convert.imagenet.validation_set import ValidationSet
+    from r2convert.models.blocks import Classifier
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,7 +162,7 @@ def examine(tables: Tables, request: Request, probes: Probes, *, load: bool) -> 
         if receipt is not None:
             checks.insert(0, receipt_check(receipt, resolution, sha256=sha256, content_hash=content))
         wiring, parity = _probe(checkpoint, resolution, probes, checks)
-        network = load_network(checkpoint, resolution) if load else None
+        network = _load(checkpoint, resolution) if load else None
     result = CheckpointResult(
         identity.variant.id,
         str(request.path),
@@ -187,12 +192,36 @@ def _probe(
         return None, None
     wiring, parity = None, None
     if probes.wiring is not None:
-        wiring = run_wiring(load_network(checkpoint, resolution), probes.wiring, torch.device(probes.device))
-        checks.append(wiring_check(wiring))
+        wiring = _run_wiring(checkpoint, resolution, probes.wiring, probes.device, checks)
     if probes.peer is not None:
-        parity = run_parity(probes.peer, resolution, checkpoint.path, load_network(checkpoint, resolution))
-        checks.append(parity_check(parity))
+        parity = _run_parity(checkpoint, resolution, probes.peer, checks)
     return wiring, parity
+
+
+def _run_wiring(
+    checkpoint: Checkpoint, resolution: Resolution, images: WiringImages, device: str, checks: list[Check]
+) -> WiringResult:
+    import torch
+
+    from r2convert.checks.wiring import run_wiring, wiring_check
+
+    result = run_wiring(_load(checkpoint, resolution), images, torch.device(device))
+    checks.append(wiring_check(result))
+    return result
+
+
+def _run_parity(checkpoint: Checkpoint, resolution: Resolution, peer: Peer, checks: list[Check]) -> ParityResult:
+    from r2convert.checks.parity import parity_check, run_parity
+
+    result = run_parity(peer, resolution, checkpoint.path, _load(checkpoint, resolution))
+    checks.append(parity_check(result))
+    return result
+
+
+def _load(checkpoint: Checkpoint, resolution: Resolution) -> Classifier:
+    from r2convert.models.build import load_network
+
+    return load_network(checkpoint, resolution)
 
 
 def _digests(sha256: str, receipt: Receipt | None) -> tuple[str, ...]:
@@ -273,6 +302,8 @@ def verify_checkpoints(
     examined = [examine(tables, request, probes or Probes(), load=image_run is not None) for request in requests]
     if image_run is None:
         return [each.result for each in examined]
+    from r2convert.evaluation.engine import measure_accuracy
+
     # A number in front keeps two files of one name apart.
     networks = {f"{index} {each.result.variant}": each.require_network() for index, each in enumerate(examined)}
     measured = measure_accuracy(

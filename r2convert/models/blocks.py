@@ -8,6 +8,9 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from r2convert.catalog.geometry import Place
+from r2convert.catalog.variant import Architecture
+
 
 @dataclass(frozen=True, slots=True)
 class BlockSpec:
@@ -33,6 +36,20 @@ class BlockSpec:
     stride: int
     kind: Literal["normal", "stage"]
     pool_counts_padding: bool = True
+
+
+def block_spec(architecture: Architecture, place: Place, *, pool_counts_padding: bool = True) -> BlockSpec:
+    """The sizes of the block at one of an architecture's places."""
+    return BlockSpec(
+        in_channels=int(place["in"]),
+        out_channels=int(place["out"]),
+        width=int(place["width"]),
+        scales=architecture.scales,
+        cardinality=architecture.cardinality,
+        stride=int(place["stride"]),
+        kind="stage" if place["kind"] == "stage" else "normal",
+        pool_counts_padding=pool_counts_padding,
+    )
 
 
 class Res2NetBlock(nn.Module):

@@ -13,7 +13,7 @@ from r2convert.checkpoint.tensor import TensorInfo
 from r2convert.mapping.identity import Resolution
 from r2convert.mapping.plan import make_plan, target_tensor
 from r2convert.mapping.tables import CANONICAL
-from r2convert.models.blocks import BlockSpec, Classifier, ConvBnRelu, LinearHead, Res2NetBlock
+from r2convert.models.blocks import BlockSpec, Classifier, ConvBnRelu, LinearHead, Res2NetBlock, block_spec
 from r2convert.models.dla import DlaBackbone
 
 
@@ -106,18 +106,8 @@ class StagedBackbone(nn.Module):
 
 
 def _block(architecture: StagedArchitecture, place: Place) -> Res2NetBlock:
-    first, first_stage = place["block"] == 0, place["stage_from_0"] == 0
-    spec = BlockSpec(
-        in_channels=int(place["in"]),
-        out_channels=int(place["out"]),
-        width=int(place["width"]),
-        scales=architecture.scales,
-        cardinality=architecture.cardinality,
-        stride=2 if first and not first_stage else 1,
-        kind=architecture.first_block if first and first_stage else ("stage" if first else "normal"),
-        pool_counts_padding=architecture.pool_counts_padding,
-    )
-    return Res2NetBlock(spec, _shortcut(architecture, spec) if first else None)
+    spec = block_spec(architecture, place, pool_counts_padding=architecture.pool_counts_padding)
+    return Res2NetBlock(spec, _shortcut(architecture, spec) if place["block"] == 0 else None)
 
 
 def _shortcut(architecture: StagedArchitecture, spec: BlockSpec) -> nn.Sequential:

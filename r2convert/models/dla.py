@@ -8,9 +8,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from r2convert.catalog.geometry import Tree, dla_trees, split_width
-from r2convert.catalog.variant import DlaArchitecture
-from r2convert.models.blocks import BlockSpec, Res2NetBlock
+from r2convert.catalog.geometry import Place, Tree, dla_trees, places
+from r2convert.catalog.variant import IMAGENET_CLASSES, DlaArchitecture
+from r2convert.models.blocks import Res2NetBlock, block_spec
 
 
 class DlaBackbone(nn.Module):
@@ -28,10 +28,15 @@ class DlaBackbone(nn.Module):
         self.base_layer = _plain(3, channels[0], kernel=7, stride=1)
         self.level0 = _plain(channels[0], channels[0], kernel=3, stride=1)
         self.level1 = _plain(channels[0], channels[1], kernel=3, stride=2)
-        plan = _TreePlan(architecture, {tree.path: tree for tree in dla_trees(architecture)}, unreachable)
+        plan = _TreePlan(
+            architecture,
+            {tree.path: tree for tree in dla_trees(architecture)},
+            {str(place["node"]): place for place in places(architecture, IMAGENET_CLASSES)["block"]},
+            unreachable,
+        )
         self.tree_count = len(channels) - 2
         for level in range(2, len(channels)):
-            self.add_module(f"level{level}", AggregationTree(plan, f"level{level}", stride=2, level_root=level > 2))
+            self.add_module(f"level{level}", AggregationTree(plan, f"level{level}"))
 
     def forward(self, x: Tensor) -> Tensor:
         """Images (N, 3, H, W) -> features (N, 1024, H / 32, W / 32)."""
@@ -45,22 +50,11 @@ class DlaBackbone(nn.Module):
 class _TreePlan:
     architecture: DlaArchitecture
     trees: dict[str, Tree]
+    blocks: dict[str, Place]
     unreachable: bool
 
-    def block(self, in_channels: int, out_channels: int, stride: int) -> Res2NetBlock:
-        architecture = self.architecture
-        planes = out_channels // architecture.expansion
-        return Res2NetBlock(
-            BlockSpec(
-                in_channels=in_channels,
-                out_channels=out_channels,
-                width=split_width(planes, architecture.base_width, architecture.cardinality),
-                scales=architecture.scales,
-                cardinality=architecture.cardinality,
-                stride=stride,
-                kind="stage" if stride > 1 else "normal",
-            )
-        )
+    def block(self, node: str) -> Res2NetBlock:
+        return Res2NetBlock(block_spec(self.architecture, self.blocks[node]))
 
 
 class AggregationTree(nn.Module):
@@ -69,25 +63,23 @@ class AggregationTree(nn.Module):
     Args:
         plan: the network's trees and block sizes.
         path: which of the trees this is.
-        stride: by how much it shrinks its input.
-        level_root: whether its (pooled) input joins the children.
     """
 
-    def __init__(self, plan: _TreePlan, path: str, *, stride: int, level_root: bool = False) -> None:
+    def __init__(self, plan: _TreePlan, path: str) -> None:
         super().__init__()
         tree = plan.trees[path]
         self.is_leaf = tree.levels == 1
-        self.level_root = level_root
-        self.pool: nn.Module = nn.MaxPool2d(stride, stride) if stride > 1 else nn.Identity()
+        self.level_root = tree.is_level_root
+        self.pool: nn.Module = nn.MaxPool2d(tree.stride, tree.stride) if tree.stride > 1 else nn.Identity()
         projects = tree.in_channels != tree.out_channels and (self.is_leaf or plan.unreachable)
         self.project = _projection(tree) if projects else None
         if self.is_leaf:
-            self.tree1: nn.Module = plan.block(tree.in_channels, tree.out_channels, stride)
-            self.tree2: nn.Module = plan.block(tree.out_channels, tree.out_channels, 1)
+            self.tree1: nn.Module = plan.block(f"{path}.tree1")
+            self.tree2: nn.Module = plan.block(f"{path}.tree2")
             self.root = Root(tree.root_channels, tree.out_channels)
         else:
-            self.tree1 = AggregationTree(plan, f"{path}.tree1", stride=stride)
-            self.tree2 = AggregationTree(plan, f"{path}.tree2", stride=1)
+            self.tree1 = AggregationTree(plan, f"{path}.tree1")
+            self.tree2 = AggregationTree(plan, f"{path}.tree2")
 
     def forward(self, x: Tensor, children: Sequence[Tensor] = ()) -> Tensor:
         """Compute the tree.

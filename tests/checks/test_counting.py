@@ -3,16 +3,28 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 import warnings
+from collections.abc import Callable
+from dataclasses import replace
 from importlib import import_module
+from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from r2convert.catalog import Catalog
-from r2convert.checks.counting import count_module, count_operations
+from r2convert.catalog import Catalog, load_catalog
+from r2convert.catalog.variant import DlaArchitecture, StagedArchitecture, Variant
+from r2convert.checks.counting import IMAGENET_INPUT, LayerCount, count_operations
+from r2convert.checks.standins import write_random_checkpoint
+from r2convert.errors import UsageError
+from r2convert.mapping.tables import Tables
 from r2convert.models.build import build_network
 from tests.conftest import DATA
 
@@ -28,17 +40,6 @@ def test_every_recorded_figure_is_reproduced(catalog: Catalog, name: str) -> Non
     assert official.mmcv == expected["mmcv_flops"]
     assert reached.fvcore == expected["fvcore_flops"]
     assert reached.activations == expected.get("conv_activations", reached.activations)
-
-
-@pytest.mark.parametrize("name", ["res2net50_w26_s4", "res2next_dla60_w4_s4_c8"])
-@pytest.mark.parametrize("size", [(224, 224), (192, 256)])
-def test_macs_agree_with_torchs_own_counter(catalog: Catalog, name: str, size: tuple[int, int]) -> None:
-    with torch.device("meta"):
-        network = build_network(catalog.find(name)).eval()
-        with FlopCounterMode(display=False) as counter, torch.no_grad():
-            network(torch.empty(1, 3, *size))
-    # torch counts a multiply-add as two operations.
-    assert counter.get_total_flops() == 2 * count_operations(catalog.find(name), input_size=size).macs
 
 
 @pytest.mark.slow
@@ -69,17 +70,135 @@ def test_layers_add_up_and_come_in_network_order(catalog: Catalog) -> None:
     assert sum(layer.macs for layer in count.layers) == count.macs
 
 
-def test_a_layer_without_a_rule_is_refused_not_ignored() -> None:
-    with pytest.raises(TypeError, match="no counting rule for GELU"):
-        count_module(nn.Sequential(nn.Conv2d(3, 4, 1), nn.GELU()), torch.zeros(1, 3, 8, 8))
+def run_layers(network: nn.Module, image: torch.Tensor) -> list[LayerCount]:
+    """What the network itself runs, layer by layer, counted from the tensors that pass through it."""
+    layers: list[LayerCount] = []
+
+    def record(name: str) -> Callable[[Any, tuple[torch.Tensor, ...], torch.Tensor], None]:
+        def hook(module: Any, inputs: tuple[torch.Tensor, ...], output: torch.Tensor) -> None:
+            kind, read, written = type(module).__name__, inputs[0].numel(), output.numel()
+            macs, bias, made = 0, 0, 0
+            if kind in ("Conv2d", "Linear"):
+                macs, made = written * module.weight[0].numel(), written
+                bias = written if module.bias is not None else 0
+            normalised = 2 * read if kind == "BatchNorm2d" else 0
+            pooled = read if kind in ("MaxPool2d", "AvgPool2d", "AdaptiveAvgPool2d") else 0
+            activated = written if kind == "ReLU" else 0
+            globally = read if kind == "AdaptiveAvgPool2d" else 0
+            assert macs or normalised or pooled or activated or kind == "Identity", kind
+            mmcv, fvcore = macs + bias + normalised + pooled + activated, macs + normalised + globally
+            layers.append(LayerCount(name, kind, macs, mmcv, fvcore, made))
+
+        return hook
+
+    for name, module in network.named_modules():
+        if next(module.children(), None) is None:
+            module.register_forward_hook(record(name))
+    with torch.no_grad():
+        network(image)
+    return layers
 
 
-def test_counting_by_hand() -> None:
-    network = nn.Sequential(nn.Conv2d(3, 4, 3, padding=1), nn.BatchNorm2d(4), nn.ReLU(), nn.AdaptiveAvgPool2d(1)).eval()
-    count = count_module(network, torch.zeros(1, 3, 5, 7))
-    outputs = 4 * 5 * 7
-    macs = outputs * 3 * 9
-    assert count.macs == macs
-    assert count.mmcv == macs + outputs + 2 * outputs + outputs + outputs
-    assert count.fvcore == macs + 2 * outputs + outputs
-    assert count.activations == outputs
+def assert_counted(variant: Variant, size: tuple[int, int], *, channels: int = 3, **options: Any) -> None:
+    """Hold the count against the network under torch's own counter, and layer by layer."""
+    count = count_operations(variant, input_size=size, input_channels=channels, **options)
+    with torch.device("meta"):
+        network = build_network(variant, **options).eval()
+        first = next(module for module in network.modules() if isinstance(module, nn.Conv2d))
+        first.in_channels = channels
+        first.weight = nn.Parameter(torch.empty(first.out_channels, channels, *first.kernel_size))
+        with FlopCounterMode(display=False) as counter:
+            layers = run_layers(network, torch.empty(1, channels, *size))
+    assert list(count.layers) == layers
+    # torch counts a multiply-add as two operations.
+    assert counter.get_total_flops() == 2 * count.macs
+
+
+@pytest.mark.parametrize("name", MEASURED)
+def test_layers_are_those_that_the_network_runs(catalog: Catalog, name: str) -> None:
+    assert_counted(catalog.find(name), (96, 64))
+    assert_counted(catalog.find(name), IMAGENET_INPUT, unreachable=True)
+
+
+@settings(deadline=None, max_examples=15)
+@given(
+    architecture=st.builds(
+        StagedArchitecture,
+        family=st.just("res2net"),
+        depth=st.just(50),
+        stage_blocks=st.tuples(*4 * [st.integers(1, 3)]),
+        base_width=st.integers(1, 30),
+        scales=st.integers(2, 8),
+        cardinality=st.sampled_from([1, 2, 8]),
+        stem=st.sampled_from(["conv7x7", "deep"]),
+        shortcut=st.sampled_from(["strided-conv", "pooled", "pooled-if-strided"]),
+        first_block=st.sampled_from(["stage", "normal"]),
+        pool_counts_padding=st.booleans(),
+    ),
+    size=st.tuples(st.integers(1, 300), st.integers(1, 300)),
+    classes=st.integers(1, 2000),
+    channels=st.integers(1, 6),
+)
+def test_any_geometry_is_counted(
+    catalog: Catalog, architecture: StagedArchitecture, size: tuple[int, int], classes: int, channels: int
+) -> None:
+    variant = replace(catalog.find("res2net50_w26_s4"), architecture=architecture)
+    assert_counted(variant, size, channels=channels, classes=classes)
+
+
+@settings(deadline=None, max_examples=8)
+@given(
+    levels=st.tuples(*2 * [st.just(1)], *4 * [st.integers(1, 3)]),
+    channels=st.tuples(*6 * [st.integers(1, 8)]),
+    scales=st.integers(2, 5),
+    cardinality=st.sampled_from([1, 4]),
+    size=st.tuples(st.integers(1, 7), st.integers(1, 7)),
+    unreachable=st.booleans(),
+)
+def test_any_aggregation_trees_are_counted(
+    catalog: Catalog,
+    levels: tuple[int, ...],
+    channels: tuple[int, ...],
+    scales: int,
+    cardinality: int,
+    size: tuple[int, int],
+    unreachable: bool,
+) -> None:
+    known = catalog.find("res2net_dla60_w28_s4")
+    wide = tuple(32 * number for number in channels)
+    architecture = DlaArchitecture("res2net_dla", levels, wide, 8, scales, cardinality, 2)  # type: ignore[arg-type]
+    height, width = size
+    assert_counted(replace(known, architecture=architecture), (32 * height, 32 * width), unreachable=unreachable)
+
+
+def test_a_size_that_dla_cannot_be_shown_is_refused(catalog: Catalog) -> None:
+    with pytest.raises(UsageError, match="divisible by 32"):
+        count_operations(catalog.find("res2net_dla60_w28_s4"), input_size=(230, 224))
+
+
+def test_counting_by_hand(catalog: Catalog) -> None:
+    stem, norm, relu, pool = count_operations(catalog.find("res2net50_w26_s4"), input_size=(5, 7)).layers[:4]
+    outputs = 64 * 3 * 4
+    assert (stem.macs, stem.mmcv, stem.fvcore, stem.activations) == (*3 * [outputs * 3 * 49], outputs)
+    assert (norm.macs, norm.mmcv, norm.fvcore, norm.activations) == (0, 2 * outputs, 2 * outputs, 0)
+    assert (relu.mmcv, relu.fvcore, pool.mmcv, pool.fvcore) == (outputs, 0, outputs, 0)
+
+
+def test_counting_and_verifying_files_import_no_torch(tmp_path: Path) -> None:
+    """Every reference network, and a file from its first byte to its verdict."""
+    path = tmp_path / "sound.pth"
+    tables = Tables(load_catalog())
+    write_random_checkpoint(tables, tables.catalog.find("res2net_dla60_w28_s4"), path)
+    program = (
+        "import sys\n"
+        "from pathlib import Path\n"
+        "from r2convert.catalog import load_catalog\n"
+        "from r2convert.checks.run import Request, verify_checkpoints, verify_references\n"
+        "from r2convert.mapping.tables import Tables\n"
+        "tables = Tables(load_catalog())\n"
+        "results = [*verify_references(tables), *verify_checkpoints(tables, [Request(Path(sys.argv[1]))])]\n"
+        "assert len(results) == 13 and results[-1].verdict == 'pass'\n"
+        "assert results[-1].operations.layers\n"
+        "assert 'torch' not in sys.modules\n"
+    )
+    subprocess.run([sys.executable, "-c", program, str(path)], check=True)

@@ -57,6 +57,9 @@ EXPANSION_ALLOWANCE_BYTES: Final = 64 * MEBIBYTE
 MAX_MEMBERS: Final = 50_000
 MAX_DIRECTORY_BYTES: Final = 16 * MEBIBYTE
 
+#: Files an index of shards may name: all of them are open at the same time.
+MAX_SHARDS: Final = 256
+
 #: Bytes of a pickle that lies in an archive member of its own (torch's data.pkl): about 100 a tensor.
 MAX_PICKLE_RECORD_BYTES: Final = 8 * MEBIBYTE
 

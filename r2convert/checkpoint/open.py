@@ -20,6 +20,7 @@ from r2convert.checkpoint.formats.paddle_static import (
 )
 from r2convert.checkpoint.formats.pdparams import read_pdparams
 from r2convert.checkpoint.formats.safetensors import read_safetensors
+from r2convert.checkpoint.formats.shards import index_in, open_shards, read_shards, reject_index
 from r2convert.checkpoint.formats.sniffing import Kind, sniff
 from r2convert.checkpoint.formats.tar_directory import read_tar_directory
 from r2convert.checkpoint.formats.torch_hub_zip import read_torch_hub_zip
@@ -176,7 +177,8 @@ def open_checkpoint(path: Path, *, key: str | None = None, prefix: str = "") -> 
     Nothing in the file is executed or trusted, and no tensor data is read.
 
     Args:
-        path: a checkpoint file, or a folder of Paddle 1.x variables.
+        path: a checkpoint file, the JSON index of one in several files or the folder both lie in, or a folder of
+            Paddle 1.x variables.
         key: which of several state dicts to take: its key (dotted if it lies deeper), or ``ema`` for the
             moving average under any of its usual keys. ``None`` takes the only one.
         prefix: take only the tensors whose names start with this, and take it off their names: a backbone
@@ -189,9 +191,16 @@ def open_checkpoint(path: Path, *, key: str | None = None, prefix: str = "") -> 
     """
     # Unlike Path.is_dir this never raises: why a path cannot be read is told where it is opened.
     is_folder = os.path.isdir(path)  # noqa: PTH112
+    index = index_in(path) if is_folder else None
+    if index is not None:
+        path, is_folder = index, False
     sources = open_folder(path) if is_folder else [OpenFile(path)]
     try:
-        contents = read_paddle_folder(sources) if is_folder else read_contents(sources[0])
+        if not is_folder and sniff(sources[0]) is Kind.SHARD_INDEX:
+            sources += open_shards(sources[0])
+            contents = read_shards(sources, read_contents)
+        else:
+            contents = read_paddle_folder(sources) if is_folder else read_contents(sources[0])
         state_dict = under_prefix(unwrap(contents.root, key, str(path)), prefix, str(path))
         checkpoint = Checkpoint(path, sources, contents, state_dict)
         require_plausible_total(checkpoint.tensors.values(), checkpoint.size, str(path))
@@ -232,4 +241,5 @@ _READERS: Final[Mapping[Kind, Callable[[OpenFile], Contents]]] = {
     Kind.PICKLE: read_pdparams,
     Kind.TAR: _read_tar,
     Kind.LOD_TENSOR: read_lod_tensor_file,
+    Kind.SHARD_INDEX: reject_index,
 }

@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import gzip
+import io
+import json
 import struct
+import zipfile
 from collections.abc import Callable
+from typing import Final
 
 from r2convert.checkpoint.pickles.pickle_output import global_name, integer, integers, text
 from r2convert.errors import (
+    AccessError,
     CheckpointError,
     CorruptCheckpointError,
     LimitExceededError,
+    R2ConvertError,
     TruncatedCheckpointError,
     UnsafeCheckpointError,
     UnsupportedCheckpointError,
@@ -25,6 +31,7 @@ from r2convert.selftest.specimens import (
     safetensors,
     tar,
     torch_zip,
+    variable_length,
 )
 from r2convert.selftest.trial import BadFile
 
@@ -48,15 +55,21 @@ def not_checkpoints() -> tuple[BadFile, ...]:
         _other("an HTML error page", UnsupportedCheckpointError, _web_page),
         _other("a JSON error message", UnsupportedCheckpointError, lambda: b'{"error": "quota exceeded"}'),
         _other("a Git LFS pointer", UnsupportedCheckpointError, _pointer),
+        _other("a git-annex pointer", UnsupportedCheckpointError, lambda: b"/annex/objects/SHA256E-s10--00.pth\n"),
         _other("a gzip file", UnsupportedCheckpointError, lambda: gzip.compress(torch_zip(), mtime=0)),
         _other("a PNG image", UnsupportedCheckpointError, lambda: b"\x89PNG\r\n\x1a\n" + bytes(100)),
+        *(_other(name, UnsupportedCheckpointError, make) for name, make in _OTHER_PROGRAMS),
+        _other("an index that leads out of its folder", UnsafeCheckpointError, lambda: _index("../a.safetensors")),
+        _other("an index of a missing shard", AccessError, lambda: _index("missing.safetensors")),
+        _other("an index without files", UnsupportedCheckpointError, lambda: b'{"weight_map": {}}'),
+        _other("an index that is cut off", CorruptCheckpointError, lambda: _index("a.safetensors")[:-3]),
         _other("a text file", UnsupportedCheckpointError, lambda: b"conv1.weight 64 3 7 7\n"),
         _other("random bytes", UnsupportedCheckpointError, lambda: bytes(range(255, 0, -1))),
         _other("zeros: a download that was never filled in", TruncatedCheckpointError, lambda: bytes(12)),
     )
 
 
-def _other(name: str, expected: type[CheckpointError], make: Callable[[], bytes]) -> BadFile:
+def _other(name: str, expected: type[R2ConvertError], make: Callable[[], bytes]) -> BadFile:
     return BadFile(f"no checkpoint: {name}", ".pth", expected, make)
 
 
@@ -66,6 +79,48 @@ def _web_page() -> bytes:
 
 def _pointer() -> bytes:
     return b"version https://git-lfs.github.com/spec/v1\noid sha256:" + b"0" * 64 + b"\nsize 102400000\n"
+
+
+def _index(shard: str) -> bytes:
+    return json.dumps({"metadata": {}, "weight_map": {"conv.weight": shard}}).encode()
+
+
+def _message(*fields: tuple[int, int | str | bytes]) -> bytes:
+    """Make a protobuf message of numbers and of texts, messages or bytes, all below 128 bytes."""
+    encoded = b""
+    for number, value in fields:
+        if isinstance(value, int):
+            encoded += bytes([number << 3]) + variable_length(value)
+        else:
+            data = value.encode() if isinstance(value, str) else value
+            encoded += bytes([number << 3 | 2, len(data)]) + data
+    return encoded
+
+
+def _archive(*names: str) -> bytes:
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name in names:
+            archive.writestr(name, bytes(64))
+    return file.getvalue()
+
+
+_TENSOR: Final = _message((1, 3), (1, 4), (2, "Float32"), (3, b"\x00" * 48))
+_OTHER_PROGRAMS: Final[tuple[tuple[str, Callable[[], bytes]], ...]] = (
+    ("an ONNX model", lambda: _message((1, 8), (2, "pytorch"), (3, "2.13.0"), (7, b"\x0a\x00"))),
+    ("a MindSpore checkpoint", lambda: _message((1, _message((1, "conv1.weight"), (2, _TENSOR))))),
+    ("a TensorFlow saved model", lambda: _message((1, 1), (2, _message((1, _message((4, "serve"))))))),
+    ("a TensorFlow graph", lambda: _message((1, _message((1, "input"), (2, "Placeholder"))))),
+    ("a Paddle program", lambda: _message((1, _message((1, 0), (2, (1 << 64) - 1))))),
+    ("all parameters of a Paddle model in one file", lambda: lod_tensor() + lod_tensor()),
+    ("an HDF5 file", lambda: b"\x89HDF\r\n\x1a\n" + bytes(100)),
+    ("a Flax checkpoint", lambda: b"\x81\xa6params\x81\xa5conv1\x80"),
+    ("a NumPy array", lambda: b"\x93NUMPY\x01\x00" + bytes(100)),
+    ("a NumPy archive", lambda: _archive("conv1.weight.npy", "fc.weight.npy")),
+    ("a Keras model", lambda: _archive("metadata.json", "config.json", "model.weights.h5")),
+    ("a zipped OneFlow checkpoint", lambda: _archive("res2net/conv1.weight/meta", "res2net/conv1.weight/out")),
+    ("a pickle of protocol 0", lambda: b"(dp0\nVconv1.weight\np1\nI1\ns."),
+)
 
 
 def bad_safetensors_files() -> tuple[BadFile, ...]:

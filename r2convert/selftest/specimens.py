@@ -166,14 +166,15 @@ def lod_tensor(
     description_size: int | None = None,
 ) -> bytes:
     """Make a Paddle 1.x variable; dimensions are encoded as Paddle does, one field each."""
-    fields = b"\x08" + _variable_length(kind)
-    fields += b"".join(b"\x10" + _variable_length(length) for length in dimensions)
+    fields = b"\x08" + variable_length(kind)
+    fields += b"".join(b"\x10" + variable_length(length) for length in dimensions)
     described = fields if description is None else description
     size = len(described) if description_size is None else description_size
     return struct.pack("<IQIi", 0, levels, 0, size) + described + payload
 
 
-def _variable_length(number: int) -> bytes:
+def variable_length(number: int) -> bytes:
+    """Encode a number as protobuf does."""
     encoded = bytearray()
     while number > 0x7F:
         encoded.append(number & 0x7F | 0x80)

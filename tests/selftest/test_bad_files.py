@@ -89,21 +89,47 @@ def test_every_truncation_is_refused(container: str, tmp_path: Path) -> None:
     assert list(results) == ["TruncatedCheckpointError"], results
 
 
-@pytest.mark.parametrize(
-    ("content", "words"),
-    [
-        (b"<html><body>Not Found</body></html>", "HTML page: the download link answered with an error page"),
-        (b"version https://git-lfs.github.com/spec/v1\n", "Git LFS pointer"),
-        (b"\x1f\x8b\x08\x00", "gzip"),
-        (b"\x89PNG\r\n", "PNG image"),
-        (b"{}", "JSON"),
-    ],
-)
-def test_it_says_what_the_file_is(content: bytes, words: str, tmp_path: Path) -> None:
+SAID = {
+    "an HTML error page": 'an HTML page, titled "404 Not Found"',
+    "a JSON error message": "a JSON text",
+    "a Git LFS pointer": "git lfs pull",
+    "a git-annex pointer": "git annex get",
+    "a gzip file": "gunzip",
+    "a PNG image": "a PNG image",
+    "an ONNX model": "an ONNX model",
+    "a MindSpore checkpoint": "a MindSpore checkpoint",
+    "a TensorFlow saved model": "a TensorFlow saved model",
+    "a TensorFlow graph": "a TensorFlow graph",
+    "a Paddle program": "the program of a Paddle inference model",
+    "all parameters of a Paddle model in one file": "the combined parameters of a Paddle inference model",
+    "an HDF5 file": "an HDF5 file",
+    "a Flax checkpoint": "a msgpack file, as Flax writes them",
+    "a NumPy array": "a single NumPy array",
+    "a NumPy archive": "a NumPy archive (.npz)",
+    "a Keras model": "a Keras model",
+    "a zipped OneFlow checkpoint": "a zipped OneFlow checkpoint",
+    "a pickle of protocol 0": "a pickle of protocol 0 or 1",
+    "a text file": "a text file",
+    "random bytes": "a file of an unknown kind",
+}
+
+
+@pytest.mark.parametrize("name", SAID)
+def test_it_says_what_the_file_is_and_does_not_call_it_damaged(name: str, tmp_path: Path) -> None:
+    bad_file = next(file for file in bad_files() if file.name == f"no checkpoint: {name}")
+    message = try_bad_file(bad_file, tmp_path / "a.pth").message
+    assert SAID[name] in message
+    assert "again" not in message
+    assert "next:" in message
+
+
+def test_what_a_page_is_titled_is_not_printed_raw(tmp_path: Path) -> None:
     path = tmp_path / "a.pth"
-    path.write_bytes(content)
-    with pytest.raises(UnsupportedCheckpointError, match=words):
+    path.write_bytes(b"<html><title>\x1b[2Jgone</title></html>")
+    with pytest.raises(UnsupportedCheckpointError) as caught:
         open_checkpoint(path)
+    assert "\x1b" not in str(caught.value)
+    assert r"\x1b[2Jgone" in str(caught.value)
 
 
 def test_a_forbidden_global_is_named_with_its_place(tmp_path: Path) -> None:
@@ -137,6 +163,22 @@ def test_what_is_no_file_is_called_so(make: object, tmp_path: Path) -> None:
 def test_a_folder_of_other_things_is_called_so(tmp_path: Path) -> None:
     (tmp_path / "readme.txt").write_text("not a variable at all")
     with pytest.raises(UnsupportedCheckpointError, match=r"readme\.txt"):
+        open_checkpoint(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("saved_model.pb", "a TensorFlow saved model"),
+        ("snapshot_done", "a OneFlow checkpoint"),
+        ("__0_0.distcp", "dcp_to_torch"),
+        ("model.safetensors", "Give the path of a file in it"),
+        ("__model__", "a Paddle inference model"),
+    ],
+)
+def test_it_says_what_a_folder_is(tmp_path: Path, name: str, words: str) -> None:
+    (tmp_path / name).write_bytes(b"something of its own")
+    with pytest.raises(UnsupportedCheckpointError, match=words):
         open_checkpoint(tmp_path)
 
 

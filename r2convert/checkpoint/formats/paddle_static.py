@@ -17,10 +17,16 @@ from typing import Final, NoReturn
 from r2convert.checkpoint import limits
 from r2convert.checkpoint.elements import DType
 from r2convert.checkpoint.formats.contents import Contents
+from r2convert.checkpoint.formats.sniffing import COMPARE_DIGESTS, PADDLE_PROGRAM, other_folder, unsupported
 from r2convert.checkpoint.formats.tar_directory import TarMember
 from r2convert.checkpoint.storage import Extent, OpenFile, ReopenedFile, Storage
 from r2convert.checkpoint.tensor import TensorInfo, contiguous_strides, require_shape
 from r2convert.errors import AccessError, CorruptCheckpointError, LimitExceededError, UnsupportedCheckpointError
+
+#: The program that an inference model's folder holds beside its variables.
+_PROGRAM: Final = "__model__"
+#: What a variable's file begins with: two versions and no level-of-detail tables.
+_BEGINNING: Final = bytes(16)
 
 #: `VarType.Type` of Paddle's framework.proto.
 _TYPES: Final = {
@@ -83,15 +89,21 @@ def open_folder(folder: Path) -> list[OpenFile]:
         raise LimitExceededError(
             "The folder has too many files", where=str(folder), expected=f"at most {limits.MAX_MEMBERS}"
         )
-    if not names or any((folder / name).is_dir() for name in names):
-        raise UnsupportedCheckpointError(
-            "This folder is no checkpoint",
-            where=str(folder),
-            expected="a folder of Paddle 1.x variables, one file each",
-            got="folders within it" if names else "an empty folder",
-            next_step="Give the path of a checkpoint file.",
-        )
-    return [ReopenedFile(folder / name) for name in names]
+    variables = [name for name in names if name != _PROGRAM]
+    if not variables or any((folder / name).is_dir() for name in variables):
+        what, next_step = other_folder(names)
+        raise _not_variables(folder, what, next_step)
+    return [ReopenedFile(folder / name) for name in variables]
+
+
+def _not_variables(where: Path, what: str, next_step: str) -> UnsupportedCheckpointError:
+    return UnsupportedCheckpointError(
+        "This folder is not a checkpoint that r2convert reads",
+        where=str(where),
+        expected="Paddle 1.x variables, one file each, or a sharded checkpoint with its index",
+        got=what,
+        next_step=next_step,
+    )
 
 
 def read_paddle_folder(sources: Sequence[OpenFile]) -> Contents:
@@ -105,13 +117,8 @@ def read_paddle_folder(sources: Sequence[OpenFile]) -> Contents:
     for index, source in enumerate(sources):
         name = source.path.name
         if source.size < 16 or any(source.read(0, 4, "a LoDTensor")):
-            raise UnsupportedCheckpointError(
-                "This folder is no checkpoint",
-                where=str(source.path),
-                expected="a folder of Paddle 1.x variables, one file each",
-                got=f"{name!a}, which is no such variable",
-                next_step="Give the path of a checkpoint file.",
-            )
+            what, next_step = other_folder([other.path.name for other in sources])
+            raise _not_variables(source.path, f"{what}; {name!a} is not such a variable", next_step)
         root[name], storage = _VariableReader(source, 0, source.size, f"variable {name!a}").read(index, index)
         storages.append(storage)
     return Contents("paddle-static", root, tuple(storages), {})
@@ -170,6 +177,9 @@ class _VariableReader:
                 self._end, f"{nbytes} bytes of elements of {self._label}", f"{available} bytes"
             )
         if nbytes < available:
+            position = self._position + nbytes
+            if self._source.read(position, min(len(_BEGINNING), available - nbytes), self._label) == _BEGINNING:
+                raise unsupported(self._source, "the combined parameters of a Paddle inference model", PADDLE_PROGRAM)
             self._reject(f"has {available - nbytes} bytes behind its elements")
         reference = TensorInfo("", dtype, shape, contiguous_strides(shape), 0, storage)
         return reference, Storage(self._label, (Extent(file, self._position, nbytes),), nbytes)
@@ -231,7 +241,7 @@ class _VariableReader:
 
     def _reject(self, what: str) -> NoReturn:
         raise CorruptCheckpointError(
-            f"{self._label} {what}", where=f"{self._source.path}, byte {self._position}", next_step="Download it again."
+            f"{self._label} {what}", where=f"{self._source.path}, byte {self._position}", next_step=COMPARE_DIGESTS
         )
 
     def _reject_size(self, what: str, got: int, cap: int) -> NoReturn:

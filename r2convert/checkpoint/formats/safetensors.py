@@ -14,6 +14,7 @@ from r2convert.checkpoint import limits
 from r2convert.checkpoint.digests import OutputTensor
 from r2convert.checkpoint.elements import DType
 from r2convert.checkpoint.formats.contents import Contents, Segments
+from r2convert.checkpoint.formats.sniffing import COMPARE_DIGESTS
 from r2convert.checkpoint.state_dict import summarise
 from r2convert.checkpoint.storage import Extent, OpenFile, Storage
 from r2convert.checkpoint.tensor import TensorInfo, contiguous_strides, is_count, require_shape
@@ -96,7 +97,7 @@ def _corrupt(source: OpenFile, what: str, got: str | None = None, expected: str 
         where=f"{source.path}, header at byte {_LENGTH.size}",
         expected=expected,
         got=got,
-        next_step="Download it again; compare its SHA-256 with the publisher's.",
+        next_step=COMPARE_DIGESTS,
     )
 
 

@@ -11,6 +11,7 @@ from pathlib import PurePosixPath
 from typing import Final
 
 from r2convert.checkpoint import limits
+from r2convert.checkpoint.formats.sniffing import COMPARE_DIGESTS
 from r2convert.checkpoint.storage import OpenFile
 from r2convert.errors import (
     CheckpointError,
@@ -102,9 +103,7 @@ def _entries(source: OpenFile) -> Iterator[tuple[str, bytes, int, int]]:
 
 
 def _corrupt(source: OpenFile, what: str, offset: int, got: str | None = None) -> CheckpointError:
-    return CorruptCheckpointError(
-        what, where=f"{source.path}, byte {offset}", got=got, next_step="Download the archive again."
-    )
+    return CorruptCheckpointError(what, where=f"{source.path}, byte {offset}", got=got, next_step=COMPARE_DIGESTS)
 
 
 def _read_header(source: OpenFile, position: int) -> bytes | None:

@@ -20,11 +20,11 @@ def read_torch_hub_zip(source: OpenFile, records: dict[str, ZipRecord]) -> Conte
     record = next(iter(records.values())) if len(records) == 1 else None
     if record is None or not _is_legacy(source, record):
         raise UnsupportedCheckpointError(
-            "This zip archive is no checkpoint",
+            "This zip archive is not a checkpoint",
             where=str(source.path),
             expected="torch's records with a data.pkl, or exactly one old .pth",
             got=", ".join(f"{name!a}" for name in list(records)[:5]) or "an empty archive",
-            next_step="Unzip it and use the checkpoint inside.",
+            next_step="If there is a checkpoint inside, unzip it and use that.",
         )
     _require_checksum(source, record)
     contents = read_torch_legacy(source, record.offset, record.offset + record.size)

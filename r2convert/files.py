@@ -9,9 +9,11 @@ from __future__ import annotations
 import contextlib
 import errno
 import hashlib
+import io
 import os
 import re
 import secrets
+import stat
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -122,13 +124,26 @@ def copy_verified(origin: Path, target: Path, *, sha256: str, overwrite: bool = 
             )
 
 
+def open_regular(path: Path) -> io.BufferedReader:
+    """Open a file to read, without waiting, as a pipe would make us, and never a device, which may have no end.
+
+    Raises:
+        OSError: it cannot be opened, or is no regular file.
+    """
+    descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise OSError(errno.EINVAL, "not a regular file", str(path))
+    return os.fdopen(descriptor, "rb")
+
+
 def sha256_of(path: Path) -> tuple[str, int]:
     """Return the SHA-256 (hex) of a file and its size in bytes, both of the same single pass.
 
     Raises:
-        OSError: the file cannot be read.
+        OSError: the file cannot be read, or is no regular file.
     """
-    with path.open("rb") as file:
+    with open_regular(path) as file:
         return hashlib.file_digest(file, "sha256").hexdigest(), file.tell()
 
 
@@ -233,7 +248,7 @@ def _put_in_place(part: Path, target: Path, *, overwrite: bool) -> None:
 
 def _blocks(path: Path) -> Iterator[bytes]:
     try:
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             while block := file.read(_BLOCK):
                 yield block
     except OSError as error:

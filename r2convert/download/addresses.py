@@ -1,18 +1,56 @@
-"""Which addresses a file may come from, and in what order."""
+"""Which addresses a file may come from, in what order, and how they are shown: without what logs in there."""
 
 from __future__ import annotations
 
-import ipaddress
 import os
+import re
 import threading
+from dataclasses import dataclass, field
 from pathlib import Path
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote, unquote, urlsplit
 
 from r2convert.errors import RefusedAddressError
 from r2convert.files import printable
 
 _LONGEST = 200
 """Letters of a server's text that a message repeats."""
+
+_URL = re.compile(r"(?P<scheme>[^:/?#]*)://(?P<authority>[^/?#]*)(?P<rest>.*)", re.DOTALL)
+_LOGIN = re.compile(r"(?<=//)[^/\s]*@")
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """Where a file may come from.
+
+    Args:
+        text: a URL or a path, fit to be shown and stored.
+        login: user name and password that the URL held; they are used, and neither shown nor stored.
+    """
+
+    text: str
+    login: tuple[str, str] | None = field(default=None, repr=False)
+
+    @classmethod
+    def of(cls, text: str) -> Address:
+        """Take an address apart; one that is malformed stays so, without what might be a password."""
+        match = _URL.fullmatch(text)
+        if match is None:
+            return cls(text)
+        scheme, authority, rest = match.groups()
+        login, at, host = authority.rpartition("@")
+        if not at and "@" in rest and not _has_sound_port(authority):
+            # A password in which a slash was not escaped: check_address refuses what is left.
+            return cls(f"{scheme}://...@{rest.rpartition('@')[2]}")
+        if not at:
+            return cls(text)
+        user, _, password = login.partition(":")
+        return cls(f"{scheme}://{host}{rest}", (unquote(user), unquote(password)))
+
+    @property
+    def is_url(self) -> bool:
+        """Whether it is a URL rather than the path of a file."""
+        return is_url(self.text)
 
 
 def mirror_from_environment() -> str | None:
@@ -36,7 +74,7 @@ def check_address(url: str, *, came_from: str | None = None) -> None:
     """Let only https pass, and http on this very machine.
 
     Args:
-        url: the address about to be asked.
+        url: the address about to be asked, without a login.
         came_from: the address that redirected to it, if any.
 
     Raises:
@@ -48,6 +86,8 @@ def check_address(url: str, *, came_from: str | None = None) -> None:
         _ = parts.port  # a malformed port raises here rather than inside the HTTP library
     except ValueError as problem:
         raise _refused(url, came_from, f"a malformed address: {shown(str(problem))}") from problem
+    if parts.username is not None:
+        raise _refused(url, came_from, "a user name or password with a / that is not written as %2F")
     if parts.scheme not in ("http", "https") or not host:
         raise _refused(url, came_from, f"scheme {shown(parts.scheme) or 'none'}")
     if parts.scheme == "http" and came_from is not None and urlsplit(came_from).scheme == "https":
@@ -58,6 +98,8 @@ def check_address(url: str, *, came_from: str | None = None) -> None:
 
 def is_loopback(host: str) -> bool:
     """Tell whether a host name or address means this machine, without asking a name server."""
+    import ipaddress  # here: `r2convert list` has no need of it
+
     if host.lower() == "localhost":
         return True
     try:
@@ -84,21 +126,35 @@ class HostMemory:
         with self._lock:
             return is_url(address) and urlsplit(address).netloc in self._down
 
-    def in_order(self, addresses: list[str]) -> list[str]:
+    def in_order(self, addresses: list[Address]) -> list[Address]:
         """Return the addresses with those on failed hosts last; otherwise in the given order."""
-        return sorted(addresses, key=self.is_down)
+        return sorted(addresses, key=lambda address: self.is_down(address.text))
 
 
 def shown(text: str) -> str:
-    """Return a text of foreign origin fit for a message: one line, harmless, not too long."""
-    clean = printable(text.strip())
+    """Return a text of foreign origin fit for a message: one line, harmless, not too long, without logins."""
+    clean = printable(_LOGIN.sub("", text.strip()))
     return clean if len(clean) <= _LONGEST else clean[:_LONGEST] + "..."
+
+
+def without_query(url: str) -> str:
+    """Leave out what follows a question mark: where servers redirect to, it often is a signature that opens a door."""
+    path, mark, _ = url.partition("?")
+    return path + mark + ("..." if mark else "")
+
+
+def _has_sound_port(authority: str) -> bool:
+    try:
+        _ = urlsplit(f"//{authority}").port
+    except ValueError:
+        return False
+    return True
 
 
 def _refused(url: str, came_from: str | None, reason: str) -> RefusedAddressError:
     return RefusedAddressError(
         "the server redirects to an address that is not followed" if came_from else "this address is not used",
-        where=shown(f"{came_from} -> {url}" if came_from else url),
+        where=shown(f"{came_from} -> {without_query(url)}" if came_from else url),
         expected="https (plain http only on the loopback)",
         got=reason,
         next_step="get the file by hand and use `r2convert fetch --import FILE`, or set R2CONVERT_MIRROR",

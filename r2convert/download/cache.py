@@ -4,7 +4,7 @@ Light on purpose (no network, no numpy): ``r2convert list`` asks it about every 
 
 Layout: finished files lie in the folder itself, under the catalogue's file names; ``partial/`` holds
 downloads that can be continued, ``bad/`` the last wrong file of each name, ``locks/`` one lock a file, and
-``pins.toml`` the recorded hashes.
+``pins.json`` the recorded hashes.
 """
 
 from __future__ import annotations
@@ -22,7 +22,8 @@ from r2convert.files import PART_SUFFIX, copy_verified, sha256_of
 
 EntryKind = Literal["file", "partial", "bad", "leftover"]
 
-PINS_NAME = "pins.toml"
+PINS_NAME = "pins.json"
+OLD_PINS_NAME = "pins.toml"
 
 PINS_LOCK = ".pins.lock"
 """No file's lock: names of files do not begin with a dot."""
@@ -108,7 +109,7 @@ class Cache:
             CatalogError: its name is no plain file name, or one the cache needs for itself.
         """
         name = source.file_name
-        taken = ("", PINS_NAME, self.partial_folder.name, self.bad_folder.name, self.lock_folder.name)
+        taken = ("", PINS_NAME, OLD_PINS_NAME, self.partial_folder.name, self.bad_folder.name, self.lock_folder.name)
         if name in taken or name.startswith(".") or not name.isprintable() or "/" in name or "\\" in name:
             raise CatalogError(f"a cached file cannot be called {name!r}", expected="a plain file name")
         return self.folder / name
@@ -196,7 +197,7 @@ class Cache:
             elif usual == "partial" and path.name.endswith(".json"):
                 if path.name.removesuffix(".json") + ".part" not in names:
                     found.append((path, "leftover"))
-            elif path != self.folder / PINS_NAME:
+            elif path not in (self.folder / PINS_NAME, self.folder / OLD_PINS_NAME):
                 found.append((path, usual))
         return found
 

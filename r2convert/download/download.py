@@ -10,7 +10,7 @@ from pathlib import Path
 from types import MappingProxyType
 
 from r2convert.catalog.variant import FileFormat, Publisher, Source, Variant
-from r2convert.download.addresses import HostMemory, is_url, mirror_address, mirror_from_environment
+from r2convert.download.addresses import Address, HostMemory, mirror_address, mirror_from_environment
 from r2convert.download.cache import Cache, CachedFile, DamagedFile, today
 from r2convert.download.partial import PartialFile, locked
 from r2convert.download.pins import Expectation, Objection, Pin
@@ -158,13 +158,13 @@ def bring_in(
         CacheError: the cache cannot be read or written.
     """
     job = _Job(source, cache, progress or SilentProgress(), FetchSettings())
-    return job.run([str(path.absolute())], sha256)
+    return job.run([Address(str(path.absolute()))], sha256)
 
 
-def _addresses(source: Source, mirror: str | None, offline: bool) -> list[str]:
-    addresses = [mirror_address(mirror, source.file_name)] if mirror else []
-    addresses += source.urls
-    return [address for address in addresses if not (offline and is_url(address))]
+def _addresses(source: Source, mirror: str | None, offline: bool) -> list[Address]:
+    texts = [mirror_address(mirror, source.file_name)] if mirror else []
+    addresses = [Address.of(text) for text in (*texts, *source.urls)]
+    return [address for address in addresses if not (offline and address.is_url)]
 
 
 class _Job:
@@ -177,7 +177,7 @@ class _Job:
         self._settings = settings
         self._conditions = Conditions(settings.patience, settings.largest_file, progress, settings.cancelled)
 
-    def run(self, addresses: list[str], sha256: str | None = None) -> CachedFile:
+    def run(self, addresses: list[Address], sha256: str | None = None) -> CachedFile:
         """Bring the file in from the first address that gives it; ``sha256``: what it has to be besides."""
         self._cache.prepare()
         with locked(self._cache.lock_folder, self._source.file_name, self._progress.message):
@@ -197,7 +197,7 @@ class _Job:
             finally:
                 self._progress.finished(self._source.file_name)
 
-    def _try_all(self, addresses: list[str], wanted: Expectation) -> CachedFile:
+    def _try_all(self, addresses: list[Address], wanted: Expectation) -> CachedFile:
         errors: list[FetchError] = []
         with PartialFile(self._cache.partial_folder, self._source.file_name) as partial:
             for address in addresses:
@@ -206,25 +206,25 @@ class _Job:
                 except MirrorFaultError as fault:
                     errors.append(fault.error)
                     if fault.host_down:
-                        self._settings.hosts.mark_down(address)
+                        self._settings.hosts.mark_down(address.text)
                     if self._settings.cancelled.is_set():
                         break
                     if address != addresses[-1]:
                         self._tell(f"{in_brief(fault.error)}: trying the next address")
         raise _failure(self._source, errors)
 
-    def _from_address(self, address: str, partial: PartialFile, wanted: Expectation) -> CachedFile:
-        self._fill(address, partial, wanted)
+    def _from_address(self, address: Address, partial: PartialFile, wanted: Expectation) -> CachedFile:
+        modified_ns = self._fill(address, partial, wanted)
         objection = self._objection(partial, wanted)
         if objection is not None and not partial.one_piece:
             # The pieces may be of two files, or the first may not have survived a power cut.
             self._tell(f"starting over: the parts do not add up to the file ({objection.reason})")
             partial.discard()
-            self._fill(address, partial, wanted)
+            modified_ns = self._fill(address, partial, wanted)
             objection = self._objection(partial, wanted)
         if objection is not None:
             raise self._wrong_file(address, partial, objection, wanted)
-        return self._publish(address, partial, wanted)
+        return self._keep(address, partial, wanted, modified_ns)
 
     def _objection(self, partial: PartialFile, wanted: Expectation) -> Objection | None:
         if not wanted.hash_decides:
@@ -233,17 +233,19 @@ class _Job:
                 return objection
         return wanted.objection(partial.sha256, partial.size)
 
-    def _fill(self, address: str, partial: PartialFile, wanted: Expectation) -> None:
-        if is_url(address):
+    def _fill(self, address: Address, partial: PartialFile, wanted: Expectation) -> int:
+        """Bring all bytes to the disk; return the file's modification time in ns."""
+        if address.is_url:
             conditions = self._conditions
-            if self._settings.hosts.is_down(address):  # asked again because nothing else is left: once is enough
+            if self._settings.hosts.is_down(address.text):  # asked again because nothing else is left: once is enough
                 conditions = replace(conditions, patience=replace(conditions.patience, attempts=1))
             Transfer(address, partial, wanted, conditions).run()
         else:
-            copy_into(partial, Path(address), wanted, self._conditions)
+            copy_into(partial, Path(address.text), wanted, self._conditions)
+        return partial.finish()
 
     def _wrong_file(
-        self, address: str, partial: PartialFile, objection: Objection, wanted: Expectation
+        self, address: Address, partial: PartialFile, objection: Objection, wanted: Expectation
     ) -> MirrorFaultError:
         aside = self._cache.bad_folder / self._source.file_name
         container, description = container_of(partial.path)
@@ -254,22 +256,20 @@ class _Job:
         return MirrorFaultError(
             WrongFileError(
                 f"this is not {self._source.file_name}: {objection.reason}",
-                where=address,
+                where=address.text,
                 expected=objection.expected,
                 got=f"{objection.got}{'' if container else f', {description}'} (kept for inspection: {aside})",
                 next_step=next_step,
             )
         )
 
-    def _publish(self, address: str, partial: PartialFile, wanted: Expectation) -> CachedFile:
+    def _keep(self, address: Address, partial: PartialFile, wanted: Expectation, modified_ns: int) -> CachedFile:
         target = self._cache.path_of(self._source)
-        origin = partial.origin.url if partial.origin is not None else address
-        partial.sync()
+        origin = partial.origin.url if partial.origin is not None else address.text
         # The record comes first: a file under its final name that nobody vouches for must never be seen.
-        self._cache.pins.record(
-            self._source.file_name, Pin(partial.sha256, partial.size, partial.modified_ns(), origin, today())
-        )
-        partial.publish(target)
+        pin = Pin(partial.sha256, partial.size, modified_ns, origin, today())
+        self._cache.pins.record(self._source.file_name, pin)
+        partial.move_to(target)
         return CachedFile(target, partial.size, partial.sha256, wanted.trust, origin)
 
     def _tell(self, text: str) -> None:
@@ -296,7 +296,7 @@ def _failure(source: Source, errors: list[FetchError]) -> FetchError:
         return errors[0]
     lines = [f"{error.where}: {in_brief(error)}" for error in errors]
     return MirrorsFailedError(
-        f"no address gave {source.file_name}",
+        f"could not download {source.file_name}",
         where="\n            ".join(lines),
         next_step=advice,
     )
@@ -326,7 +326,7 @@ def fetch_sources(
     Args:
         sources: what to fetch.
         cache: where to.
-        at_once: transfers at a time.
+        at_once: parallel downloads.
         offline: use no network.
         mirror: base URL or folder tried first; by default ``R2CONVERT_MIRROR``.
         progress: told about every transfer, from several threads.

@@ -116,7 +116,7 @@ def _remove(cache: Cache, entry: CacheEntry) -> bool:
 def _lock_name(cache: Cache, entry: CacheEntry) -> str:
     """Return the name of the lock under which an entry is written.
 
-    Temporary files are called ``.NAME.PROCESS-THREAD.tmp``, where NAME is ``pins.toml`` or ``FILE.json``.
+    Temporary files are called ``.NAME.TOKEN.part``, where NAME is ``pins.json`` or ``FILE.json``.
     """
     name = entry.path.name
     if entry.kind == "leftover" and name.startswith("."):

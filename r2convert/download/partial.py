@@ -13,6 +13,7 @@ import hashlib
 import io
 import json
 import os
+import shutil
 import stat
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
@@ -28,7 +29,7 @@ from r2convert.files import sync_folder, write_text
 _BLOCK = 1 << 20
 _NO_FOLLOW = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)
 _POLL_SECONDS = 0.1
-_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_FULL = (errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC), errno.EFBIG)
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,7 +154,7 @@ class PartialFile:
         self.one_piece = False
         self.origin = None
 
-    def publish(self, target: Path) -> None:
+    def move_to(self, target: Path) -> None:
         """Give the synced bytes their final name, replacing what is there (a link itself, not its end).
 
         Raises:
@@ -172,9 +173,27 @@ class PartialFile:
         self._move(target)
         self.discard()
 
-    def modified_ns(self) -> int:
-        """Return the modification time of the bytes, in ns since the epoch; stable once :meth:`close` was called."""
-        return self.path.stat().st_mtime_ns
+    def require_space(self, total: int) -> None:
+        """Check that a file of ``total`` bytes has room where this one lies.
+
+        Raises:
+            NoSpaceError: it has not.
+            CacheError: the folder is gone.
+        """
+        folder = self.path.parent
+        try:
+            free = shutil.disk_usage(folder).free
+        except OSError as problem:
+            raise _write_problem(folder, problem) from problem
+        missing = total - self.size
+        if missing > free:
+            raise NoSpaceError(
+                "there is no room for the file",
+                where=str(folder),
+                expected=f"{missing:,} bytes free",
+                got=f"{free:,} bytes free",
+                next_step="free some space, or set R2CONVERT_CACHE to a folder on another disk",
+            )
 
     def close(self) -> None:
         """Close the file; what is there stays and can be resumed."""
@@ -182,19 +201,32 @@ class PartialFile:
             self._stream.close()
             self._stream = None
 
-    def sync(self) -> None:
+    def finish(self) -> int:
         """Bring the bytes to the disk and close the file.
 
+        Returns:
+            Its modification time in ns since the epoch.
+
         Raises:
-            CacheError: the disk refuses.
+            CacheError: the disk refuses, or the file is no longer the one that was written.
         """
         try:
             self._open_at_end()
             assert self._stream is not None  # noqa: S101
             os.fsync(self._stream.fileno())
+            written = os.fstat(self._stream.fileno())
+            self.close()
+            state = self.path.lstat()
         except OSError as problem:
             raise _write_problem(self.path, problem) from problem
-        self.close()
+        if not os.path.samestat(written, state) or state.st_size != self.size:
+            # Somebody emptied the cache, and another process began the same download in its place.
+            raise CacheError(
+                "the partial download was replaced while it was being written",
+                where=str(self.path),
+                next_step="run the command again",
+            )
+        return state.st_mtime_ns
 
     def _move(self, target: Path) -> None:
         try:
@@ -247,6 +279,13 @@ def _open(path: Path, flags: int) -> io.FileIO:
 def _write_problem(path: Path, problem: OSError | AccessError) -> AccessError:
     cause = problem.__cause__ if isinstance(problem, AccessError) else problem
     reason = getattr(cause, "strerror", None) or str(cause)
+    if isinstance(cause, FileNotFoundError):
+        return CacheError(
+            "a file or folder of the cache was removed while it was in use",
+            where=str(path),
+            got=reason,
+            next_step="run the command again; nothing else may clear the cache meanwhile",
+        )
     if getattr(cause, "errno", None) in _FULL:
         return NoSpaceError(
             "the disk is full",

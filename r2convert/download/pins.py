@@ -1,4 +1,4 @@
-"""``pins.toml``: the full hash every file had when it was first seen, and where it came from.
+"""What is known of a file's bytes: by the catalogue, and by the record of what was first seen here (``pins.json``).
 
 A pin outlives its file: a different file that turns up later under the same name is noticed even after the
 first one was deleted.
@@ -7,13 +7,13 @@ first one was deleted.
 from __future__ import annotations
 
 import json
-import tomllib
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from r2convert.catalog.variant import Source
+from r2convert.download.addresses import Address
 from r2convert.errors import AccessError, CacheError
 from r2convert.files import write_text
 
@@ -92,10 +92,10 @@ class Objection:
     got: str
 
 
-_HEADER = """\
-# Written by r2convert: the SHA-256 each file had when it was first seen here.
-# A file that arrives later with another hash is refused. To accept it after all, delete its entry.
-"""
+_ABOUT = (
+    "Written by r2convert: the SHA-256 each file had when it was first seen here. A file that arrives later with "
+    "another hash is refused. To accept it after all: r2convert cache --forget NAME."
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,13 +120,17 @@ class Pin:
 class PinBook:
     """The record file, read when it changes and rewritten whole under a lock.
 
+    Until version 1.0 the record was ``pins.toml``. What is in one is read, and moves into ``pins.json`` with the
+    next change.
+
     Args:
-        path: ``pins.toml``.
+        path: ``pins.json``.
         lock_path: lock file that writers take.
     """
 
     def __init__(self, path: Path, lock_path: Path) -> None:
         self._path = path
+        self._old_path = path.with_suffix(".toml")
         self._lock_path = lock_path
         self._read: tuple[object, dict[str, Pin]] | None = None
 
@@ -136,15 +140,9 @@ class PinBook:
         Raises:
             CacheError: the record cannot be read.
         """
-        try:
-            state = self._path.stat()
-        except FileNotFoundError:
-            return {}
-        except OSError as problem:
-            raise _unreadable(self._path, str(problem)) from problem
-        mark = (state.st_mtime_ns, state.st_size, state.st_ino)
-        if self._read is None or self._read[0] != mark:
-            self._read = (mark, read_pins(self._path))
+        marks = (_mark(self._path), _mark(self._old_path))
+        if self._read is None or self._read[0] != marks:
+            self._read = (marks, {**read_pins(self._old_path), **read_pins(self._path)})
         return dict(self._read[1])
 
     def get(self, file_name: str) -> Pin | None:
@@ -182,6 +180,7 @@ class PinBook:
                 pins = self.all()
                 edit(pins)
                 write_text(self._path, format_pins(pins))
+                self._old_path.unlink(missing_ok=True)
         except (OSError, AccessError) as problem:
             raise CacheError(
                 "the record of file hashes cannot be written",
@@ -192,50 +191,67 @@ class PinBook:
 
 
 def read_pins(path: Path) -> dict[str, Pin]:
-    """Read a record file.
+    """Read a record file, JSON or TOML by its suffix; a missing one holds nothing.
 
     Raises:
         CacheError: it is unreadable or not what r2convert wrote.
     """
     try:
-        files = tomllib.loads(path.read_text(encoding="utf-8")).get("files", {})
-        return {name: _checked_pin(entry) for name, entry in files.items()}
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as problem:
+        document = _parse(path.read_text(encoding="utf-8"), path.suffix)
+        return {name: _checked_pin(entry) for name, entry in document["files"].items()}
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as problem:
         raise _unreadable(path, str(problem)) from problem
 
 
 def format_pins(pins: dict[str, Pin]) -> str:
     """Return the text of a record file, sorted by file name, so that equal records are equal bytes."""
-    blocks = [_HEADER]
-    for name, pin in sorted(pins.items()):
-        blocks.append(
-            f"\n[files.{_quoted(name)}]\nsha256 = {_quoted(pin.sha256)}\nsize = {pin.size}\n"
-            f"modified_ns = {pin.modified_ns}\norigin = {_quoted(pin.origin)}\nfirst_seen = {_quoted(pin.first_seen)}\n"
-        )
-    return "".join(blocks)
+    files = {_unicode(name): asdict(pins[name]) for name in sorted(pins)}
+    for entry in files.values():
+        entry["origin"] = _unicode(entry["origin"])
+    return json.dumps({"about": _ABOUT, "files": files}, indent=2, ensure_ascii=False) + "\n"
 
 
-def _checked_pin(entry: dict[str, object]) -> Pin:
-    pin = Pin(**entry)  # type: ignore[arg-type]  # the types are checked on the next lines
+def _parse(text: str, suffix: str) -> Any:
+    if suffix == ".json":
+        return json.loads(text)
+    import tomllib  # here: only caches of earlier versions have such a record
+
+    return {"files": {}, **tomllib.loads(text)}
+
+
+def _checked_pin(entry: dict[str, Any]) -> Pin:
+    pin = Pin(**entry)
     texts = (pin.sha256, pin.origin, pin.first_seen)
     if not all(isinstance(text, str) for text in texts) or len(pin.sha256) != 64:
         raise ValueError("an entry has a wrong type or no full hash")
-    if not all(isinstance(number, int) for number in (pin.size, pin.modified_ns)):
+    if not all(type(number) is int for number in (pin.size, pin.modified_ns)):
         raise TypeError("size and modified_ns have to be whole numbers")
-    return pin
+    return replace(pin, origin=Address.of(pin.origin).text)  # earlier versions recorded logins of mirrors
 
 
-def _quoted(text: str) -> str:
-    """Return a TOML basic string: JSON's, but for DEL and lone surrogates, which TOML has no room for."""
-    clean = text.encode("utf-8", "replace").decode("utf-8")
-    return json.dumps(clean, ensure_ascii=False).replace("\x7f", "\\u007f")
+def _unicode(text: str) -> str:
+    """Replace what of a path is not Unicode: JSON is exchanged as UTF-8 (RFC 8259, 8.1)."""
+    return text.encode("utf-8", "replace").decode("utf-8")
+
+
+def _mark(path: Path) -> object:
+    """Return what changes when a file is replaced; ``None`` where there is none."""
+    try:
+        state = path.stat()
+    except FileNotFoundError:
+        return None
+    except OSError as problem:
+        raise _unreadable(path, str(problem)) from problem
+    return state.st_mtime_ns, state.st_size, state.st_ino
 
 
 def _unreadable(path: Path, problem: str) -> CacheError:
     return CacheError(
         "the record of file hashes cannot be read",
         where=str(path),
-        expected="the TOML file r2convert wrote",
+        expected="the file r2convert wrote",
         got=problem,
         next_step="repair it, or delete it: the files in the cache are then recorded anew",
     )

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-import shutil
+import os
 import threading
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
+from r2convert.download.addresses import Address
 from r2convert.download.partial import Origin, PartialFile, ResumePlan, objection_to_rest, plan_resume
 from r2convert.download.pins import Expectation
 from r2convert.download.transport import Answer, MirrorFaultError, Patience, Transport, in_brief
-from r2convert.errors import NoSpaceError, ServerRefusedError, UnreachableError, WrongFileError
+from r2convert.errors import ServerRefusedError, UnreachableError, WrongFileError
+from r2convert.files import open_regular
 
 
 class ProgressSink(Protocol):
@@ -49,6 +51,8 @@ class SilentProgress:
 _PROGRESS = 1 << 20
 """Bytes beyond the furthest point so far that make a failed try count as progress."""
 
+_BLOCK = 1 << 20
+
 LARGEST_FILE = 4 << 30
 """No Res2Net file comes near: a server that sends more is not sending one."""
 
@@ -74,14 +78,15 @@ class Transfer:
     """Fills a partial file from one address.
 
     Args:
-        url: the address.
+        address: the URL.
         partial: the file to fill; it may already hold bytes.
         wanted: what the file must be.
         conditions: limits and progress.
     """
 
-    def __init__(self, url: str, partial: PartialFile, wanted: Expectation, conditions: Conditions) -> None:
-        self._url = url
+    def __init__(self, address: Address, partial: PartialFile, wanted: Expectation, conditions: Conditions) -> None:
+        self._address = address
+        self._url = address.text
         self._partial = partial
         self._wanted = wanted
         self._conditions = conditions
@@ -128,12 +133,12 @@ class Transfer:
             why_not = self._continue(transport, plan)
             if why_not is None:
                 return
-        with transport.ask(self._url) as answer:
+        with transport.ask(self._address) as answer:
             self._take_whole(answer, why_not)
 
     def _continue(self, transport: Transport, plan: ResumePlan) -> str | None:
         """Go on from what is there; return why that cannot be done, ``None`` if it was."""
-        with transport.ask(self._url, offset=plan.offset, if_range=plan.if_range) as answer:
+        with transport.ask(self._address, offset=plan.offset, if_range=plan.if_range) as answer:
             if answer.status == 416:
                 complete = answer.total == plan.offset
                 return None if complete else "the server says that the file is shorter than what is already here"
@@ -207,21 +212,9 @@ class Transfer:
                     got="a body that may end anywhere",
                 )
             )
-        self._check_space(total if total is not None else self._wanted.size)
-
-    def _check_space(self, total: int | None) -> None:
-        if total is None:
-            return
-        folder = self._partial.path.parent
-        missing, free = total - self._partial.size, shutil.disk_usage(folder).free
-        if missing > free:
-            raise NoSpaceError(
-                "there is no room for the file",
-                where=str(folder),
-                expected=f"{missing:,} bytes free",
-                got=f"{free:,} bytes free",
-                next_step="free some space, or set R2CONVERT_CACHE to a folder on another disk",
-            )
+        expected = total if total is not None else self._wanted.size
+        if expected is not None:
+            self._partial.require_space(expected)
 
     def _too_long(self, limit: int) -> MirrorFaultError:
         self._partial.discard()  # whatever it is, it is not the file
@@ -235,35 +228,34 @@ class Transfer:
         self._conditions.progress.message(f"{self._wanted.file_name}: {text}")
 
 
-_BLOCK = 1 << 20
-
-
 def copy_into(partial: PartialFile, path: Path, wanted: Expectation, conditions: Conditions) -> None:
-    """Copy a file from a mirror folder into the partial file, hashing it on the way.
+    """Copy a file from a folder on this machine, or on a mounted share, into the partial file, hashing it on the way.
 
     Raises:
-        MirrorFaultError: the folder does not have it, or it has another size.
+        MirrorFaultError: the folder does not have it, it has another size or grows, or it is no regular file.
         CacheError: the disk refuses.
     """
     try:
-        with path.open("rb") as stream:
-            size = path.stat().st_size
-            _check_size(path, size, partial, wanted, conditions)
+        with open_regular(path) as stream:
+            size = os.fstat(stream.fileno()).st_size
+            _check_size(path, size, wanted, conditions.largest_file)
+            partial.require_space(size)
             partial.begin(Origin(url=str(path), total=size, resumable=False))
             conditions.progress.started(wanted.file_name, size, 0)
-            while block := stream.read(_BLOCK):
+            # One byte more than there were shows a file that somebody is still writing to.
+            while block := stream.read(min(_BLOCK, size + 1 - partial.size)):
                 partial.write(block)
                 conditions.progress.advanced(wanted.file_name, len(block))
+                if partial.size > size:
+                    break
     except OSError as problem:
-        raise MirrorFaultError(
-            ServerRefusedError(
-                "the mirror folder does not give the file", where=str(path), got=problem.strerror or str(problem)
-            )
-        ) from problem
+        raise _no_mirror_file(path, problem.strerror or str(problem)) from problem
+    if partial.size != size:
+        partial.discard()
+        raise _no_mirror_file(path, "its size changes while it is copied")
 
 
-def _check_size(path: Path, size: int, partial: PartialFile, wanted: Expectation, conditions: Conditions) -> None:
-    limit = conditions.largest_file
+def _check_size(path: Path, size: int, wanted: Expectation, limit: int) -> None:
     if (wanted.size is not None and size != wanted.size) or size > limit:
         error = WrongFileError(
             "the mirror folder has a file of another size under this name",
@@ -272,13 +264,7 @@ def _check_size(path: Path, size: int, partial: PartialFile, wanted: Expectation
             got=f"{size:,} bytes",
         )
         raise MirrorFaultError(error)
-    folder = partial.path.parent
-    free = shutil.disk_usage(folder).free + partial.size
-    if size > free:
-        raise NoSpaceError(
-            "there is no room for the file",
-            where=str(folder),
-            expected=f"{size:,} bytes free",
-            got=f"{free:,} bytes free",
-            next_step="free some space, or set R2CONVERT_CACHE to a folder on another disk",
-        )
+
+
+def _no_mirror_file(path: Path, reason: str) -> MirrorFaultError:
+    return MirrorFaultError(ServerRefusedError("the mirror folder does not give the file", where=str(path), got=reason))

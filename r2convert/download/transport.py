@@ -1,4 +1,4 @@
-"""One HTTP request for one file: redirects checked, faults classified, body as decoded chunks.
+"""One HTTP request for one file, under one deadline: redirects checked, faults classified, body as decoded chunks.
 
 ``requests`` brings proxies, ``REQUESTS_CA_BUNDLE`` and ``.netrc`` from the environment. Redirects are followed
 here and not by it, because each target has to pass :func:`r2convert.download.addresses.check_address`.
@@ -7,25 +7,40 @@ here and not by it, because each target has to pass :func:`r2convert.download.ad
 from __future__ import annotations
 
 import http.client
+import io
 import random
 import re
+import socket
 import time
 import zlib
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
-from typing import Protocol
-from urllib.parse import urljoin
+from typing import TYPE_CHECKING, Any, Protocol
+from urllib.parse import quote, urljoin, urlsplit
 
 import requests
 import urllib3
+from requests.adapters import HTTPAdapter
+from requests.auth import HTTPBasicAuth
 
-from r2convert.download.addresses import check_address, shown
+from r2convert.download.addresses import Address, check_address, shown, without_query
 from r2convert.download.partial import Origin
 from r2convert.errors import FetchError, RefusedAddressError, ServerRefusedError, UnreachableError
 from r2convert.version import __version__
 
+if TYPE_CHECKING:
+    from _typeshed import WriteableBuffer
+
+_CHUNK = 1 << 20
+_ZLIB_OR_GZIP = 32 + zlib.MAX_WBITS
+_MOST_REDIRECTS = 10
+_REDIRECTS = (301, 302, 303, 307, 308)
+_PASSING = (408, 425, 429, 500, 502, 503, 504)
+"""Answers that may be different a moment later (RFC 9110, 15.5 and 15.6; RFC 6585, 4)."""
+
+_CONTENT_RANGE = re.compile(r"bytes (?:(\d{1,18})-(\d{1,18})|\*)/(\d{1,18}|\*)")
 _MOST_DOUBLINGS = 30
 """Beyond any cap in seconds, and far from what a float can hold."""
 
@@ -40,8 +55,9 @@ class Patience:
         longest_backoff: cap of that doubling.
         longest_wait: a ``Retry-After`` beyond this counts as a refusal.
         connect: until a connection stands.
-        stall: without a byte, or with less than ``slowest`` bytes a second over that time.
-        slowest: bytes a second below which a transfer counts as stalled.
+        stall: within which an answer has to begin, headers and all, and within which every next piece of its body
+            of ``stall`` times ``slowest`` bytes has to arrive.
+        slowest: bytes a second; what comes more slowly than this would take days.
     """
 
     attempts: int = 4
@@ -50,7 +66,7 @@ class Patience:
     longest_wait: float = 60.0
     connect: float = 10.0
     stall: float = 30.0
-    slowest: float = 64.0
+    slowest: float = 1024.0
 
     def backoff(self, failures: int) -> float:
         """Return the wait after that many failures in a row: exponential, with jitter so that peers spread out."""
@@ -123,12 +139,123 @@ def _innermost(problem: BaseException) -> BaseException:
         problem = nested[0]
 
 
-_MOST_REDIRECTS = 10
-_REDIRECTS = (301, 302, 303, 307, 308)
-_PASSING = (408, 425, 429, 500, 502, 503, 504)
-"""Answers that may be different a moment later (RFC 9110, 15.5 and 15.6; RFC 6585, 4)."""
+class Deadline:
+    """The time until which a server has to send something that counts.
 
-_CONTENT_RANGE = re.compile(r"bytes (?:(\d{1,18})-(\d{1,18})|\*)/(\d{1,18}|\*)")
+    It runs while the network is waited for, and not while the bytes are written to a disk.
+
+    Args:
+        patience: how long, and how many bytes of the body give the server as long again.
+    """
+
+    def __init__(self, patience: Patience) -> None:
+        self._seconds = patience.stall
+        self._enough = patience.stall * patience.slowest
+        self.start()
+
+    def start(self) -> None:
+        """Grant the whole time, from now on."""
+        self._received = 0
+        self._end = time.monotonic() + self._seconds
+        self._left = self._seconds
+
+    def pause(self) -> None:
+        """Stop the clock."""
+        self._left = self._end - time.monotonic()
+
+    def go_on(self) -> None:
+        """Let the clock run again."""
+        self._end = time.monotonic() + self._left
+
+    def received(self, count: int) -> None:
+        """Count bytes of the body, headers and framing apart: enough of them, and the time begins anew."""
+        self._received += count
+        if self._received >= self._enough:
+            self.start()
+
+    def remaining(self) -> float:
+        """Return the seconds that are left.
+
+        Raises:
+            TimeoutError: there are none.
+        """
+        left = self._end - time.monotonic()
+        if left <= 0:
+            raise TimeoutError(str(self))
+        return left
+
+    def __str__(self) -> str:
+        return f"only {self._received:,} bytes in {self._seconds:g} s"
+
+
+class _TimedReader(io.RawIOBase):
+    """What a socket sends until the deadline: a timeout of the socket itself would begin anew with every byte."""
+
+    def __init__(self, raw: io.RawIOBase, connection: socket.socket, deadline: Deadline) -> None:
+        self._raw = raw
+        self._connection = connection
+        self._deadline = deadline
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: WriteableBuffer) -> int | None:
+        self._connection.settimeout(self._deadline.remaining())
+        return self._raw.readinto(buffer)
+
+    def close(self) -> None:
+        self._raw.close()
+        super().close()
+
+
+class _Response(http.client.HTTPResponse):
+    """A response of which every byte, from the status line to the last chunk's framing, comes before the deadline."""
+
+    def __init__(self, deadline: Deadline, connection: socket.socket, *arguments: Any, **options: Any) -> None:
+        super().__init__(connection, *arguments, **options)
+        self.fp = io.BufferedReader(_TimedReader(self.fp.detach(), connection, deadline))
+        deadline.start()
+
+    def begin(self) -> None:
+        super().begin()
+        while 100 < self.status < 200 and self.status != http.HTTPStatus.SWITCHING_PROTOCOLS:
+            # An interim answer (RFC 9110, 15.2), such as 102 or 103; http.client steps over 100 only.
+            self.headers = self.msg = None  # type: ignore[assignment]
+            super().begin()
+
+
+class _TimedAdapter(HTTPAdapter):
+    """Makes connections, through a proxy or not, whose responses are held to a deadline."""
+
+    def __init__(self, deadline: Deadline) -> None:
+        self._deadline = deadline
+        super().__init__()
+
+    def init_poolmanager(self, *arguments: Any, **options: Any) -> None:
+        super().init_poolmanager(*arguments, **options)
+        self._time(self.poolmanager)
+
+    def proxy_manager_for(self, proxy: str, **options: Any) -> Any:
+        return self._time(super().proxy_manager_for(proxy, **options))
+
+    def _time(self, manager: urllib3.PoolManager) -> urllib3.PoolManager:
+        def respond(connection: socket.socket, *arguments: Any, **options: Any) -> _Response:
+            return _Response(self._deadline, connection, *arguments, **options)
+
+        manager.pool_classes_by_scheme = {
+            scheme: _with(pool, ConnectionCls=_with(pool.ConnectionCls, response_class=staticmethod(respond)))
+            for scheme, pool in (("http", urllib3.HTTPConnectionPool), ("https", urllib3.HTTPSConnectionPool))
+        }
+        return manager
+
+
+def _with(base: type, **attributes: object) -> Any:
+    return type(base.__name__, (base,), attributes)
+
+
+class _Session(requests.Session):
+    def get_redirect_target(self, resp: requests.Response) -> None:
+        """Never look where a redirect leads: ``requests`` would read its body, however long, to the end."""
 
 
 class Answer:
@@ -137,10 +264,10 @@ class Answer:
     Args:
         response: the open response.
         url: the address first asked, before redirects.
-        patience: time limits for the body.
+        deadline: when its body has to come.
     """
 
-    def __init__(self, response: requests.Response, url: str, patience: Patience) -> None:
+    def __init__(self, response: requests.Response, url: str, deadline: Deadline) -> None:
         self._response = response
         self.status = response.status_code
         headers = response.headers
@@ -157,7 +284,7 @@ class Answer:
         self.total = total
         self.delimited = announced is not None or "chunked" in headers.get("Transfer-Encoding", "").lower()
         self.content_type = headers.get("Content-Type", "")
-        self.body = Body(response.raw, encoding, None if self.encoded else announced, url, patience)
+        self.body = Body(response.raw, encoding, None if self.encoded else announced, url, deadline)
         etag = headers.get("ETag")
         self.origin = Origin(
             url=url,
@@ -183,8 +310,11 @@ class Transport:
 
     def __init__(self, patience: Patience) -> None:
         self._patience = patience
-        self._session = requests.Session()
+        self._deadline = Deadline(patience)
+        self._session = _Session()
         self._session.headers.update({"User-Agent": f"r2convert/{__version__}", "Accept-Encoding": "identity"})
+        for scheme in ("http://", "https://"):
+            self._session.mount(scheme, _TimedAdapter(self._deadline))
 
     def __enter__(self) -> Transport:
         return self
@@ -192,11 +322,11 @@ class Transport:
     def __exit__(self, *_: object) -> None:
         self._session.close()
 
-    def ask(self, url: str, *, offset: int = 0, if_range: str | None = None) -> Answer:
+    def ask(self, address: Address, *, offset: int = 0, if_range: str | None = None) -> Answer:
         """Ask for a file, or for the rest of it from ``offset`` on.
 
         Args:
-            url: where.
+            address: where.
             offset: first byte wanted.
             if_range: entity tag or date under which the rest makes sense; the server sends all of it otherwise.
 
@@ -208,48 +338,75 @@ class Transport:
             headers["Range"] = f"bytes={offset}-"
             if if_range is not None:
                 headers["If-Range"] = if_range
-        response, final = self._follow(url, headers)
+        response, final = self._follow(address, headers)
         if response.status_code in ((200, 206, 416) if offset else (200,)):
-            return Answer(response, url, self._patience)
+            return Answer(response, address.text, self._deadline)
         with response:
             raise _status_fault(response, final)
 
-    def _follow(self, url: str, headers: dict[str, str]) -> tuple[requests.Response, str]:
-        current, came_from = url, None
+    def _follow(self, address: Address, headers: dict[str, str]) -> tuple[requests.Response, str]:
+        """Return the answer at the end of all redirects, and its address as it may be shown."""
+        current, shown_as, came_from = address, address.text, None
         for _ in range(_MOST_REDIRECTS + 1):
             try:
-                check_address(current, came_from=came_from)
+                check_address(current.text, came_from=came_from)
             except RefusedAddressError as refused:
                 raise MirrorFaultError(refused) from None
-            response = self._get(current, headers)
+            response = self._get(current, shown_as, headers)
             target = response.headers.get("Location")
             if response.status_code not in _REDIRECTS or target is None:
-                return response, current
+                return response, shown_as
             response.close()
-            current, came_from = urljoin(current, target), current
+            came_from, current = current.text, _redirected(current, target)
+            shown_as = without_query(current.text)
         raise MirrorFaultError(
-            RefusedAddressError("too many redirects", where=url, expected=f"{_MOST_REDIRECTS} at most")
+            RefusedAddressError("too many redirects", where=address.text, expected=f"{_MOST_REDIRECTS} at most")
         )
 
-    def _get(self, url: str, headers: dict[str, str]) -> requests.Response:
+    def _get(self, address: Address, shown_as: str, headers: dict[str, str]) -> requests.Response:
         limits = (self._patience.connect, self._patience.stall)
+        login = None if address.login is None else HTTPBasicAuth(*(part.encode() for part in address.login))
         try:
-            return self._session.get(url, headers=headers, stream=True, allow_redirects=False, timeout=limits)
-        except ValueError as problem:  # the base of InvalidURL, InvalidSchema, InvalidHeader and UnicodeError too
-            error = UnreachableError(
-                "an address, a redirect or a proxy setting is malformed", where=url, got=reason_of(problem)
+            response = self._session.get(
+                address.text, headers=headers, auth=login, stream=True, allow_redirects=False, timeout=limits
             )
-            raise MirrorFaultError(error) from problem
+        except ValueError as problem:  # the base of InvalidURL, InvalidSchema, InvalidHeader and UnicodeError too
+            raise _malformed(shown_as, problem) from problem
         except requests.exceptions.SSLError as problem:
-            raise MirrorFaultError(_tls_error(url, problem), host_down=True) from problem
+            raise MirrorFaultError(_tls_error(shown_as, problem), host_down=True) from problem
+        except requests.exceptions.ReadTimeout as problem:
+            got = f"no complete answer within {self._patience.stall:g} s"
+            error = UnreachableError("the server does not answer", where=shown_as, got=got)
+            raise MirrorFaultError(error, retry=True, host_down=True) from problem
         except (
             requests.exceptions.RequestException,
             urllib3.exceptions.HTTPError,
             http.client.HTTPException,
             OSError,
         ) as problem:
-            error = UnreachableError("the server cannot be reached", where=url, got=reason_of(problem))
+            error = UnreachableError("the server cannot be reached", where=shown_as, got=reason_of(problem))
             raise MirrorFaultError(error, retry=True, host_down=True) from problem
+        self._deadline.pause()
+        return response
+
+
+def _redirected(current: Address, target: str) -> Address:
+    """Return where a ``Location`` header leads; a login goes along on the same server only."""
+    try:
+        # http.client reads bytes as Latin-1; as they are, they are not fit for the next request line.
+        address = Address.of(urljoin(current.text, quote(target.encode("latin-1"), safe="!#$%&'()*+,/:;=?@[]~")))
+        same_server = urlsplit(address.text)[:2] == urlsplit(current.text)[:2]
+    except ValueError as problem:
+        raise _malformed(f"{current.text} -> {shown(without_query(target))}", problem) from problem
+    return replace(address, login=current.login) if same_server and address.login is None else address
+
+
+def _malformed(where: str, problem: ValueError) -> MirrorFaultError:
+    return MirrorFaultError(
+        UnreachableError(
+            "an address, a redirect or a proxy setting is malformed", where=shown(where), got=reason_of(problem)
+        )
+    )
 
 
 def _tls_error(url: str, problem: Exception) -> UnreachableError:
@@ -289,10 +446,6 @@ def _whole_number(value: str | None) -> int | None:
     return int(value) if value is not None and value.isascii() and value.isdigit() and len(value) <= 18 else None
 
 
-_CHUNK = 1 << 20
-_ZLIB_OR_GZIP = 32 + zlib.MAX_WBITS
-
-
 class RawBody(Protocol):
     """The part of a urllib3 response that is used here."""
 
@@ -308,15 +461,15 @@ class Body:
         encoding: its ``Content-Encoding``, lower case.
         announced: bytes it will have, if known.
         url: for messages.
-        patience: time limits.
+        deadline: when the next bytes have to come.
     """
 
-    def __init__(self, raw: RawBody, encoding: str, announced: int | None, url: str, patience: Patience) -> None:
+    def __init__(self, raw: RawBody, encoding: str, announced: int | None, url: str, deadline: Deadline) -> None:
         self._raw = raw
         self._encoding = encoding
         self._announced = announced
         self._url = url
-        self._patience = patience
+        self._deadline = deadline
 
     def chunks(self) -> Iterator[bytes]:
         """Yield the file's bytes as they arrive, at most 1 MiB at a time.
@@ -339,27 +492,26 @@ class Body:
             )
 
     def _received(self) -> Iterator[bytes]:
-        count, window, window_start = 0, 0, time.monotonic()
+        count = 0
         while chunk := self._read():
             yield chunk
             count += len(chunk)
-            window += len(chunk)
-            now = time.monotonic()
-            if now - window_start >= self._patience.stall:
-                if window < self._patience.slowest * (now - window_start):
-                    raise self._broken(f"only {window} bytes in {now - window_start:.0f} s")
-                window, window_start = 0, now
         if self._announced is not None and count < self._announced:
             raise self._broken(f"the connection closed {self._announced - count:,} bytes early")
 
     def _read(self) -> bytes:
+        self._deadline.go_on()
         try:
-            return self._raw.read1(_CHUNK, decode_content=False) or b""
+            chunk = self._raw.read1(_CHUNK, decode_content=False) or b""
         except urllib3.exceptions.ReadTimeoutError as problem:
-            raise self._broken(f"no byte for {self._patience.stall:g} s") from problem
+            raise self._broken(str(self._deadline)) from problem
         except (urllib3.exceptions.HTTPError, http.client.HTTPException, OSError, ValueError) as problem:
             # ValueError: http.client meets a chunk length that is no number.
             raise self._broken(reason_of(problem)) from problem
+        finally:
+            self._deadline.pause()
+        self._deadline.received(len(chunk))
+        return chunk
 
     def _inflated(self) -> Iterator[bytes]:
         decoder = zlib.decompressobj(_ZLIB_OR_GZIP)

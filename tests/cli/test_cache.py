@@ -122,7 +122,7 @@ def test_jobs_that_make_no_sense_are_usage_errors(arguments: list[str], lab: Lab
 
 
 def test_a_damaged_record_is_exit_4_and_no_traceback(lab: Lab, cached: Path) -> None:
-    (cached.parent / "pins.toml").write_text("nonsense")
+    (cached.parent / "pins.json").write_text("nonsense")
     result = lab.run("cache")
     assert result.returncode == 4
     assert "delete it" in result.stderr

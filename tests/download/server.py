@@ -370,6 +370,48 @@ def trickle(exchange: Exchange) -> None:
             return
 
 
+def raw(*pieces: bytes, then: bytes, every: float = 0.05) -> Fault:
+    """Send bytes as they are, then go on for ever with one piece, with a pause before each."""
+
+    def fault(exchange: Exchange) -> None:
+        exchange.handler.close_connection = True
+        exchange.handler.wfile.write(b"".join(pieces))
+        while not exchange.handler.server.stopping.is_set():
+            exchange.pause(every)
+            exchange.handler.wfile.write(then)
+
+    return fault
+
+
+CHUNKED_HEAD = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
+
+dripping_status_line = raw(b"HTTP/1.1 200 O", then=b"K")
+dripping_header = raw(b"HTTP/1.1 200 OK\r\nX: ", then=b"x")
+dripping_headers = raw(b"HTTP/1.1 200 OK\r\n", then=b"X: x\r\n")
+dripping_chunk_size = raw(CHUNKED_HEAD, then=b"0")
+dripping_chunk_extension = raw(CHUNKED_HEAD, b"5;", then=b"x")
+dripping_trailer = raw(CHUNKED_HEAD, b"0\r\n", then=b"X: x\r\n")
+flood_of_trailers = raw(CHUNKED_HEAD, b"0\r\n", then=b"X: x\r\n" * 1000, every=0)
+dripping_continue = raw(then=b"HTTP/1.1 100 Continue\r\n\r\n")
+flood_of_continue = raw(then=b"HTTP/1.1 100 Continue\r\n\r\n" * 1000, every=0)
+dripping_processing = raw(then=b"HTTP/1.1 102 Processing\r\n\r\n")
+flood_of_processing = raw(then=b"HTTP/1.1 102 Processing\r\n\r\n" * 1000, every=0)
+
+
+def interim_answers(exchange: Exchange) -> None:
+    """Say that the answer will come, in each of the ways there are, and then give it."""
+    exchange.handler.wfile.write(b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 102 Processing\r\n\r\n")
+    exchange.handler.wfile.write(b"HTTP/1.1 103 Early Hints\r\nLink: </x>\r\n\r\n")
+    serve(exchange)
+
+
+def redirect_with_endless_body(exchange: Exchange) -> None:
+    """Send the client elsewhere, with a body that does not end."""
+    exchange.head(302, Location="/real", Transfer_Encoding="chunked")
+    while not exchange.handler.server.stopping.is_set():
+        send_chunks(exchange, bytes(_BLOCK))
+
+
 def silent(exchange: Exchange) -> None:
     """Take the request and say nothing."""
     exchange.pause(60)
@@ -412,6 +454,19 @@ def held_half_way(let_go: threading.Event) -> Fault:
         exchange.send(rest[: len(rest) // 2])
         exchange.handler.wfile.flush()
         let_go.wait(60)
+        exchange.send(rest[len(rest) // 2 :])
+
+    return fault
+
+
+def interrupted_by(event: Callable[[], object]) -> Fault:
+    """Answer well, but let something happen when the client has the first half."""
+
+    def fault(exchange: Exchange) -> None:
+        rest = _promise_rest(exchange)
+        exchange.send(rest[: len(rest) // 2])
+        exchange.handler.wfile.flush()
+        event()
         exchange.send(rest[len(rest) // 2 :])
 
     return fault

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from r2convert.download.addresses import HostMemory, check_address, is_loopback, mirror_address
+from r2convert.download.addresses import Address, HostMemory, check_address, is_loopback, mirror_address, shown
 from r2convert.errors import RefusedAddressError
 
 
@@ -72,5 +72,35 @@ def test_hosts_that_failed_come_last() -> None:
     hosts = HostMemory()
     hosts.mark_down("https://slow.example/a")
     hosts.mark_down("/srv/weights/a")
-    addresses = ["/srv/weights/b", "https://slow.example/b", "https://good.example/b"]
-    assert hosts.in_order(addresses) == ["/srv/weights/b", "https://good.example/b", "https://slow.example/b"]
+    folder, slow, good = map(Address, ["/srv/weights/b", "https://slow.example/b", "https://good.example/b"])
+    assert hosts.in_order([folder, slow, good]) == [folder, good, slow]
+
+
+@pytest.mark.parametrize(
+    ("url", "text", "login"),
+    [
+        ("https://example.com/f", "https://example.com/f", None),
+        ("https://me:secret@example.com/f", "https://example.com/f", ("me", "secret")),
+        ("https://token@example.com:8443/f?x=1", "https://example.com:8443/f?x=1", ("token", "")),
+        ("https://me:p%40%2Fs@example.com/f", "https://example.com/f", ("me", "p@/s")),
+        ("https://me:p@ss@example.com/f", "https://example.com/f", ("me", "p@ss")),
+        ("https://example.com/@scope/f", "https://example.com/@scope/f", None),
+        ("https://[::1]:80/@scope/f", "https://[::1]:80/@scope/f", None),
+        ("/srv/me:secret@here/f", "/srv/me:secret@here/f", None),
+    ],
+)
+def test_a_login_is_taken_out_of_an_address(url: str, text: str, login: tuple[str, str] | None) -> None:
+    address = Address.of(url)
+    assert (address.text, address.login) == (text, login)
+    assert "secret" not in repr(address) or login is None
+
+
+def test_a_password_that_is_not_escaped_is_refused_without_being_repeated() -> None:
+    with pytest.raises(RefusedAddressError, match="not used") as caught:
+        check_address(Address.of("https://me:se/cret@example.com/f").text)
+    assert "%2F" in (caught.value.got or "")
+    assert "cret" not in str(caught.value)
+
+
+def test_text_of_libraries_is_shown_without_logins() -> None:
+    assert shown("Failed to parse: http://me:secret@proxy:x/ now") == "Failed to parse: http://proxy:x/ now"

@@ -49,7 +49,7 @@ def test_asking_touches_nothing(cache: Cache) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["pins.toml", "partial", "bad", "locks", "../x", "a/b", "a\\b", ".hidden", "", "a\nb", "/x"]
+    "name", ["pins.json", "pins.toml", "partial", "bad", "locks", "../x", "a/b", "a\\b", ".hidden", "", "a\nb", "/x"]
 )
 def test_no_file_gets_a_name_that_leads_elsewhere(name: str, cache: Cache) -> None:
     with pytest.raises(CatalogError):

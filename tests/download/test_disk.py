@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,7 +14,7 @@ from r2convert.download.cache import Cache
 from r2convert.errors import CacheError, NoSpaceError
 from tests.download import server as faults
 from tests.download.children import Job, start
-from tests.download.server import LoopbackServer
+from tests.download.server import LoopbackServer, wait_until
 from tests.download.support import Messages, fetch, prefixed, remains, sample, sha256
 
 DATA = sample(400_000)
@@ -103,6 +104,59 @@ def test_a_cache_that_cannot_be_made_is_a_clear_error(obstacle: str, server: Loo
     assert "R2CONVERT_CACHE" in (caught.value.next_step or "")
 
 
+@pytest.mark.parametrize("gone", ["the file", "its folder", "the cache"])
+def test_a_download_that_is_removed_while_it_runs_is_a_clear_error(
+    gone: str, server: LoopbackServer, cache: Cache
+) -> None:
+    partial = cache.partial_folder / prefixed(DATA).file_name
+    partial = partial.with_name(f"{partial.name}.part")
+
+    def remove() -> None:
+        wait_until(lambda: partial.exists() and partial.stat().st_size > 0)
+        if gone == "the file":
+            partial.unlink()
+        else:
+            shutil.rmtree(cache.partial_folder if gone == "its folder" else cache.folder)
+
+    source = prefixed(DATA, server.put("f", DATA, faults.interrupted_by(remove)))
+    with pytest.raises(CacheError, match="removed while it was in use") as caught:
+        fetch(source, cache)
+    assert "again" in (caught.value.next_step or "")
+    assert not cache.path_of(source).exists()
+    assert fetch(source, cache).path.read_bytes() == DATA
+
+
+@pytest.mark.parametrize("other", [sample(400_000, seed=7), DATA[:1000]])
+def test_bytes_that_another_wrote_in_our_place_are_never_taken_for_ours(
+    other: bytes, server: LoopbackServer, cache: Cache
+) -> None:
+    """The lock of a cache that was emptied guards nothing: another process may have begun anew."""
+    partial = cache.partial_folder / f"{prefixed(DATA).file_name}.part"
+
+    def replace() -> None:
+        wait_until(lambda: partial.exists() and partial.stat().st_size > 0)
+        partial.unlink()
+        partial.write_bytes(other)
+
+    source = prefixed(DATA, server.put("f", DATA, faults.interrupted_by(replace)))
+    with pytest.raises(CacheError, match="replaced while"):
+        fetch(source, cache)
+    assert not cache.path_of(source).exists()
+
+
+def test_a_cut_partial_file_is_not_taken_for_whole(server: LoopbackServer, cache: Cache) -> None:
+    partial = cache.partial_folder / f"{prefixed(DATA).file_name}.part"
+
+    def cut() -> None:
+        wait_until(lambda: partial.exists() and partial.stat().st_size > 10)
+        os.truncate(partial, 10)
+
+    source = prefixed(DATA, server.put("f", DATA, faults.interrupted_by(cut)))
+    with pytest.raises(CacheError, match="replaced while"):
+        fetch(source, cache)
+    assert not cache.path_of(source).exists()
+
+
 @pytest.fixture
 def read_only_cache(server: LoopbackServer) -> Iterator[Cache]:
     """A cache with one file, that every user may read and this test's children may not write."""
@@ -146,4 +200,4 @@ def test_files_are_readable_by_whom_the_umask_allows(server: LoopbackServer, cac
     finally:
         os.umask(before)
     assert file.path.stat().st_mode & 0o777 == 0o644
-    assert (cache.folder / "pins.toml").stat().st_mode & 0o777 == 0o644
+    assert (cache.folder / "pins.json").stat().st_mode & 0o777 == 0o644

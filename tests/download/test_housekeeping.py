@@ -71,7 +71,7 @@ def test_cleaning_removes_all_but_files_and_record(server: LoopbackServer, cache
         "file": [source.file_name],
         "partial": ["g.part"],
         "bad": ["h"],
-        "leftover": [".pins.toml.12-34.tmp", ".g.json.12-34.tmp", "orphan.json"],
+        "leftover": [".pins.json.0123456789abcdef.part", ".g.json.0123456789abcdef.part", "orphan.json"],
     }
     removed, busy = clean_cache(cache)
     assert (len(removed), busy) == (5, [])
@@ -85,8 +85,8 @@ def leave_everything(cache: Cache) -> None:
         cache.partial_folder / "g.part",
         cache.partial_folder / "g.json",
         cache.partial_folder / "orphan.json",
-        cache.partial_folder / ".g.json.12-34.tmp",
-        cache.folder / ".pins.toml.12-34.tmp",
+        cache.partial_folder / ".g.json.0123456789abcdef.part",
+        cache.folder / ".pins.json.0123456789abcdef.part",
         cache.bad_folder / "h",
     ):
         path.write_bytes(b"x")

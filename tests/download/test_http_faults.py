@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 
@@ -25,7 +26,22 @@ DATA = sample()
 SOON = 10.0
 """Seconds within which every fault has to be dealt with under the short patience of the tests."""
 
+DRIPPING: dict[str, Fault] = {
+    "a dripping status line": faults.dripping_status_line,
+    "a dripping header": faults.dripping_header,
+    "headers without end": faults.dripping_headers,
+    "a dripping chunk size": faults.dripping_chunk_size,
+    "a dripping chunk extension": faults.dripping_chunk_extension,
+    "trailers without end": faults.dripping_trailer,
+    "a flood of trailers": faults.flood_of_trailers,
+    "100 without end": faults.dripping_continue,
+    "a flood of 100": faults.flood_of_continue,
+    "102 without end": faults.dripping_processing,
+    "a flood of 102": faults.flood_of_processing,
+}
+
 SURVIVABLE: dict[str, Fault] = {
+    **DRIPPING,
     "cut in the middle": faults.cut_after(70_000),
     "cut before the first byte": faults.cut_after(0),
     "dropped before the headers": faults.reset,
@@ -44,9 +60,10 @@ SURVIVABLE: dict[str, Fault] = {
     "429 at once": faults.status(429, retry_after="0"),
     "403 with a wait": faults.status(403, retry_after="0"),
     "502": faults.status(502),
+    "100, 102 and 103 before the answer": faults.interim_answers,
 }
 
-HARMLESS = ("gzip-encoded", "chunked", "without a length")
+HARMLESS = ("gzip-encoded", "chunked", "without a length", "100, 102 and 103 before the answer")
 
 PERMANENT: dict[str, tuple[Fault, type[FetchError]]] = {
     "403": (faults.status(403), ServerRefusedError),
@@ -103,7 +120,7 @@ def test_a_lasting_fault_sends_the_run_to_the_next_mirror(
     assert file.origin == second_server.url("f")
 
 
-@pytest.mark.parametrize("name", [name for name in SURVIVABLE if name not in HARMLESS])
+@pytest.mark.parametrize("name", [name for name in SURVIVABLE if name not in (*HARMLESS, *DRIPPING)])
 def test_a_fault_that_never_ends_is_given_up(name: str, server: LoopbackServer, cache: Cache) -> None:
     """With nothing but faults and no ranges, no try gets further than the last one."""
     source = pinned(DATA, server.put("f", DATA, *[SURVIVABLE[name]] * 40, ranges=False))
@@ -181,6 +198,68 @@ def test_redirects_are_followed_and_the_first_address_is_remembered(
     file = fetch(source, cache)
     assert file.path.read_bytes() == DATA
     assert file.origin == server.url("f")
+
+
+def test_the_body_of_a_redirect_is_not_read(server: LoopbackServer, cache: Cache) -> None:
+    server.put("real", DATA)
+    began = time.monotonic()
+    fetch(prefixed(DATA, server.put("f", DATA, faults.redirect_with_endless_body)), cache)
+    assert time.monotonic() - began < SOON
+
+
+@pytest.mark.parametrize(
+    ("location", "path"),
+    [
+        ("/gr\u00f6\u00dfe".encode(), "gr%C3%B6%C3%9Fe"),
+        (b"/gr\xf6\xdfe", "gr%F6%DFe"),
+        (b"/a b", "a%20b"),
+        (b"/a%20b", "a%20b"),
+    ],
+)
+def test_bytes_in_a_redirect_that_no_address_may_have_are_escaped(
+    location: bytes, path: str, server: LoopbackServer, cache: Cache
+) -> None:
+    server.put(path, DATA)
+    source = prefixed(DATA, server.put("f", DATA, faults.redirect(location.decode("latin-1"))))
+    assert fetch(source, cache).path.read_bytes() == DATA
+    assert server.requests[-1].path == path
+
+
+def test_what_a_redirect_was_signed_with_is_not_shown(server: LoopbackServer, cache: Cache) -> None:
+    server.put("real?signature=secret", DATA, faults.status(404))
+    source = prefixed(DATA, server.put("f", DATA, faults.redirect("/real?signature=secret")))
+    with pytest.raises(ServerRefusedError) as caught:
+        fetch(source, cache)
+    assert caught.value.where == server.url("real?...")
+
+
+def test_a_login_in_an_address_is_used_and_neither_stored_nor_shown(
+    server: LoopbackServer, cache: Cache, messages: Messages
+) -> None:
+    server.put("f", DATA, faults.cut_after(70_000), faults.status(503), *[faults.cut_after(0)] * 9)
+    mirror = server.url("").replace("//", "//me:s%65cret@").rstrip("/")
+    source = replace(prefixed(DATA), file_name="f")
+    with pytest.raises(UnreachableError) as caught:
+        fetch(source, cache, messages, mirror=mirror)
+    kept = "".join(path.read_text(errors="replace") for path in cache.folder.rglob("*") if path.is_file())
+    server.shelves["f"].faults.clear()
+    assert fetch(source, cache, messages, mirror=mirror).origin == server.url("f")
+    assert {request.headers["authorization"] for request in server.requests} == {"Basic bWU6c2VjcmV0"}
+    kept += "".join(path.read_text(errors="replace") for path in cache.folder.rglob("*") if path.is_file())
+    for text in (str(caught.value), messages.all, kept):
+        assert "cret" not in text
+    assert server.url("f") in str(caught.value)
+
+
+def test_a_login_does_not_follow_a_redirect_to_another_server(
+    server: LoopbackServer, second_server: LoopbackServer, cache: Cache
+) -> None:
+    second_server.put("real", DATA)
+    server.put("near", DATA, faults.redirect(second_server.url("real")))
+    url = server.put("f", DATA, faults.redirect("/near"))
+    fetch(prefixed(DATA, url.replace("//", "//me:secret@")), cache)
+    assert ["authorization" in request.headers for request in server.requests] == [True, True]
+    assert ["authorization" in request.headers for request in second_server.requests] == [False]
 
 
 def test_a_circle_of_redirects_ends(server: LoopbackServer, cache: Cache) -> None:

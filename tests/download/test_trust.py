@@ -189,6 +189,53 @@ def test_a_mirror_folder_without_the_right_file_is_passed_over(
     assert (file.path.read_bytes(), file.origin) == (DATA, server.url("f"))
 
 
+@pytest.mark.parametrize("kind", ["a pipe", "a device", "a folder"])
+def test_what_is_no_regular_file_in_a_mirror_folder_is_passed_over(
+    kind: str, server: LoopbackServer, cache: Cache, messages: Messages, tmp_path: Path
+) -> None:
+    """A pipe would be waited for, a device read for ever."""
+    source = prefixed(DATA, server.put("f", DATA))
+    place = tmp_path / source.file_name
+    if kind == "a pipe":
+        os.mkfifo(place)
+    elif kind == "a device":
+        place.symlink_to("/dev/zero")
+    else:
+        place.mkdir()
+    assert fetch(source, cache, messages, mirror=str(tmp_path)).origin == server.url("f")
+    assert "mirror folder does not give the file" in messages.all
+
+
+def test_a_file_in_a_mirror_folder_that_grows_is_not_taken(cache: Cache, tmp_path: Path) -> None:
+    """It is complete by its hash when the first byte is read, and somebody goes on writing."""
+    source = prefixed(DATA)
+    place = tmp_path / source.file_name
+    place.write_bytes(DATA)
+
+    class Growing(Messages):
+        def started(self, name: str, total: int | None, done: int) -> None:
+            with place.open("ab") as file:
+                file.write(bytes(1 << 21))
+
+    with pytest.raises(FetchError) as caught:
+        fetch(source, cache, Growing(), mirror=str(tmp_path))
+    assert "size changes" in (caught.value.got or "")
+    assert remains(cache) == {}
+
+
+@pytest.mark.parametrize("kind", ["a pipe", "a device"])
+def test_what_is_no_regular_file_in_the_cache_is_a_clear_error(kind: str, cache: Cache) -> None:
+    source = prefixed(DATA)
+    cache.folder.mkdir()
+    if kind == "a pipe":
+        os.mkfifo(cache.path_of(source))
+    else:
+        cache.path_of(source).symlink_to("/dev/zero")
+    with pytest.raises(CacheError) as caught:
+        cache.lookup(source)
+    assert "not a regular file" in (caught.value.got or "")
+
+
 def test_the_mirror_url_comes_first(
     server: LoopbackServer, second_server: LoopbackServer, cache: Cache, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -225,7 +272,7 @@ def test_all_mirrors_with_wrong_files_are_one_readable_error(
 def test_a_damaged_record_is_an_error_that_says_what_to_do(server: LoopbackServer, cache: Cache) -> None:
     source = prefixed(DATA, server.put("f", DATA))
     fetch(source, cache)
-    (cache.folder / "pins.toml").write_text("files = 3")
+    (cache.folder / "pins.json").write_text("files = 3")
     with pytest.raises(CacheError, match="record") as caught:
         fetch(source, cache)
     assert "delete it" in (caught.value.next_step or "")

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from typing import Final
 
+from r2convert.errors import LimitExceededError
+
 KIBIBYTE: Final = 1024
 MEBIBYTE: Final = 1024 * KIBIBYTE
 
@@ -21,8 +23,9 @@ SYNC_BYTES: Final = 32 * MEBIBYTE
 #: A strided tensor whose bytes span at most this much is read whole and rearranged in memory.
 GATHER_BYTES: Final = 16 * MEBIBYTE
 
-#: Opcodes of one pickle. A state dict needs about 25 a tensor.
-MAX_PICKLE_OPCODES: Final = 500_000
+#: What reading one checkpoint may cost, in units of about half a microsecond and fifty bytes: an opcode of a pickle,
+#: an entry copied or shown, a KiB read that belongs to no tensor. A state dict needs about 40 a tensor.
+WORK_UNITS: Final = 1_500_000
 
 #: Objects on the stack of one pickle, and marks within it.
 MAX_PICKLE_STACK: Final = 200_000
@@ -35,8 +38,8 @@ MAX_NESTING: Final = 64
 MAX_TEXT_BYTES: Final = 4 * KIBIBYTE
 MAX_TOTAL_TEXT_BYTES: Final = 16 * MEBIBYTE
 
-#: Bytes of one pickled integer. Nine hold every 64-bit number; torch's magic number takes ten.
-MAX_INTEGER_BYTES: Final = 16
+#: Bytes of one pickled integer. Nine hold every 64-bit number; states of random generators take thousands.
+MAX_INTEGER_BYTES: Final = 4 * KIBIBYTE
 
 #: Tensors, and storages, of one checkpoint.
 MAX_TENSORS: Final = 50_000
@@ -85,4 +88,29 @@ METADATA_TEXT: Final = 256
 METADATA_LEVELS: Final = 4
 
 #: Wrappers within wrappers around a state dict.
-MAX_WRAPPERS: Final = 3
+MAX_WRAPPERS: Final = 6
+
+#: State dicts of one file that are told apart.
+MAX_STATE_DICTS: Final = 16
+
+
+class WorkBudget:
+    """What reading one checkpoint may cost; charged by everything that parses, copies, shows or gathers."""
+
+    def __init__(self) -> None:
+        self._left = WORK_UNITS
+
+    def charge(self, units: int) -> None:
+        """Take units off the budget.
+
+        Raises:
+            LimitExceededError: it is used up.
+        """
+        self._left -= units
+        if self._left < 0:
+            raise LimitExceededError(
+                "The file takes far more work to read than its tensors need",
+                expected="a checkpoint, whose description costs some thousand steps",
+                got=f"more than {WORK_UNITS} steps",
+                next_step="Save only the state dict from the program that wrote it.",
+            )

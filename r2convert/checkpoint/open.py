@@ -29,7 +29,8 @@ from r2convert.checkpoint.formats.torch_tar import MEMBERS as TORCH_TAR_MEMBERS
 from r2convert.checkpoint.formats.torch_tar import read_torch_tar
 from r2convert.checkpoint.formats.torch_zip import is_torch_zip, read_torch_zip
 from r2convert.checkpoint.formats.zip_directory import read_zip_directory
-from r2convert.checkpoint.state_dict import StateDict, under_prefix, unwrap
+from r2convert.checkpoint.pickles.values import UnreadTensor
+from r2convert.checkpoint.state_dict import Recogniser, Selection, StateDict, find_state_dict
 from r2convert.checkpoint.storage import OpenFile, StorageReader
 from r2convert.checkpoint.tensor import TensorInfo, require_plausible_total, tensor_chunks
 from r2convert.errors import CheckpointError
@@ -49,25 +50,32 @@ class Checkpoint:
             ``pdparams`` or ``paddle-static``.
         size: its size in bytes.
         tensors: the tensors by name, in file order, without wrappers and ``module.``.
+        unread: those of a kind whose elements are not given out (complex, sparse, float8), by name.
         metadata: plain values found around the tensors, small enough to show and fit for JSON.
         wrapper: the key or dotted keys the state dict lay under; ``None`` for a bare one.
-        prefix_removed: what was taken off every name: ``"module."`` and the prefix that was asked for.
+        prefix_removed: what was taken off every name: the prefixes of wrappers (``module.``, ``_orig_mod.``), and
+            the one that was asked for.
+        left_out: tensors beside the network that were left out, with the reason.
+        opaque: dotted names of the classes and functions whose objects are not looked into.
         warnings: what is odd about the file but harmless, one sentence each.
     """
 
-    def __init__(self, path: Path, sources: Sequence[OpenFile], contents: Contents, state_dict: StateDict) -> None:
+    def __init__(self, path: Path, files: Sequence[OpenFile], contents: Contents, state_dict: StateDict) -> None:
         self.path = path
         self.container = contents.container
-        self.size = sum(source.size for source in sources)
+        self.size = sum(file.size for file in files)
         self.tensors: Mapping[str, TensorInfo] = MappingProxyType(state_dict.tensors)
+        self.unread: Mapping[str, UnreadTensor] = MappingProxyType(state_dict.unread)
         self.metadata: Mapping[str, object] = MappingProxyType({**contents.metadata, **state_dict.metadata})
         self.wrapper = state_dict.wrapper
         self.prefix_removed = state_dict.prefix_removed
+        self.left_out = state_dict.left_out
+        self.opaque = contents.opaque
         self.warnings = contents.warnings + state_dict.warnings
-        self._sources = tuple(sources)
+        self._files = tuple(files)
         self._storages = contents.storages
         self._hashing: Background[str] | None = None
-        self._reader = StorageReader(self._sources, self._storages)
+        self._reader = StorageReader(self._files, self._storages)
 
     def __enter__(self) -> Checkpoint:
         return self
@@ -81,8 +89,8 @@ class Checkpoint:
         """Close the file, once nothing reads it any more; closing twice is fine."""
         if self._hashing is not None:
             self._hashing.wait()
-        for source in self._sources:
-            source.close()
+        for file in self._files:
+            file.close()
 
     def sha256(self) -> str:
         """Return the SHA-256 of the whole file, through the descriptor that was parsed; computed once.
@@ -96,9 +104,9 @@ class Checkpoint:
         return self.begin_sha256().result()
 
     def _compute_sha256(self) -> str:
-        if len(self._sources) == 1:
-            return self._sources[0].sha256()
-        lines = (f"{source.sha256()}  {source.path.name}\n" for source in self._sources)
+        if len(self._files) == 1:
+            return self._files[0].sha256()
+        lines = (f"{file.sha256()}  {file.path.name}\n" for file in self._files)
         return hashlib.sha256("".join(lines).encode()).hexdigest()
 
     def begin_sha256(self) -> Background[str]:
@@ -122,7 +130,7 @@ class Checkpoint:
             AccessError: the disk fails.
         """
         yield from tensor_chunks(self._reader, tensor, self._storages[tensor.storage].nbytes)
-        self.require_unchanged()
+        self._reader.require_unchanged(tensor.storage)
 
     def output(self, tensor: TensorInfo) -> OutputTensor:
         """Return a tensor as :func:`~r2convert.checkpoint.writing.write_checkpoint` takes it, under its own name.
@@ -130,7 +138,8 @@ class Checkpoint:
         Where the file states a checksum for exactly these bytes, reading compares it, and writing uses it again.
         """
         storage = self._storages[tensor.storage]
-        is_whole = tensor.is_contiguous and tensor.offset == 0 and tensor.nbytes == storage.nbytes > 0
+        fills = tensor.offset == 0 and tensor.nbytes == storage.nbytes > 0
+        is_whole = fills and tensor.is_contiguous and not tensor.is_negated
         crc32 = storage.crc32 if is_whole else None
         return OutputTensor(tensor.name, tensor.dtype, tensor.shape, lambda: self.chunks(tensor), crc32)
 
@@ -144,10 +153,11 @@ class Checkpoint:
 
         result = np.empty(tensor.shape, tensor.dtype.numpy)
         target = result.reshape(-1).view(np.uint8).data
-        if tensor.elements and tensor.is_contiguous and self._reader.is_checked(tensor.storage):
+        is_plain = tensor.elements > 0 and tensor.is_contiguous and not tensor.is_negated
+        if is_plain and self._reader.is_checked(tensor.storage):
             # No checksum to compute on the way: the bytes go straight to where they belong.
             self._reader.stretch(tensor.storage, tensor.offset, target)
-            self.require_unchanged()
+            self._reader.require_unchanged(tensor.storage)
             return result
         position = 0
         for piece in self.chunks(tensor):
@@ -167,11 +177,18 @@ class Checkpoint:
 
     def require_unchanged(self) -> None:
         """Raise :class:`CorruptCheckpointError` if the file was written to since it was opened."""
-        for source in self._sources:
-            source.require_unchanged()
+        for file in self._files:
+            file.require_unchanged()
 
 
-def open_checkpoint(path: Path, *, key: str | None = None, prefix: str = "") -> Checkpoint:
+def open_checkpoint(
+    path: Path,
+    *,
+    key: str | None = None,
+    prefix: str = "",
+    leave_out: Sequence[str] = (),
+    recognise: Recogniser | None = None,
+) -> Checkpoint:
     """Open a checkpoint of any container r2convert reads and describe its tensors.
 
     Nothing in the file is executed or trusted, and no tensor data is read.
@@ -180,13 +197,15 @@ def open_checkpoint(path: Path, *, key: str | None = None, prefix: str = "") -> 
         path: a checkpoint file, the JSON index of one in several files or the folder both lie in, or a folder of
             Paddle 1.x variables.
         key: which of several state dicts to take: its key (dotted if it lies deeper), or ``ema`` for the
-            moving average under any of its usual keys. ``None`` takes the only one.
+            moving average, however the training program keeps it. ``None`` takes the network itself.
         prefix: take only the tensors whose names start with this, and take it off their names: a backbone
             inside a larger network.
+        leave_out: shell patterns; tensors whose names match one are left out.
+        recognise: tells which of several state dicts is a known network; the keys decide without it.
 
     Raises:
-        CheckpointError: the file is damaged, unsafe, too large, or of a kind that is not read.
-        UsageError: there is nothing under ``key`` or ``prefix``.
+        CheckpointError: the file is damaged, dangerous, too large, or of a kind that is not read.
+        UsageError: there is nothing under ``key`` or ``prefix``, or a pattern matches nothing.
         AccessError: there is no such file or it cannot be read.
     """
     # Unlike Path.is_dir this never raises: why a path cannot be read is told where it is opened.
@@ -194,44 +213,45 @@ def open_checkpoint(path: Path, *, key: str | None = None, prefix: str = "") -> 
     index = index_in(path) if is_folder else None
     if index is not None:
         path, is_folder = index, False
-    sources = open_folder(path) if is_folder else [OpenFile(path)]
+    files = open_folder(path) if is_folder else [OpenFile(path)]
     try:
-        if not is_folder and sniff(sources[0]) is Kind.SHARD_INDEX:
-            sources += open_shards(sources[0])
-            contents = read_shards(sources, read_contents)
+        if not is_folder and sniff(files[0]) is Kind.SHARD_INDEX:
+            files += open_shards(files[0])
+            contents = read_shards(files, read_contents)
         else:
-            contents = read_paddle_folder(sources) if is_folder else read_contents(sources[0])
-        state_dict = under_prefix(unwrap(contents.root, key, str(path)), prefix, str(path))
-        checkpoint = Checkpoint(path, sources, contents, state_dict)
+            contents = read_paddle_folder(files) if is_folder else read_contents(files[0])
+        selection = Selection(key, prefix, tuple(leave_out), recognise)
+        state_dict = find_state_dict(contents.root, selection, files[0].budget, str(path))
+        checkpoint = Checkpoint(path, files, contents, state_dict)
         require_plausible_total(checkpoint.tensors.values(), checkpoint.size, str(path))
         checkpoint.require_unchanged()
     except BaseException as error:
-        for source in sources:
-            source.close()
+        for file in files:
+            file.close()
         if isinstance(error, CheckpointError):
             error.where = error.where or str(path)
         raise
     return checkpoint
 
 
-def read_contents(source: OpenFile) -> Contents:
+def read_contents(file: OpenFile) -> Contents:
     """Describe a file of any container, before wrappers are taken off.
 
     Raises:
-        CheckpointError: the file is damaged, unsafe, too large, or of a kind that is not read.
+        CheckpointError: the file is damaged, dangerous, too large, or of a kind that is not read.
     """
-    return _READERS[sniff(source)](source)
+    return _READERS[sniff(file)](file)
 
 
-def _read_zip(source: OpenFile) -> Contents:
-    records = read_zip_directory(source)
-    return read_torch_zip(source, records) if is_torch_zip(records) else read_torch_hub_zip(source, records)
+def _read_zip(file: OpenFile) -> Contents:
+    records = read_zip_directory(file)
+    return read_torch_zip(file, records) if is_torch_zip(records) else read_torch_hub_zip(file, records)
 
 
-def _read_tar(source: OpenFile) -> Contents:
-    members = read_tar_directory(source)
+def _read_tar(file: OpenFile) -> Contents:
+    members = read_tar_directory(file)
     is_torch = not members.keys().isdisjoint(TORCH_TAR_MEMBERS)
-    return read_torch_tar(source, members) if is_torch else read_paddle_tar(source, members)
+    return read_torch_tar(file, members) if is_torch else read_paddle_tar(file, members)
 
 
 _READERS: Final[Mapping[Kind, Callable[[OpenFile], Contents]]] = {

@@ -1,22 +1,61 @@
-"""Finds the state dict in what a file describes, and takes wrappers and prefixes off."""
+"""Finds the state dict in what a file describes: among wrappers, training state and averages, by rank."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Final
 
 from r2convert.checkpoint import limits
-from r2convert.checkpoint.pickles.values import PickledBytes
+from r2convert.checkpoint.limits import WorkBudget
+from r2convert.checkpoint.metadata import summarise
+from r2convert.checkpoint.pickles.numpy_names import PickledArray
+from r2convert.checkpoint.pickles.values import Opaque, UnreadTensor, describe_briefly
 from r2convert.checkpoint.tensor import TensorInfo
+from r2convert.checkpoint.tensor_names import (
+    LeftOut,
+    Named,
+    SelectedTensors,
+    Tensor,
+    inner_average,
+    select,
+    without_prefixes,
+)
 from r2convert.errors import CorruptCheckpointError, LimitExceededError, UnsupportedCheckpointError, UsageError
 
+#: Says what a set of tensors is ("res2net50_w26_s4 in the official layout"), or ``None``. The names come without
+#: wrappers' prefixes.
+Recogniser = Callable[[Mapping[str, tuple[int, ...]]], str | None]
+
 #: Where training programs put the network, in no order: two of them in one file are ambiguous.
-_WRAPPERS: Final = ("state_dict", "model", "model_state_dict", "net", "network", "module")
-#: Where they put its moving average: another network, which has to be asked for.
-_AVERAGES: Final = ("state_dict_ema", "ema_state_dict", "model_ema", "ema")
-_PARALLEL_PREFIX: Final = "module."
+_USUAL: Final = frozenset(
+    ("state_dict", "model", "model_state_dict", "model_state", "net", "network", "module", "weights", "params")
+)
+#: Words in the keys under which they put its moving average: another network, which has to be asked for.
+_AVERAGE_WORDS: Final = frozenset(("ema", "swa", "averaged", "averaging"))
+#: Words in the keys of what belongs to the training and not to the network.
+_TRAINING_WORDS: Final = frozenset(
+    ("optimizer", "optimizers", "optim", "scheduler", "schedulers", "scaler", "rng", "callbacks", "loops", "criterion")
+)
+_SAVE_IT: Final = "Save the network's state_dict() from the program that made the file."
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """What the caller wants of a file.
+
+    Attributes:
+        key: which of several state dicts to take: its key (dotted if it lies deeper), or ``ema`` for the moving
+            average, however the training program keeps it. ``None`` takes the network itself.
+        prefix: take only the tensors whose names start with this, and take it off their names.
+        leave_out: shell patterns; tensors whose names match one are left out.
+        recognise: tells networks apart where a file has several; ``None`` to rank by keys and counts alone.
+    """
+
+    key: str | None = None
+    prefix: str = ""
+    leave_out: tuple[str, ...] = ()
+    recognise: Recogniser | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,183 +64,308 @@ class StateDict:
 
     Attributes:
         tensors: the tensors by name, in file order.
+        unread: those of a kind whose elements are not given out.
         metadata: plain values found around them; small enough to show.
         wrapper: the key or dotted keys it lay under; ``None`` for a bare state dict.
-        prefix_removed: what was taken off every name: ``"module."`` and the prefix that was asked for.
+        prefix_removed: what was taken off every name: the prefixes of wrappers, and the one that was asked for.
+        left_out: the tensors beside the network that were left out, with the reason.
         warnings: what was odd but harmless.
     """
 
     tensors: dict[str, TensorInfo]
+    unread: dict[str, UnreadTensor]
     metadata: dict[str, object]
     wrapper: str | None
     prefix_removed: str
+    left_out: tuple[LeftOut, ...]
     warnings: tuple[str, ...]
 
 
-def unwrap(root: object, key: str | None, where: str) -> StateDict:
+@dataclass(frozen=True, slots=True)
+class _Candidate:
+    """A mapping with tensors in it.
+
+    Attributes:
+        path: the keys that lead to it.
+        entries: its entries; of a whole module, its parameters and buffers under dotted names.
+        count: how many of them are tensors.
+    """
+
+    path: tuple[str, ...]
+    entries: Mapping[object, object]
+    count: int
+
+    @property
+    def key(self) -> str:
+        return ".".join(self.path)
+
+    def has_word(self, words: frozenset[str]) -> bool:
+        return any(not words.isdisjoint(_words(name)) for name in self.path)
+
+
+def find_state_dict(root: object, selection: Selection, budget: WorkBudget, where: str) -> StateDict:
     """Find the state dict in a described object.
 
     Args:
         root: what the file describes.
-        key: which of several state dicts to take: its key, dotted if it lies deeper, or ``ema`` for the
-            moving average under any of its usual keys. ``None`` takes the only one.
+        selection: what to take of it.
+        budget: what the search is charged to.
         where: the file, for messages.
 
     Raises:
         UnsupportedCheckpointError: there is no state dict, or several and no key to choose by.
-        UsageError: there is nothing under the key.
+        UsageError: there is nothing under the key or the prefix, or a pattern matches nothing.
         CorruptCheckpointError: a name is unusable.
     """
-    if not isinstance(root, dict):
-        raise UnsupportedCheckpointError(
-            "The file holds no state dict",
-            where=where,
-            expected="a dictionary of tensors",
-            got=_kind(root),
-            next_step="Save the network's state_dict() from the program that made the file.",
-        )
-    metadata: dict[str, object] = {}
-    warnings: list[str] = []
-    path: list[str] = []
-    mapping = root
-    wanted = key.split(".") if key is not None else []
-    while wanted or not _has_tensors(mapping):
-        if len(path) == limits.MAX_WRAPPERS:
-            raise _nothing_found(root, where)
-        chosen = _by_key(mapping, wanted.pop(0), where) if wanted else _only_wrapper(mapping, where, warnings)
-        metadata.update(summarise({name: value for name, value in mapping.items() if name != chosen}))
-        path.append(chosen)
-        mapping = mapping[chosen]
-    return _state_dict(mapping, metadata, ".".join(path) or None, warnings, where)
-
-
-def under_prefix(state_dict: StateDict, prefix: str, where: str) -> StateDict:
-    """Keep the tensors whose names start with a prefix, and take it off; an empty prefix keeps all.
-
-    Raises:
-        UsageError: no name starts with it.
-    """
-    if not prefix:
-        return state_dict
-    tensors = {
-        name.removeprefix(prefix): tensor.renamed(name.removeprefix(prefix))
-        for name, tensor in state_dict.tensors.items()
-        if name.startswith(prefix) and name != prefix
-    }
-    if not tensors:
-        firsts = dict.fromkeys(name.split(".")[0] + "." for name in state_dict.tensors)
-        raise UsageError(
-            f"No tensor's name starts with {prefix!r}",
-            where=where,
-            expected=f"names start with {', '.join(list(firsts)[:8])}",
-        )
-    left_out = len(state_dict.tensors) - len(tensors)
-    note = (f"{left_out} tensors outside {prefix!r} are left out",) if left_out else ()
-    return replace(
-        state_dict,
-        tensors=tensors,
-        prefix_removed=state_dict.prefix_removed + prefix,
-        warnings=state_dict.warnings + note,
-    )
-
-
-def _kind(value: object) -> str:
-    if isinstance(value, TensorInfo):
-        return "a single tensor without a name"
-    return {type(None): "nothing", list: "a list", tuple: "a tuple"}.get(type(value), f"a {type(value).__name__}")
-
-
-def _has_tensors(mapping: Mapping[object, object]) -> bool:
-    return any(isinstance(value, TensorInfo) for value in mapping.values())
-
-
-def _candidates(mapping: Mapping[object, object]) -> list[str]:
-    """Return the keys under which a state dict lies, directly or one wrapper deeper."""
-    holders: dict[int, bool] = {}  # one dictionary may be shared under very many keys: look at each once
-    found = []
-    for name, value in mapping.items():
-        if isinstance(name, str) and isinstance(value, dict):
-            nested = value.values() if name in _WRAPPERS + _AVERAGES else ()
-            if any(_holds_tensors(inner, holders) for inner in (value, *nested)):
-                found.append(str(name))
-    return found
-
-
-def _holds_tensors(value: object, known: dict[int, bool]) -> bool:
-    if not isinstance(value, dict):
-        return False
-    if id(value) not in known:
-        known[id(value)] = _has_tensors(value)
-    return known[id(value)]
-
-
-def _by_key(mapping: Mapping[object, object], key: str, where: str) -> str:
-    found = _candidates(mapping)
-    if key == "ema" and key not in found:
-        averages = [name for name in found if name in _AVERAGES]
-        if len(averages) == 1:
-            return averages[0]
-    if key not in found:
-        raise UsageError(
-            f"There is no state dict under the key {key!r}",
-            where=where,
-            expected=f"one of: {', '.join(found)}" if found else "a key that holds tensors; there is none",
-        )
-    return key
-
-
-def _only_wrapper(mapping: Mapping[object, object], where: str, warnings: list[str]) -> str:
-    found = _candidates(mapping)
-    usual = [name for name in found if name in _WRAPPERS]
-    averages = [name for name in found if name in _AVERAGES]
-    others = [name for name in found if name not in averages]
-    chosen = usual or others
-    if len(chosen) == 1:
-        if averages:
-            warnings.append(f"the file also holds a moving average of the network under {', '.join(averages)}")
-        return chosen[0]
-    if not found:
-        raise _nothing_found(mapping, where)
-    raise UnsupportedCheckpointError(
-        "The file holds several state dicts" if len(found) > 1 else "The file holds only a moving average",
-        where=where,
-        got=", ".join(found),
-        next_step=f"Choose one with --key, for example --key {found[0]}.",
-    )
-
-
-def _nothing_found(mapping: Mapping[object, object], where: str) -> UnsupportedCheckpointError:
-    names = [ascii(name)[:40] for name in mapping][:8]
-    return UnsupportedCheckpointError(
-        "The file holds no state dict",
-        where=where,
-        expected="a dictionary of tensors",
-        got=f"a dictionary with the keys {', '.join(names)}" if names else "an empty dictionary",
-        next_step="Save the network's state_dict() from the program that made the file.",
-    )
+    candidates = _Search(budget).candidates(root)
+    if not candidates:
+        raise _nothing_found(root, where)
+    choice = _Choice(candidates, selection.recognise, where)
+    chosen, takes_average = choice.by_key(selection.key) if selection.key else (choice.network(), False)
+    named, others = _split(chosen.entries, where)
+    if takes_average and not inner_average(named):
+        raise choice.no_average()
+    selected = select(named, selection.prefix, selection.leave_out, takes_average=takes_average, where=where)
+    metadata = _metadata_around(root, chosen.path) | summarise(others)
+    return _state_dict(selected, metadata, chosen.key or None, (*choice.notes, *_not_tensors(others)), where)
 
 
 def _state_dict(
-    mapping: Mapping[object, object], metadata: dict[str, object], wrapper: str | None, warnings: list[str], where: str
+    selected: SelectedTensors, metadata: dict[str, object], wrapper: str | None, notes: tuple[str, ...], where: str
 ) -> StateDict:
-    named: dict[str, TensorInfo] = {}
-    for name, value in mapping.items():
-        if isinstance(value, TensorInfo):
+    tensors = {name: value for name, value in selected.named.items() if isinstance(value, TensorInfo)}
+    unread = {name: value for name, value in selected.named.items() if isinstance(value, UnreadTensor)}
+    if unread and not tensors:
+        name, value = next(iter(unread.items()))
+        raise UnsupportedCheckpointError(
+            "None of the tensors is of a kind that is read", where=where, got=f"{name} is a {value.kind}"
+        )
+    return StateDict(
+        {name: tensor.renamed(name) for name, tensor in tensors.items()},
+        unread,
+        metadata,
+        wrapper,
+        selected.prefix_removed,
+        selected.left_out,
+        (*notes, *selected.notes, *_not_read(unread)),
+    )
+
+
+# -- the search ------------------------------------------------------------------------------------------------
+
+
+class _Search:
+    """Walks dictionaries and modules from the outside in; each is opened once however often it is shared."""
+
+    def __init__(self, budget: WorkBudget) -> None:
+        self._charge = budget.charge
+        self._opened: dict[int, Mapping[object, object]] = {}
+
+    def candidates(self, root: object) -> list[_Candidate]:
+        found: list[_Candidate] = []
+        level: list[tuple[tuple[str, ...], object]] = [((), root)]
+        for _ in range(limits.MAX_WRAPPERS + 1):
+            deeper: list[tuple[tuple[str, ...], object]] = []
+            for path, value in level:
+                is_new = id(value) not in self._opened
+                entries = self._entries(value)
+                self._charge(len(entries) + 1)
+                count = sum(isinstance(inner, (TensorInfo, UnreadTensor)) for inner in entries.values())
+                if count:
+                    found.append(_Candidate(path, entries, count))
+                if is_new:
+                    deeper += [
+                        ((*path, str(name)), inner)
+                        for name, inner in entries.items()
+                        if isinstance(name, str) and isinstance(inner, (dict, Opaque))
+                    ]
+            level = deeper
+        return found
+
+    def _entries(self, value: object) -> Mapping[object, object]:
+        if id(value) not in self._opened:
+            self._opened[id(value)] = self._open(value)
+        return self._opened[id(value)]
+
+    def _open(self, value: object) -> Mapping[object, object]:
+        if isinstance(value, dict):
+            return value
+        if not isinstance(value, Opaque):
+            return {}
+        return dict(self._module(value, "", 0)) if _is_module(value) else value.entries
+
+    def _module(self, module: Opaque, prefix: str, depth: int) -> Iterator[tuple[object, object]]:
+        """Yield the parameters and buffers of a module that was saved whole, as its ``state_dict()`` would."""
+        self._charge(8)
+        if depth > limits.MAX_NESTING:
+            raise LimitExceededError("Modules nest too deeply", expected=f"at most {limits.MAX_NESTING} levels")
+        attributes = module.attributes
+        hidden = attributes.get("_non_persistent_buffers_set")
+        passing = set(map(str, hidden)) if isinstance(hidden, list) else set()
+        for group in ("_parameters", "_buffers"):
+            for name, value in _dictionary(attributes.get(group)).items():
+                if value is not None and not (group == "_buffers" and str(name) in passing):
+                    self._charge(1)
+                    yield f"{prefix}{name}", value
+        for name, inner in _dictionary(attributes.get("_modules")).items():
+            if isinstance(inner, Opaque):
+                yield from self._module(inner, f"{prefix}{name}.", depth + 1)
+
+
+def _is_module(value: Opaque) -> bool:
+    return {"_parameters", "_buffers", "_modules"} <= value.attributes.keys()
+
+
+def _dictionary(value: object) -> Mapping[object, object]:
+    return value if isinstance(value, dict) else {}
+
+
+# -- the choice ------------------------------------------------------------------------------------------------
+
+
+class _Choice:
+    """Chooses one of the state dicts of a file; :attr:`notes` says in words what the others are."""
+
+    def __init__(self, candidates: Sequence[_Candidate], recognise: Recogniser | None, where: str) -> None:
+        self._where = where
+        self._recognise = recognise
+        self._averages = [each for each in candidates if each.has_word(_AVERAGE_WORDS)]
+        self._training = [each for each in candidates if each.has_word(_TRAINING_WORDS)]
+        self._all = candidates
+        self._what: dict[tuple[str, ...], str | None] = {}
+        self._swapped = _swapped_by(candidates)
+        self.notes: list[str] = []
+
+    def network(self) -> _Candidate:
+        """Choose the network itself."""
+        networks = [each for each in self._all if each not in self._averages and each not in self._training]
+        if not networks and self._averages:
+            raise self._ambiguous("The file holds only a moving average", self._averages)
+        chosen = self._ranked(networks or self._all)
+        if self._swapped and chosen.path == self._swapped.average:
+            self.notes.append(
+                f"{chosen.key} holds the moving average: {self._swapped.program} swaps the two on saving; "
+                f"take the raw weights with --key {self._swapped.raw}"
+            )
+        elif self._averages:
+            keys = ", ".join(dict.fromkeys(each.key for each in self._averages))
+            self.notes.append(f"the file also holds a moving average of the network under {keys}: --key ema takes it")
+        return chosen
+
+    def by_key(self, key: str) -> tuple[_Candidate, bool]:
+        """Choose by key; the second value says that the average lies among the tensors of the network itself."""
+        under = [each for each in self._all if each.key == key or each.key.startswith(f"{key}.")]
+        exact = [each for each in under if each.key == key]
+        if exact or under:
+            return self._ranked(exact or under), False
+        if key != "ema":
+            known = ", ".join(dict.fromkeys(each.key for each in self._all if each.path))
+            raise UsageError(
+                f"There is no state dict under the key {key!r}",
+                where=self._where,
+                expected=f"one of: {known}" if known else "a key that holds tensors; there is none",
+            )
+        if self._swapped:
+            return self.network(), False
+        if self._averages:
+            chosen = self._ranked(self._averages)
+            self.notes.append(f"the moving average under {chosen.key}")
+            return chosen, False
+        return self.network(), True
+
+    def no_average(self) -> UsageError:
+        """Return the error for a file without a moving average."""
+        return UsageError(
+            "There is no state dict under the key 'ema': the file holds no moving average of the network",
+            where=self._where,
+            expected=f"one of: {', '.join(each.key for each in self._all if each.path)}",
+        )
+
+    def _ranked(self, candidates: Sequence[_Candidate]) -> _Candidate:
+        """Recognised networks first, then usual keys, then those of about as many tensors as the largest."""
+        left = list(candidates)
+        if len(left) > 1:
+            most = max(each.count for each in left)
+            left = [each for each in left if self._is_known(each)] or [each for each in left if each.count * 10 >= most]
+        usual = [each for each in left if not _USUAL.isdisjoint(each.path)]
+        left = usual or left
+        most = max(each.count for each in left)
+        left = [each for each in left if each.count * 4 >= most]
+        if len(left) > 1:
+            raise self._ambiguous("The file holds several state dicts", left)
+        return left[0]
+
+    def _is_known(self, candidate: _Candidate) -> bool:
+        if self._recognise is None or len(self._all) > limits.MAX_STATE_DICTS:
+            return False
+        if candidate.path not in self._what:
+            shapes = {
+                str(name): value.shape
+                for name, value in candidate.entries.items()
+                if isinstance(value, TensorInfo) and isinstance(name, str)
+            }
+            stripped, _ = without_prefixes(shapes)
+            self._what[candidate.path] = self._recognise(stripped)
+        return self._what[candidate.path] is not None
+
+    def _ambiguous(self, what: str, candidates: Sequence[_Candidate]) -> UnsupportedCheckpointError:
+        shown = []
+        for each in candidates[:8]:
+            is_what = self._what.get(each.path)
+            name = each.key or "the file's own entries"
+            shown.append(f"{name}: {each.count} tensors" + (f", {is_what}" if is_what else ""))
+        keys = [each.key for each in candidates if each.path]
+        return UnsupportedCheckpointError(
+            what,
+            where=self._where,
+            got="\n            ".join(shown),
+            next_step=f"Choose one with --key, for example --key {keys[0] if keys else 'KEY'}.",
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class _Swapped:
+    """Programs that put the average where the network belongs when they save: who, and where the two lie."""
+
+    program: str
+    average: tuple[str, ...]
+    raw: str
+
+
+def _swapped_by(candidates: Sequence[_Candidate]) -> _Swapped | None:
+    """Recognise mmengine's EMAHook and Lightning's WeightAveraging by what they save beside ``state_dict``."""
+    by_path = {each.path: each for each in candidates}
+    if ("state_dict",) not in by_path:
+        return None
+    kept = by_path.get(("ema_state_dict",))
+    if kept is not None and "steps" in kept.entries:
+        return _Swapped("mmengine's EMAHook", ("state_dict",), "ema_state_dict")
+    if ("current_model_state",) in by_path:
+        return _Swapped("Lightning's WeightAveraging", ("state_dict",), "current_model_state")
+    return None
+
+
+def _words(key: str) -> frozenset[str]:
+    return frozenset(key.lower().replace("-", "_").replace(".", "_").split("_"))
+
+
+# -- what is around it -----------------------------------------------------------------------------------------
+
+
+def _split(entries: Mapping[object, object], where: str) -> tuple[Named, dict[object, object]]:
+    """Part the tensors of a state dict from other values in it."""
+    named: dict[str, Tensor] = {}
+    others: dict[object, object] = {}
+    for name, value in entries.items():
+        if isinstance(value, PickledArray):
+            named[_require_name(name, where)] = UnreadTensor("NumPy array", value.shape)
+        elif isinstance(value, (TensorInfo, UnreadTensor)):
             named[_require_name(name, where)] = value
         else:
-            metadata.update(summarise({name: value}))
-            warnings.append(f"{ascii(name)[:80]} is no tensor: left out")
+            others[name] = value
     if len(named) > limits.MAX_TENSORS:
         raise LimitExceededError("Too many tensors", where=where, expected=f"at most {limits.MAX_TENSORS}")
-    prefixed = sum(name.startswith(_PARALLEL_PREFIX) for name in named)
-    prefix = _PARALLEL_PREFIX if prefixed == len(named) else ""
-    if prefixed and not prefix:
-        warnings.append(f"{prefixed} of {len(named)} names start with {_PARALLEL_PREFIX!r}: left as they are")
-    tensors = {}
-    for full_name, reference in named.items():
-        name = _require_name(full_name.removeprefix(prefix), where)
-        tensors[name] = reference.renamed(name)
-    return StateDict(tensors, metadata, wrapper, prefix, tuple(warnings))
+    return named, others
 
 
 def _require_name(name: object, where: str) -> str:
@@ -211,63 +375,51 @@ def _require_name(name: object, where: str) -> str:
             "A tensor has no usable name",
             where=where,
             expected=f"1 to {limits.MAX_NAME_LENGTH} printable letters",
-            got=ascii(name)[:80],
+            got=ascii(name)[:80] if isinstance(name, str) else describe_briefly(name),
         )
     return str(name)
 
 
-def summarise(values: Mapping[object, object]) -> dict[str, object]:
-    """Return plain values as JSON can hold them, bounded in number, length and depth.
-
-    What does not fit is replaced by its kind and size in angle brackets, as are tensors and byte strings.
-    """
-    return _Summary().mapping(values, limits.METADATA_LEVELS)
-
-
-class _Summary:
-    """One summary; shared containers count each time they are shown, so the work is bounded by a budget."""
-
-    def __init__(self) -> None:
-        self._remaining = limits.METADATA_VALUES
-
-    def mapping(self, values: Mapping[object, object], levels: int) -> dict[str, object]:
-        shown: dict[str, object] = {}
-        for name, value in values.items():
-            if len(shown) == limits.METADATA_ENTRIES:
-                break
-            shown[_text(str(name))] = self._value(value, levels)
-        return shown
-
-    def _value(self, value: object, levels: int) -> object:
-        self._remaining -= 1
-        if isinstance(value, bool) or value is None:
-            return value
-        if isinstance(value, int):
-            return value if abs(value) < 1 << 63 else f"<number of {value.bit_length()} bits>"
-        if isinstance(value, float):
-            return value if math.isfinite(value) else repr(value)
-        if isinstance(value, str):
-            return _text(value)
-        if isinstance(value, (dict, list, tuple)):
-            return self._container(value, levels)
-        return _described(value)
-
-    def _container(self, value: dict[object, object] | list[object] | tuple[object, ...], levels: int) -> object:
-        if value and (len(value) > limits.METADATA_ENTRIES or levels == 0 or self._remaining <= 0):
-            return f"<{type(value).__name__} of {len(value)}>"
-        if isinstance(value, dict):
-            return self.mapping(value, levels - 1)
-        return [self._value(inner, levels - 1) for inner in value]
+def _metadata_around(root: object, path: Sequence[str]) -> dict[str, object]:
+    metadata: dict[str, object] = {}
+    for key in path:
+        entries = root if isinstance(root, dict) else root.entries if isinstance(root, Opaque) else {}
+        metadata.update(summarise({name: value for name, value in entries.items() if name != key}))
+        root = entries.get(key)
+    return metadata
 
 
-def _text(value: str) -> str:
-    kept = str(value[: limits.METADATA_TEXT])
-    return kept if len(value) <= limits.METADATA_TEXT else kept + "..."
+def _not_tensors(others: Mapping[object, object]) -> tuple[str, ...]:
+    shown = [f"{str(name)[:80]!a} is no tensor: left out" for name in list(others)[:_SHOWN]]
+    rest = len(others) - len(shown)
+    return (*shown, f"{rest} more entries are no tensors: left out") if rest else tuple(shown)
 
 
-def _described(value: object) -> str:
-    if isinstance(value, TensorInfo):
-        return f"<{value.dtype.value} tensor of shape {list(value.shape)}>"
-    if isinstance(value, PickledBytes):
-        return f"<{'text' if value.is_text else 'bytes'} of {value.length} bytes>"
-    return f"<{type(value).__name__}>"
+def _not_read(unread: Mapping[str, UnreadTensor]) -> tuple[str, ...]:
+    shown = [f"{name} is a {value.kind}, which is not read" for name, value in list(unread.items())[:_SHOWN]]
+    rest = len(unread) - len(shown)
+    return (*shown, f"{rest} more tensors are of kinds that are not read") if rest else tuple(shown)
+
+
+_SHOWN: Final = 8
+
+
+def _nothing_found(root: object, where: str) -> UnsupportedCheckpointError:
+    return UnsupportedCheckpointError(
+        "The file holds no state dict",
+        where=where,
+        expected="a dictionary of tensors, or a module",
+        got=_kind(root),
+        next_step=_SAVE_IT,
+    )
+
+
+def _kind(root: object) -> str:
+    if isinstance(root, dict):
+        names = [ascii(str(name))[:40] for name in list(root)[:8]]
+        return f"a dictionary with the keys {', '.join(names)}" if names else "an empty dictionary"
+    if isinstance(root, (TensorInfo, UnreadTensor)):
+        return "a single tensor without a name"
+    if isinstance(root, Opaque):
+        return f"an object of the class {root.name}, which is not looked into"
+    return {type(None): "nothing", list: "a list", tuple: "a tuple"}.get(type(root), f"a {type(root).__name__}")

@@ -15,7 +15,7 @@ from typing import Final
 
 from isal.isal_zlib import crc32
 
-from r2convert.checkpoint.limits import CHUNK_BYTES
+from r2convert.checkpoint.limits import CHUNK_BYTES, KIBIBYTE, WorkBudget
 from r2convert.errors import (
     AccessError,
     CorruptCheckpointError,
@@ -25,6 +25,10 @@ from r2convert.errors import (
 
 #: A zip record's data descriptor and the padded header of the next record fit in.
 _WINDOW_BYTES: Final = 512
+#: The header of a Paddle variable fits in.
+_HEAD_BYTES: Final = 512
+#: What opening one of many files costs.
+_OPENING: Final = 20
 
 #: Everything about a file that changes when its bytes do.
 Fingerprint = tuple[int, int, int, int, int]
@@ -39,13 +43,14 @@ class OpenFile:
 
     Args:
         path: the file.
+        budget: what all work on it is charged to; one of its own unless it is one of several files.
 
     Raises:
         AccessError: there is no such file or it may not be read.
         UnsupportedCheckpointError: it is not a regular file.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, budget: WorkBudget | None = None) -> None:
         self.path = path
         self._descriptor = _open(path)
         status = os.fstat(self._descriptor)
@@ -55,6 +60,7 @@ class OpenFile:
                 "Not a regular file", where=str(path), next_step="Give the path of a checkpoint file."
             )
         self.size = status.st_size
+        self.budget = WorkBudget() if budget is None else budget
         self._fingerprint = _fingerprint(status)
         self._sha256: str | None = None
 
@@ -171,12 +177,25 @@ class Window:
 class ReopenedFile(OpenFile):
     """One of a folder's many files: opened anew for every read, as there are not descriptors enough for all.
 
-    Each time the opened file must be the one that was parsed: same place on the disk, size and times.
+    Each time the opened file must be the one that was parsed: same place on the disk, size and times. Its first
+    bytes, where its header lies, are kept.
     """
 
-    def __init__(self, path: Path) -> None:
-        super().__init__(path)
-        self.close()
+    def __init__(self, path: Path, budget: WorkBudget) -> None:
+        super().__init__(path, budget)
+        budget.charge(_OPENING)
+        try:
+            head = bytearray(min(self.size, _HEAD_BYTES))
+            super().read_into(0, memoryview(head), "the file")
+            self._head = bytes(head)
+        finally:
+            self.close()
+
+    def read(self, offset: int, length: int, what: str) -> bytes:
+        """Return bytes as :meth:`OpenFile.read` does."""
+        if 0 <= offset <= offset + length <= len(self._head):
+            return self._head[offset : offset + length]
+        return super().read(offset, length, what)
 
     def read_into(self, offset: int, target: memoryview, what: str) -> None:
         """Fill ``target`` as :meth:`OpenFile.read_into` does."""
@@ -285,12 +304,12 @@ class StorageReader:
     """Gives out the bytes of a checkpoint's storages, and checks each storage's checksum once.
 
     Args:
-        sources: the checkpoint's files.
+        files: the checkpoint's files.
         storages: its storages.
     """
 
-    def __init__(self, sources: Sequence[OpenFile], storages: Sequence[Storage]) -> None:
-        self._sources = sources
+    def __init__(self, files: Sequence[OpenFile], storages: Sequence[Storage]) -> None:
+        self._files = files
         self._storages = storages
         self._checked = {index for index, storage in enumerate(storages) if storage.crc32 is None}
 
@@ -315,7 +334,7 @@ class StorageReader:
             raise self._short(storage)
         if must_check:
             extent = storage.extents[0]
-            require_crc(self._sources[extent.file], storage.label, extent.offset, storage.crc32, checksum)
+            require_crc(self._files[extent.file], storage.label, extent.offset, storage.crc32, checksum)
             self._checked.add(index)
 
     def is_checked(self, index: int) -> bool:
@@ -332,17 +351,19 @@ class StorageReader:
         """Fill ``target`` with a storage's bytes from ``start`` on; their checksum is checked first."""
         self.require_checked(index)
         storage = self._storages[index]
+        self.charge_reading(len(storage.extents) * KIBIBYTE)
         filled, position = 0, 0
         for extent in storage.extents:
             if extent.encoding is Encoding.RAW:
                 begin = max(start + filled - position, 0)
                 count = min(extent.length - begin, len(target) - filled)
                 if count > 0:
-                    source = self._sources[extent.file]
-                    source.read_into(extent.offset + begin, target[filled : filled + count], storage.label)
+                    wanted = target[filled : filled + count]
+                    self._files[extent.file].read_into(extent.offset + begin, wanted, storage.label)
                     filled += count
                 position += extent.length
             else:
+                self.charge_reading(extent.length - len(target))
                 for piece in self._pieces(extent, storage.label):
                     begin = max(start + filled - position, 0)
                     part = piece[begin : begin + len(target) - filled]
@@ -353,25 +374,33 @@ class StorageReader:
                 return
         raise self._short(storage)
 
+    def charge_reading(self, nbytes: int) -> None:
+        """Charge bytes that are read and belong to no tensor that is asked for."""
+        if nbytes >= KIBIBYTE:
+            self._files[0].budget.charge(nbytes // KIBIBYTE)
+
+    def require_unchanged(self, index: int) -> None:
+        """Raise as :meth:`OpenFile.require_unchanged` does if a file that a storage lies in was written to."""
+        for file in {extent.file for extent in self._storages[index].extents}:
+            self._files[file].require_unchanged()
+
     def _short(self, storage: Storage) -> CorruptCheckpointError:
         return CorruptCheckpointError(
             f"{storage.label} does not hold the bytes its shape needs",
-            where=str(self._sources[0].path),
+            where=str(self._files[0].path),
             expected=f"{storage.nbytes} bytes",
         )
 
     def _pieces(self, extent: Extent, label: str) -> Iterator[memoryview]:
         raw = self._raw_pieces(extent, label)
         return (
-            raw
-            if extent.encoding is Encoding.RAW
-            else decode_latin1(raw, f"{self._sources[extent.file].path}, {label}")
+            raw if extent.encoding is Encoding.RAW else decode_latin1(raw, f"{self._files[extent.file].path}, {label}")
         )
 
     def _raw_pieces(self, extent: Extent, label: str) -> Iterator[memoryview]:
         buffer = memoryview(bytearray(min(CHUNK_BYTES, extent.length)))
-        source = self._sources[extent.file]
+        file = self._files[extent.file]
         for done in range(0, extent.length, CHUNK_BYTES):
             piece = buffer[: min(CHUNK_BYTES, extent.length - done)]
-            source.read_into(extent.offset + done, piece, label)
+            file.read_into(extent.offset + done, piece, label)
             yield piece

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeGuard
 
 from r2convert.checkpoint import limits
 from r2convert.checkpoint.elements import DType
-from r2convert.checkpoint.limits import CHUNK_BYTES, GATHER_BYTES
+from r2convert.checkpoint.limits import CHUNK_BYTES, GATHER_BYTES, KIBIBYTE
 from r2convert.checkpoint.storage import StorageReader
 from r2convert.errors import CorruptCheckpointError, LimitExceededError
 
@@ -38,6 +38,7 @@ class TensorInfo:
         strides: the distance of neighbours along each dimension, in elements; never negative.
         offset: where element 0 lies, in bytes from the start of its storage.
         storage: which of the checkpoint's storages holds its bytes.
+        is_negated: whether its elements are the negatives of those stored (torch's lazy negation).
     """
 
     name: str
@@ -46,6 +47,7 @@ class TensorInfo:
     strides: tuple[int, ...]
     offset: int
     storage: int
+    is_negated: bool = False
 
     @property
     def elements(self) -> int:
@@ -115,13 +117,13 @@ def require_shape(shape: object, what: str) -> tuple[int, ...]:
         CorruptCheckpointError: it is something else, or a length is negative.
         LimitExceededError: more dimensions or elements than the caps allow.
     """
+    if isinstance(shape, (tuple, list)) and len(shape) > limits.MAX_DIMENSIONS:
+        raise LimitExceededError(
+            f"{what} has too many dimensions", expected=f"at most {limits.MAX_DIMENSIONS}", got=str(len(shape))
+        )
     lengths = tuple(shape) if isinstance(shape, (tuple, list)) else None
     if lengths is None or not all(is_count(length) for length in lengths):
         raise CorruptCheckpointError(f"{what} has an impossible shape", expected="lengths of 0 or more")
-    if len(lengths) > limits.MAX_DIMENSIONS:
-        raise LimitExceededError(
-            f"{what} has too many dimensions", expected=f"at most {limits.MAX_DIMENSIONS}", got=str(len(lengths))
-        )
     elements = 1
     for length in lengths:
         elements *= max(length, 1)
@@ -149,8 +151,8 @@ def require_fits(
     Raises:
         CorruptCheckpointError: a number is negative or no number, or an element lies outside the storage.
     """
-    steps = tuple(strides) if isinstance(strides, (tuple, list)) else None
-    if steps is None or len(steps) != len(shape) or not all(is_count(step) for step in steps) or not is_count(first):
+    steps = tuple(strides) if isinstance(strides, (tuple, list)) and len(strides) == len(shape) else None
+    if steps is None or not all(is_count(step) for step in steps) or not is_count(first):
         raise CorruptCheckpointError(f"{what} has impossible strides", expected=f"{len(shape)} strides of 0 or more")
     last = first if 0 in shape else first + 1 + sum((n - 1) * step for n, step in zip(shape, steps, strict=True))
     if last > available:
@@ -182,25 +184,32 @@ def require_plausible_total(tensors: Iterable[TensorInfo], file_size: int, where
         )
 
 
-#: A part of a tensor is read in one go if at most three of four bytes are read in vain, or it is small anyway.
-_DENSE_ENOUGH: Final = 4
-_SMALL_EXTENT: Final = 16 * 1024
+#: Elements that lie far apart are gathered so many at a time; bytes between two of them that are read in vain.
+_COLLECTED_ELEMENTS: Final = 1 << 20
+_WIDEST_GAP: Final = 64 * KIBIBYTE
+#: What a stretch costs, in bytes that could be read in the time.
+_STRETCH: Final = 20 * KIBIBYTE
 
 
 def tensor_chunks(reader: StorageReader, tensor: TensorInfo, storage_bytes: int) -> Iterator[memoryview]:
-    """Yield a tensor's elements in C order, little-endian.
+    """Return a tensor's elements in C order, little-endian, piece by piece.
 
     Args:
         reader: gives the bytes of the storages.
         tensor: which elements.
         storage_bytes: the length of the tensor's storage.
 
-    Yields:
+    Returns:
         Pieces of at most ``CHUNK_BYTES`` bytes, each valid until the next is asked for.
 
     Raises:
         CorruptCheckpointError: the storage's checksum is wrong (raised at the latest after the last piece).
     """
+    pieces = _stored_chunks(reader, tensor, storage_bytes)
+    return (_negated(piece, tensor.dtype) for piece in pieces) if tensor.is_negated else pieces
+
+
+def _stored_chunks(reader: StorageReader, tensor: TensorInfo, storage_bytes: int) -> Iterator[memoryview]:
     if tensor.elements == 0:
         reader.require_checked(tensor.storage)
     elif tensor.is_contiguous and tensor.offset == 0 and tensor.nbytes == storage_bytes:
@@ -209,6 +218,15 @@ def tensor_chunks(reader: StorageReader, tensor: TensorInfo, storage_bytes: int)
         yield from _contiguous(reader, tensor)
     else:
         yield from _strided(reader, tensor)
+
+
+def _negated(piece: memoryview, dtype: DType) -> memoryview:
+    import numpy as np
+
+    stored = np.frombuffer(piece, dtype.numpy)
+    # bfloat16 comes as bit patterns, whose highest bit is the sign.
+    values = stored ^ np.uint16(0x8000) if dtype is DType.BFLOAT16 else np.negative(stored)
+    return memoryview(values.tobytes())
 
 
 def _contiguous(reader: StorageReader, tensor: TensorInfo) -> Iterator[memoryview]:
@@ -221,19 +239,13 @@ def _contiguous(reader: StorageReader, tensor: TensorInfo) -> Iterator[memoryvie
 
 def _strided(reader: StorageReader, tensor: TensorInfo) -> Iterator[memoryview]:
     """Cut the tensor along its first dimensions until a part may be held in memory, then arrange that part."""
-    if tensor.nbytes > GATHER_BYTES:
+    is_scattered = tensor.extent > GATHER_BYTES
+    if tensor.nbytes > GATHER_BYTES or (is_scattered and tensor.elements > _COLLECTED_ELEMENTS):
         axis = next(axis for axis, length in enumerate(tensor.shape) if length > 1)
         for part in _halves(tensor, axis):
             yield from _strided(reader, part)
         return
-    if tensor.extent <= GATHER_BYTES:
-        arranged = _view_of_extent(reader, tensor)
-    else:
-        import numpy as np
-
-        arranged = np.empty(tensor.shape, tensor.dtype.numpy)
-        _collect(reader, tensor, arranged)
-    yield from _in_order(arranged)
+    yield from _in_order(_collect(reader, tensor) if is_scattered else _view_of_extent(reader, tensor))
 
 
 def _halves(tensor: TensorInfo, axis: int) -> tuple[TensorInfo, TensorInfo]:
@@ -244,30 +256,44 @@ def _halves(tensor: TensorInfo, axis: int) -> tuple[TensorInfo, TensorInfo]:
 def _section(tensor: TensorInfo, axis: int, first: int, length: int) -> TensorInfo:
     shape = (*tensor.shape[:axis], length, *tensor.shape[axis + 1 :])
     offset = tensor.offset + first * tensor.strides[axis] * tensor.dtype.itemsize
-    return TensorInfo(tensor.name, tensor.dtype, shape, tensor.strides, offset, tensor.storage)
+    return replace(tensor, shape=shape, offset=offset)
 
 
 def _view_of_extent(reader: StorageReader, tensor: TensorInfo) -> np.ndarray[Any, Any]:
     """Read everything between a tensor's first and last element and look at it with the tensor's strides."""
     import numpy as np
 
+    reader.charge_reading(tensor.extent - tensor.nbytes)
     extent = bytearray(tensor.extent)
     reader.stretch(tensor.storage, tensor.offset, memoryview(extent))
     strides = tuple(stride * tensor.dtype.itemsize for stride in tensor.strides)
     return np.ndarray(tensor.shape, tensor.dtype.numpy, extent, strides=strides)
 
 
-def _collect(reader: StorageReader, tensor: TensorInfo, target: np.ndarray[Any, Any]) -> None:
-    """Fill ``target`` from an extent too large to read whole, by reading the dense parts of it."""
-    if tensor.extent <= max(_DENSE_ENOUGH * tensor.nbytes, _SMALL_EXTENT):
-        target[...] = _view_of_extent(reader, tensor)
-        return
-    reach = [(length - 1) * stride for length, stride in zip(tensor.shape, tensor.strides, strict=True)]
-    axis = reach.index(max(reach))
-    before = (slice(None),) * axis
-    low, high = _halves(tensor, axis)
-    _collect(reader, low, target[(*before, slice(0, low.shape[axis]))])
-    _collect(reader, high, target[(*before, slice(low.shape[axis], None))])
+def _collect(reader: StorageReader, tensor: TensorInfo) -> np.ndarray[Any, Any]:
+    """Gather elements that lie far apart: in the order of the file, one stretch after the other, each read once."""
+    import numpy as np
+
+    places = np.zeros((), np.int64)
+    for length, stride in zip(tensor.shape, tensor.strides, strict=True):
+        places = places[..., None] + np.arange(length) * stride
+    order = places.reshape(-1).argsort(kind="stable")
+    ascending = places.reshape(-1)[order]
+    gathered = np.empty(tensor.elements, tensor.dtype.numpy)
+    size = tensor.dtype.itemsize
+    # A stretch ends before a wide gap, and when it is long enough.
+    last = np.append(np.flatnonzero(np.diff(ascending) > _WIDEST_GAP // size), tensor.elements - 1)
+    begin = 0
+    while begin < tensor.elements:
+        first = int(ascending[begin])
+        within = int(np.searchsorted(ascending, first + GATHER_BYTES // size))
+        end = min(within, int(last[np.searchsorted(last, begin)]) + 1)
+        stretch = bytearray((int(ascending[end - 1]) + 1 - first) * size)
+        reader.charge_reading(max(len(stretch) - (end - begin) * size, _STRETCH))
+        reader.stretch(tensor.storage, tensor.offset + first * size, memoryview(stretch))
+        gathered[order[begin:end]] = np.frombuffer(stretch, gathered.dtype)[ascending[begin:end] - first]
+        begin = end
+    return gathered.reshape(tensor.shape)
 
 
 def _in_order(arranged: np.ndarray[Any, Any]) -> Iterator[memoryview]:

@@ -10,7 +10,7 @@ import zipfile
 from collections.abc import Callable
 from typing import Final
 
-from r2convert.checkpoint.pickles.pickle_output import global_name, integer, integers, text
+from r2convert.checkpoint.pickles.pickle_output import global_name, integers, text
 from r2convert.errors import (
     AccessError,
     CheckpointError,
@@ -193,7 +193,6 @@ def bad_paddle_files() -> tuple[BadFile, ...]:
             "a negative length", corrupt, lambda: _array(numpy_array(shape=(3, 4)).replace(b"(K\x03K\x04t", _MINUS))
         ),
         _pickle("a split array that lacks a piece", corrupt, _split_array),
-        _pickle("a NumPy scalar", UnsafeCheckpointError, _scalar),
         _pickle("bytes behind the pickle", corrupt, lambda: pdparams() + b"x"),
         _pickle("a truncated array", truncated, lambda: pdparams()[:-20]),
         _variable("a negative description size", corrupt, lambda: lod_tensor(description_size=-1)),
@@ -250,8 +249,3 @@ def _split_array() -> bytes:
     split = dictionary([("w", dictionary([("OriginShape", integers((3, 4))), ("slices", slices)]))])
     piece = numpy_array(FLOATS[:24], (6,))
     return pdparams([("w@@.0", piece), ("UnpackBigParamInfor@@", split)])
-
-
-def _scalar() -> bytes:
-    call = global_name("numpy.core.multiarray", "scalar") + b"(" + integer(1) + b"tR"
-    return pdparams([("conv.weight", numpy_array()), ("accuracy", call)])

@@ -50,7 +50,8 @@ def test_any_view(checkpoint: Checkpoint, view: TensorInfo, chunk: int, gather: 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(tensors, "CHUNK_BYTES", chunk)
         patch.setattr(tensors, "GATHER_BYTES", gather)
-        patch.setattr(tensors, "_SMALL_EXTENT", 4)
+        patch.setattr(tensors, "_WIDEST_GAP", 16)
+        patch.setattr(tensors, "_COLLECTED_ELEMENTS", 50)
         patch.setattr(storage, "CHUNK_BYTES", chunk)
         pieces = [bytes(piece) for piece in checkpoint.chunks(view)]
     assert b"".join(pieces) == expected(view).tobytes()

@@ -19,6 +19,7 @@ class Contents:
         storages: what the tensors' ``storage`` counts into.
         metadata: plain values the container itself carries.
         warnings: what is odd about the file but harmless.
+        opaque: dotted names of classes whose objects are not looked into.
     """
 
     container: str
@@ -26,6 +27,7 @@ class Contents:
     storages: tuple[Storage, ...]
     metadata: dict[str, object]
     warnings: tuple[str, ...] = ()
+    opaque: tuple[str, ...] = ()
 
 
 #: A file in order: bytes as they are, or the index of the tensor whose bytes come next.

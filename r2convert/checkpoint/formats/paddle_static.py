@@ -93,7 +93,8 @@ def open_folder(folder: Path) -> list[OpenFile]:
     if not variables or any((folder / name).is_dir() for name in variables):
         what, next_step = other_folder(names)
         raise _not_variables(folder, what, next_step)
-    return [ReopenedFile(folder / name) for name in variables]
+    budget = limits.WorkBudget()
+    return [ReopenedFile(folder / name, budget) for name in variables]
 
 
 def _not_variables(where: Path, what: str, next_step: str) -> UnsupportedCheckpointError:

@@ -16,8 +16,9 @@ from r2convert.checkpoint.digests import OutputTensor
 from r2convert.checkpoint.elements import DType
 from r2convert.checkpoint.formats.contents import Contents, Segments
 from r2convert.checkpoint.pickles.machine import PickleBytes, PickleMachine
-from r2convert.checkpoint.pickles.numpy_names import NUMPY_TYPES, PickledArray, paddle_allowlist
+from r2convert.checkpoint.pickles.numpy_names import NUMPY_TYPES, PADDLE_NAMES, PickledArray
 from r2convert.checkpoint.pickles.pickle_output import global_name, integers, text
+from r2convert.checkpoint.pickles.values import UnreadTensor
 from r2convert.checkpoint.storage import Extent, OpenFile, Storage
 from r2convert.checkpoint.tensor import TensorInfo, contiguous_strides, require_shape
 from r2convert.errors import CheckpointError, CorruptCheckpointError, LimitExceededError
@@ -35,7 +36,8 @@ def read_pdparams(source: OpenFile) -> Contents:
         CheckpointError: the pickle is damaged, unsafe or of a kind that is not read.
     """
     data = PickleBytes(source, 0, source.size, "the pickle")
-    root = PickleMachine(data, paddle_allowlist()).load()
+    machine = PickleMachine(data, PADDLE_NAMES)
+    root = machine.load()
     if data.position != source.size:
         raise CorruptCheckpointError(
             "The file has bytes behind its pickle", where=data.where(), got=f"{data.remaining} bytes"
@@ -45,7 +47,7 @@ def read_pdparams(source: OpenFile) -> Contents:
     warnings = []
     if any(isinstance(value, TensorInfo) and value.dtype is DType.BFLOAT16 for value in arrays.references):
         warnings.append("16-bit unsigned arrays are taken for bfloat16, which Paddle saves that way")
-    return Contents("pdparams", described, tuple(arrays.storages), {}, tuple(warnings))
+    return Contents("pdparams", described, tuple(arrays.storages), {}, tuple(warnings), machine.opaque)
 
 
 class _Arrays:
@@ -67,6 +69,8 @@ class _Arrays:
 
     def _convert(self, value: PickledArray | dict[object, object] | list[object] | tuple[object, ...]) -> object:
         if isinstance(value, PickledArray):
+            if value.dtype is None and value.kind is not None:
+                return UnreadTensor(f"NumPy array of type {value.kind}", value.shape)
             return self._reference(value, value.shape, (value.extent,), value.nbytes)
         if isinstance(value, dict):
             return self._dictionary(value)

@@ -15,7 +15,7 @@ from r2convert.checkpoint.digests import OutputTensor
 from r2convert.checkpoint.elements import DType
 from r2convert.checkpoint.formats.contents import Contents, Segments
 from r2convert.checkpoint.formats.sniffing import COMPARE_DIGESTS
-from r2convert.checkpoint.state_dict import summarise
+from r2convert.checkpoint.metadata import summarise
 from r2convert.checkpoint.storage import Extent, OpenFile, Storage
 from r2convert.checkpoint.tensor import TensorInfo, contiguous_strides, is_count, require_shape
 from r2convert.errors import CorruptCheckpointError, LimitExceededError, UnsupportedCheckpointError

@@ -14,7 +14,7 @@ from pathlib import Path, PurePath
 
 from r2convert.checkpoint import limits
 from r2convert.checkpoint.formats.contents import Contents
-from r2convert.checkpoint.state_dict import summarise
+from r2convert.checkpoint.metadata import summarise
 from r2convert.checkpoint.storage import OpenFile, Storage
 from r2convert.checkpoint.tensor import TensorInfo
 from r2convert.errors import (
@@ -75,6 +75,7 @@ def read_shards(files: Sequence[OpenFile], read: Callable[[OpenFile], Contents])
     storages: list[Storage] = []
     warnings: list[str] = []
     containers = []
+    opaque: dict[str, None] = {}
     for number, shard in enumerate(files[1:], start=1):
         contents = read(shard)
         named = contents.root if isinstance(contents.root, dict) else {}
@@ -94,8 +95,9 @@ def read_shards(files: Sequence[OpenFile], read: Callable[[OpenFile], Contents])
             extents = tuple(replace(extent, file=number) for extent in storage.extents)
             storages.append(replace(storage, extents=extents))
         containers.append(contents.container)
+        opaque |= dict.fromkeys(contents.opaque)
         warnings += [f"{shard.path.name}: {warning}" for warning in contents.warnings]
-    return Contents(containers[0], root, tuple(storages), metadata, tuple(warnings))
+    return Contents(containers[0], root, tuple(storages), metadata, tuple(warnings), tuple(opaque))
 
 
 def _weight_map(index: OpenFile) -> tuple[dict[str, str], dict[str, object]]:

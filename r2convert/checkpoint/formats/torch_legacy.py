@@ -12,7 +12,7 @@ from typing import Final
 
 from r2convert.checkpoint.formats.contents import Contents
 from r2convert.checkpoint.pickles.machine import PickleBytes, PickleMachine
-from r2convert.checkpoint.pickles.torch_names import DeclaredStorages, torch_allowlist
+from r2convert.checkpoint.pickles.torch_names import TORCH_NAMES, DeclaredStorages
 from r2convert.checkpoint.pickles.values import describe_briefly
 from r2convert.checkpoint.storage import Extent, OpenFile, Storage
 from r2convert.errors import CorruptCheckpointError, UnsupportedCheckpointError
@@ -39,12 +39,13 @@ def read_torch_legacy(source: OpenFile, start: int = 0, end: int | None = None) 
     _require_version(data)
     _require_little_endian(data)
     storages = DeclaredStorages()
-    root = PickleMachine(data, torch_allowlist(), storages.persistent).load()
+    machine = PickleMachine(data, TORCH_NAMES, storages.persistent)
+    root = machine.load()
     keys_at = data.position
     keys = PickleMachine(data, {}).load()
     order = _require_keys(storages, keys, data.where(keys_at))
     found = _locate_storages(source, storages, order, data.position, end)
-    return Contents("torch-legacy", root, found, {})
+    return Contents("torch-legacy", root, found, {}, opaque=machine.opaque)
 
 
 def _require_version(data: PickleBytes) -> None:

@@ -13,12 +13,11 @@ import struct
 from typing import Final
 
 from r2convert.checkpoint import limits
-from r2convert.checkpoint.elements import DType
 from r2convert.checkpoint.formats.contents import Contents
 from r2convert.checkpoint.formats.tar_directory import TarMember
 from r2convert.checkpoint.pickles.machine import PickleBytes, PickleMachine
-from r2convert.checkpoint.pickles.torch_names import STORAGE_TYPES, StorageView
-from r2convert.checkpoint.pickles.values import Constructor, describe_briefly, make_ordered_dictionary
+from r2convert.checkpoint.pickles.torch_names import STORAGE_TYPES, ElementKind, StorageView
+from r2convert.checkpoint.pickles.values import PYTHON_NAMES, describe_briefly
 from r2convert.checkpoint.storage import Extent, OpenFile, Storage
 from r2convert.checkpoint.tensor import TensorInfo, is_count, require_fits, require_shape
 from r2convert.errors import CorruptCheckpointError, UnsupportedCheckpointError
@@ -43,7 +42,7 @@ def read_torch_tar(source: OpenFile, members: dict[str, TarMember]) -> Contents:
     reader.read_storages(_cursor(source, members["storages"]))
     reader.read_tensors(_cursor(source, members["tensors"]))
     root = reader.read_object(_cursor(source, members["pickle"]))
-    return Contents("torch-tar", root, tuple(reader.storages), {})
+    return Contents("torch-tar", root, tuple(reader.storages), {}, opaque=reader.opaque)
 
 
 def _cursor(source: OpenFile, member: TarMember) -> PickleBytes:
@@ -54,8 +53,8 @@ def _types() -> dict[tuple[str, str], object]:
     """The storage classes and the tensor classes named after them."""
     allowed: dict[tuple[str, str], object] = {}
     for name, dtype in STORAGE_TYPES.items():
-        allowed["torch", name] = dtype
-        allowed["torch", name.replace("Storage", "Tensor")] = dtype
+        kind = ElementKind(dtype.value, dtype.itemsize, dtype)
+        allowed["torch", name] = allowed["torch", name.replace("Storage", "Tensor")] = kind
     return allowed
 
 
@@ -67,18 +66,19 @@ class _TarReader:
         self._views: dict[int, StorageView] = {}
         self._tensors: dict[int, TensorInfo] = {}
         self.storages: list[Storage] = []
+        self.opaque: tuple[str, ...] = ()
 
     def read_storages(self, data: PickleBytes) -> None:
         for _ in range(_count(data)):
-            key, _, dtype = _described(data, 3)
-            if not isinstance(dtype, DType):
+            key, _, kind = _described(data, 3)
+            if not isinstance(kind, ElementKind):
                 raise _damaged(data, "a storage of no known type")
             elements = struct.unpack("<q", data.read(8))[0]
             if not is_count(elements):
                 raise _damaged(data, f"a storage of {elements} elements")
-            nbytes = elements * dtype.itemsize
+            nbytes = elements * kind.itemsize
             start = data.skip(nbytes)
-            self._add_view(data, key, StorageView(len(self.storages), dtype, 0, elements))
+            self._add_view(data, key, StorageView(len(self.storages), kind, 0, elements))
             self.storages.append(Storage(f"storage {describe_briefly(key)}", (Extent(0, start, nbytes),), nbytes))
         views = PickleMachine(data, {}).load()
         if not isinstance(views, list):
@@ -94,7 +94,7 @@ class _TarReader:
         root = self._views.get(root_key) if is_count(root_key) else None
         if root is None or not is_count(first) or not is_count(elements) or first + elements > root.elements:
             raise _damaged(data, "a view outside its storage")
-        self._add_view(data, key, StorageView(root.index, root.dtype, root.first + first, elements))
+        self._add_view(data, key, StorageView(root.index, root.kind, root.first + first, elements))
 
     def _add_view(self, data: PickleBytes, key: object, view: StorageView) -> None:
         if not is_count(key) or key in self._views:
@@ -103,17 +103,18 @@ class _TarReader:
 
     def read_tensors(self, data: PickleBytes) -> None:
         for _ in range(_count(data)):
-            key, storage_key, dtype = _described(data, 3)
+            key, storage_key, kind = _described(data, 3)
             view = self._views.get(storage_key) if is_count(storage_key) else None
-            if view is None or dtype is not view.dtype or not is_count(key) or key in self._tensors:
+            if view is None or kind != view.kind or not is_count(key) or key in self._tensors:
                 raise _damaged(data, "a tensor of no known storage or type")
             self._tensors[key] = _tensor(data, view)
         _require_end(data)
 
     def read_object(self, data: PickleBytes) -> object:
-        allowed = {("collections", "OrderedDict"): Constructor("collections.OrderedDict", make_ordered_dictionary)}
-        root = PickleMachine(data, allowed, self._persistent).load()
+        machine = PickleMachine(data, PYTHON_NAMES, self._persistent)
+        root = machine.load()
         _require_end(data)
+        self.opaque = machine.opaque
         return root
 
     def _persistent(self, identifier: object) -> TensorInfo:
@@ -138,8 +139,11 @@ def _tensor(data: PickleBytes, view: StorageView) -> TensorInfo:
     shape = require_shape(struct.unpack(f"<{dimensions}q", data.read(8 * dimensions)), "A tensor")
     strides = struct.unpack(f"<{dimensions}q", data.read(8 * dimensions))
     first = struct.unpack("<q", data.read(8))[0]
-    steps, offset = require_fits(view.dtype, shape, strides, first, view.elements, "A tensor")
-    return TensorInfo("", view.dtype, shape, steps, offset + view.first * view.dtype.itemsize, view.index)
+    dtype = view.kind.dtype
+    if dtype is None:
+        raise _damaged(data, "a tensor of no known type")
+    steps, offset = require_fits(dtype, shape, strides, first, view.elements, "A tensor")
+    return TensorInfo("", dtype, shape, steps, offset + view.first * dtype.itemsize, view.index)
 
 
 def _count(data: PickleBytes) -> int:

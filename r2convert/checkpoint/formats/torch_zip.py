@@ -19,7 +19,7 @@ from r2convert.checkpoint.formats.contents import Contents, Segments
 from r2convert.checkpoint.formats.zip_directory import ZipRecord
 from r2convert.checkpoint.pickles.machine import PickleBytes, PickleMachine
 from r2convert.checkpoint.pickles.pickle_output import global_name, integer, integers, text
-from r2convert.checkpoint.pickles.torch_names import STORAGE_TYPES, DeclaredStorage, DeclaredStorages, torch_allowlist
+from r2convert.checkpoint.pickles.torch_names import STORAGE_TYPES, TORCH_NAMES, DeclaredStorage, DeclaredStorages
 from r2convert.checkpoint.storage import Extent, OpenFile, Storage, require_crc
 from r2convert.checkpoint.tensor import contiguous_strides
 from r2convert.errors import (
@@ -55,9 +55,9 @@ def read_torch_zip(source: OpenFile, records: dict[str, ZipRecord]) -> Contents:
         _read_checked(source, members[name], _SMALL_RECORD_BYTES)
     _require_little_endian(source, members)
     storages = DeclaredStorages()
-    root = _read_pickle(source, members[_PICKLE], storages)
+    root, opaque = _read_pickle(source, members[_PICKLE], storages)
     found = tuple(_storage(source, members, declared) for declared in storages.declared)
-    return Contents("torch-zip", root, found, {}, _warnings(members, found))
+    return Contents("torch-zip", root, found, {}, _warnings(members, found), opaque)
 
 
 def _without_stem(source: OpenFile, records: dict[str, ZipRecord]) -> dict[str, ZipRecord]:
@@ -114,15 +114,16 @@ def _read_checked(source: OpenFile, record: ZipRecord, cap: int) -> bytes:
     return payload
 
 
-def _read_pickle(source: OpenFile, record: ZipRecord, storages: DeclaredStorages) -> object:
+def _read_pickle(source: OpenFile, record: ZipRecord, storages: DeclaredStorages) -> tuple[object, tuple[str, ...]]:
     # The checksum first: a damaged pickle should be called damaged, not unsafe.
     _read_checked(source, record, limits.MAX_PICKLE_RECORD_BYTES)
     end = record.offset + record.size
     data = PickleBytes(source, record.offset, end, record.name)
-    root = PickleMachine(data, torch_allowlist(), storages.persistent).load()
+    machine = PickleMachine(data, TORCH_NAMES, storages.persistent)
+    root = machine.load()
     if data.position != end:
         raise CorruptCheckpointError("The pickle is followed by other bytes", where=data.where())
-    return root
+    return root, machine.opaque
 
 
 def _storage(source: OpenFile, members: dict[str, ZipRecord], declared: DeclaredStorage) -> Storage:
@@ -135,7 +136,7 @@ def _storage(source: OpenFile, members: dict[str, ZipRecord], declared: Declared
         raise CorruptCheckpointError(
             f"The storage {record.name!r} has the wrong size",
             where=f"{source.path}, byte {record.offset}",
-            expected=f"{declared.nbytes} bytes ({declared.elements} x {declared.dtype.value})",
+            expected=f"{declared.nbytes} bytes ({declared.elements} x {declared.kind.name})",
             got=f"{record.size} bytes",
         )
     return Storage(record.name, (Extent(0, record.offset, record.size),), record.size, record.crc32 or None)

@@ -1,8 +1,10 @@
 """A pickle machine that describes what a pickle says and never does what it asks for.
 
-It knows the opcodes torch, NumPy and Paddle write (protocols 2 to 4, Python 2 and 3) and no others. A global
-is looked up in the format's allowlist when it is named, before anything else happens; what is not there ends
-the reading. Byte strings stay in the file: only their place is recorded.
+It knows the opcodes of protocols 2 to 5, as Python 2 and 3 write them. A global is looked up by name when it is
+named, before anything else happens: what torch, NumPy, Paddle and Python's own pickles need is built by our own
+constructors, what is known to run code ends the reading, and anything else is kept as an opaque value that is
+never looked into. Nothing is imported or called by a name from a file. Byte strings stay in the file: only their
+place is recorded. All work is charged to the file's budget.
 """
 
 from __future__ import annotations
@@ -12,12 +14,16 @@ from collections.abc import Callable, Collection
 from typing import Final, NoReturn
 
 from r2convert.checkpoint import limits
+from r2convert.checkpoint.pickles.dangerous import is_dangerous
 from r2convert.checkpoint.pickles.values import (
-    Allowlist,
     Buildable,
     Constructor,
+    KnownNames,
+    Opaque,
     PickledBytes,
+    PickledSet,
     PickledText,
+    UnreadTensor,
     add_entry,
     describe_briefly,
 )
@@ -30,10 +36,15 @@ from r2convert.errors import (
     UnsupportedCheckpointError,
 )
 
-_MARK: Final = object()
 _STOP: Final = ord(".")
+#: Opcodes charged at a time.
+_BLOCK: Final = 64
 _DOUBLE: Final = struct.Struct(">d")
 _SIGNED_INTEGER: Final = struct.Struct("<i")
+#: No known callable has more arguments.
+_ARGUMENTS: Final = 16
+#: What an object costs beside its opcode: it takes as much memory as four numbers.
+_OBJECT: Final = 4
 
 
 class PickleMachine:
@@ -41,27 +52,35 @@ class PickleMachine:
 
     Args:
         data: where the pickle stands; afterwards its cursor is right behind the STOP opcode.
-        allowlist: what the pickle may name.
+        names: what is built or stands for itself, by module and name; everything else is opaque or dangerous.
         persistent: turns a persistent id into a value; ``None`` where the format has none.
     """
 
     def __init__(
-        self, data: PickleBytes, allowlist: Allowlist, persistent: Callable[[object], object] | None = None
+        self, data: PickleBytes, names: KnownNames, persistent: Callable[[object], object] | None = None
     ) -> None:
         self._data = data
-        self._allowlist = allowlist
+        self._names = names
         self._persistent = persistent
+        self._charge = data.file.budget.charge
         self._stack: list[object] = []
         self._marks: list[int] = []
         self._memo: dict[int, object] = {}
         self._text_bytes = 0
+        self._opaque: dict[str, None] = {}
+
+    @property
+    def opaque(self) -> tuple[str, ...]:
+        """The dotted names met that are not looked into, in the order of their first mention."""
+        return tuple(self._opaque)
 
     def load(self) -> object:
         """Interpret the pickle and return what it describes.
 
         Returns:
-            Plain values, lists, tuples and dictionaries, :class:`PickledText` and :class:`PickledBytes`, and
-            whatever the allowlist's constructors and ``persistent`` return. No cycles; nesting is bounded.
+            Plain values, lists, tuples and dictionaries, the kinds of :mod:`r2convert.checkpoint.pickles.values`,
+            and whatever constructors and ``persistent`` return. Plain containers form no cycles; their nesting is
+            bounded.
 
         Raises:
             CheckpointError: with the file, the pickle and the byte it happened at.
@@ -69,26 +88,23 @@ class PickleMachine:
         data, stack = self._data, self._stack
         opcode_at = data.position
         try:
-            # The hot loop of every reading: some 25 turns a tensor.
-            for _ in range(limits.MAX_PICKLE_OPCODES):
-                opcode_at = data.position
-                opcode = data.byte()
-                if opcode == _STOP:
-                    return self._finish()
-                handler = _HANDLERS[opcode]
-                if handler is None:
-                    self._reject_opcode(opcode)
-                handler(self)
+            while True:
+                self._charge(_BLOCK)
+                # The hot loop of every reading: some 25 turns a tensor.
+                for _ in range(_BLOCK):
+                    opcode_at = data.position
+                    opcode = data.byte()
+                    if opcode == _STOP:
+                        return self._finish()
+                    handler = _HANDLERS[opcode]
+                    if handler is None:
+                        self._reject_opcode(opcode)
+                    handler(self)
                 if len(stack) > limits.MAX_PICKLE_STACK:
                     raise LimitExceededError("The pickle piles up too many values")
         except CheckpointError as error:
             error.where = error.where or self._data.where(opcode_at)
             raise
-        raise LimitExceededError(
-            "The pickle has too many opcodes",
-            where=self._data.where(),
-            expected=f"at most {limits.MAX_PICKLE_OPCODES}",
-        )
 
     def _finish(self) -> object:
         if len(self._stack) != 1 or self._marks:
@@ -138,13 +154,13 @@ class PickleMachine:
 
     def _protocol(self) -> None:
         version = self._data.unsigned(1)
-        if not 2 <= version <= 4:
-            raise UnsupportedCheckpointError("This pickle protocol is not read", expected="2 to 4", got=str(version))
+        if not 2 <= version <= 5:
+            raise UnsupportedCheckpointError("This pickle protocol is not read", expected="2 to 5", got=str(version))
 
     def _frame(self) -> None:
         length = self._data.unsigned(8)
         if length > self._data.remaining:
-            raise self._data.source.truncated(
+            raise self._data.file.truncated(
                 self._data.position, f"a pickle frame of {length} bytes", f"{self._data.remaining} bytes"
             )
 
@@ -183,10 +199,11 @@ class PickleMachine:
     def _short_text(self, length: int) -> PickledText | None:
         start = self._data.position
         self._text_bytes += length
+        self._charge(2)
         if self._text_bytes > limits.MAX_TOTAL_TEXT_BYTES:
             raise LimitExceededError("The pickle holds too much text", expected=f"{limits.MAX_TOTAL_TEXT_BYTES} bytes")
         try:
-            text = PickledText(self._data.read(length), "utf-8")
+            text = PickledText(self._data.read(length), "utf-8", "surrogatepass")
         except UnicodeDecodeError:
             return None
         text.offset, text.length = start, length
@@ -197,6 +214,10 @@ class PickleMachine:
         self._push(PickledBytes(self._data.skip(length), length))
 
     # -- containers --------------------------------------------------------------------------------------
+
+    def _empty_dictionary(self) -> None:
+        self._charge(1)
+        self._stack.append({})
 
     def _tuple_of(self, count: int) -> None:
         first = len(self._stack) - count
@@ -214,11 +235,20 @@ class PickleMachine:
 
     def _list_on_top(self) -> list[object]:
         target = self._top()
+        if isinstance(target, Opaque):
+            return target.items
         if not isinstance(target, list):
             raise CorruptCheckpointError(
                 "The pickle appends to something that is no list", got=describe_briefly(target)
             )
         return target
+
+    def _add_items(self) -> None:
+        items = self._pop_mark()
+        target = self._top()
+        if not isinstance(target, (PickledSet, Opaque)):
+            raise CorruptCheckpointError("The pickle adds to something that is no set", got=describe_briefly(target))
+        (target if isinstance(target, PickledSet) else target.items).extend(items)
 
     def _set_item(self) -> None:
         value, key = self._pop(), self._pop()
@@ -234,6 +264,8 @@ class PickleMachine:
 
     def _dictionary_on_top(self) -> dict[object, object]:
         target = self._top()
+        if isinstance(target, Opaque):
+            return target.entries
         if not isinstance(target, dict):
             raise CorruptCheckpointError(
                 "The pickle sets an entry of something that is no dictionary", got=describe_briefly(target)
@@ -267,42 +299,64 @@ class PickleMachine:
         self._push(self._look_up(str(module), str(name)))
 
     def _look_up(self, module: str, name: str) -> object:
-        try:
-            return self._allowlist[module, name]
-        except KeyError:
+        known = self._names.get((module, name))
+        if known is not None:
+            return known
+        full = ascii(f"{module}.{name}"[: limits.METADATA_TEXT])[1:-1]
+        if is_dangerous(module, name):
             raise UnsafeCheckpointError(
-                f"The pickle asks for {ascii(f'{module}.{name}')[1:-1]}, which no state dict needs",
-                expected="tensors, numbers, texts, lists and dictionaries",
-                got=f"{ascii(module)[1:-1]}.{ascii(name)[1:-1]}",
-                next_step="Do not load this file with another program: it may run code. Get it from its publisher, "
+                f"The pickle asks for {full}, which runs code or reaches outside the file when it is called",
+                expected="tensors, plain values and objects of harmless classes",
+                got=full,
+                next_step="Do not load this file with another program. Get it from its publisher, "
                 "or save only the state dict from the program that wrote it.",
-            ) from None
+            )
+        self._charge(_OBJECT)
+        self._opaque[full] = None
+        return Opaque(full)
 
     def _reduce(self) -> None:
         arguments, function = self._pop(), self._pop()
-        if not isinstance(function, Constructor) or not isinstance(arguments, tuple):
-            raise UnsafeCheckpointError(
-                "The pickle calls something that is no known constructor", got=describe_briefly(function)
+        if isinstance(function, Constructor) and isinstance(arguments, tuple):
+            self._charge(_weight(arguments))
+            self._push(function.build(arguments))
+        elif isinstance(function, Opaque):
+            self._push_object(function, arguments)
+        else:
+            raise CorruptCheckpointError(
+                "The pickle calls something that cannot be called", got=describe_briefly(function)
             )
-        self._push(function.build(arguments))
+
+    def _new_object_with_keywords(self) -> None:
+        keywords, arguments, made = self._pop(), self._pop(), self._pop()
+        if not isinstance(made, Opaque):
+            raise CorruptCheckpointError("The pickle makes an object of no class", got=describe_briefly(made))
+        self._push_object(made, (arguments, keywords))
+
+    def _push_object(self, made: Opaque, arguments: object) -> None:
+        self._charge(_OBJECT)
+        self._push(Opaque(made.name, arguments))
 
     def _build(self) -> None:
         state, target = self._pop(), self._top()
         if isinstance(target, Buildable):
+            self._charge(_weight(state))
             target.build(state)
-        elif not (isinstance(target, dict) and isinstance(state, dict)):
+        elif isinstance(target, Opaque):
+            target.state = state
+        elif not (isinstance(target, UnreadTensor) or (isinstance(target, dict) and isinstance(state, dict))):
             # A dictionary's own attributes (torch's `_metadata`) say nothing about tensors; nothing else has any.
-            raise UnsafeCheckpointError(
+            raise CorruptCheckpointError(
                 "The pickle sets the inner state of a value that has none", got=describe_briefly(target)
             )
 
     def _persistent_id(self) -> None:
         if self._persistent is None:
-            raise UnsafeCheckpointError("The pickle refers to something outside itself")
+            raise CorruptCheckpointError("The pickle refers to something outside itself")
         self._push(self._persistent(self._pop()))
 
 
-_BY_OPCODE: Final[dict[int, Callable[[PickleMachine], None]]] = {
+_BY_OPCODE: Final[dict[int, Callable[[PickleMachine], object]]] = {
     0x80: PickleMachine._protocol,
     0x95: PickleMachine._frame,
     ord("("): PickleMachine._mark,
@@ -323,8 +377,14 @@ _BY_OPCODE: Final[dict[int, Callable[[PickleMachine], None]]] = {
     ord("C"): lambda machine: machine._bytes(1),
     ord("B"): lambda machine: machine._bytes(4),
     0x8E: lambda machine: machine._bytes(8),
-    ord("}"): lambda machine: machine._stack.append({}),
+    0x96: lambda machine: machine._bytes(8),
+    ord("}"): PickleMachine._empty_dictionary,
     ord("]"): lambda machine: machine._stack.append([]),
+    0x8F: lambda machine: machine._stack.append(PickledSet()),
+    0x90: PickleMachine._add_items,
+    0x91: lambda machine: machine._stack.append(PickledSet(machine._pop_mark())),
+    ord("0"): PickleMachine._pop,
+    ord("1"): PickleMachine._pop_mark,
     ord(")"): lambda machine: machine._stack.append(()),
     0x85: lambda machine: machine._tuple_of(1),
     0x86: lambda machine: machine._tuple_of(2),
@@ -342,28 +402,37 @@ _BY_OPCODE: Final[dict[int, Callable[[PickleMachine], None]]] = {
     ord("c"): PickleMachine._global,
     0x93: PickleMachine._stack_global,
     ord("R"): PickleMachine._reduce,
+    0x81: PickleMachine._reduce,
+    0x92: PickleMachine._new_object_with_keywords,
     ord("b"): PickleMachine._build,
     ord("Q"): PickleMachine._persistent_id,
 }
 
-#: Opcode -> handler; ``None`` where no checkpoint needs it.
+#: Opcode -> handler; ``None`` for what only protocols 0 and 1, extension registries and shared memory need.
 _HANDLERS: Final = tuple(_BY_OPCODE.get(opcode) for opcode in range(256))
+
+
+def _weight(value: object) -> int:
+    """What a constructor that copies its arguments may cost, at most."""
+    if not isinstance(value, (list, tuple)):
+        return 1
+    return 2 * sum((len(inner) for inner in value[:_ARGUMENTS] if isinstance(inner, (list, tuple, dict))), len(value))
 
 
 class PickleBytes:
     """Sequential reads from a stretch of a file; large payloads are skipped, not read.
 
     Args:
-        source: the file.
+        file: the file.
         start: first byte of the stretch.
         end: the byte after its last one.
         label: what messages call it ("data.pkl", "the pickle stream").
     """
 
-    def __init__(self, source: OpenFile, start: int, end: int, label: str) -> None:
-        self.source = source
+    def __init__(self, file: OpenFile, start: int, end: int, label: str) -> None:
+        self.file = file
         self.label = label
-        self._end = min(end, source.size)
+        self._end = min(end, file.size)
         self._window = b""
         self._window_start = start
         self._cursor = 0
@@ -380,7 +449,7 @@ class PickleBytes:
 
     def where(self, position: int | None = None) -> str:
         """Describe a place in the stretch for a message."""
-        return f"{self.source.path}, {self.label}, byte {self.position if position is None else position}"
+        return f"{self.file.path}, {self.label}, byte {self.position if position is None else position}"
 
     def read(self, count: int) -> bytes:
         """Return the next ``count`` bytes (the caller has checked the count against its cap).
@@ -446,11 +515,11 @@ class PickleBytes:
         if count > self._end - position:
             raise self._truncated(count)
         length = min(max(count, limits.CHUNK_BYTES), self._end - position)
-        self._window = self.source.read(position, length, self.label)
+        self._window = self.file.read(position, length, self.label)
         self._window_start, self._cursor = position, 0
 
     def _truncated(self, count: int) -> Exception:
-        return self.source.truncated(
+        return self.file.truncated(
             self.position, f"{count} more bytes of {self.label}", f"{self.remaining} bytes before its end"
         )
 

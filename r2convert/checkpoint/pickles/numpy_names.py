@@ -10,18 +10,19 @@ from typing import Final
 
 from r2convert.checkpoint.elements import DType
 from r2convert.checkpoint.pickles.values import (
-    Allowlist,
+    PYTHON_NAMES,
     Buildable,
     Constructor,
+    KnownNames,
+    Opaque,
     PickledBytes,
     PickledText,
     bad_arguments,
     describe_briefly,
-    make_ordered_dictionary,
 )
 from r2convert.checkpoint.storage import Encoding, Extent
 from r2convert.checkpoint.tensor import require_shape
-from r2convert.errors import CorruptCheckpointError, UnsafeCheckpointError, UnsupportedCheckpointError
+from r2convert.errors import CorruptCheckpointError, UnsafeCheckpointError
 
 #: NumPy's type codes. NumPy has no bfloat16: Paddle saves its bit patterns as uint16 and has no uint16 itself.
 NUMPY_TYPES: Final = {
@@ -36,39 +37,47 @@ NUMPY_TYPES: Final = {
     "u1": DType.UINT8,
     "b1": DType.BOOL,
 }
-_NDARRAY: Final = "numpy.ndarray"
 _EMPTY: Final = PickledBytes(0, 0)
 
 
 class PickledType(Buildable):
-    """A `numpy.dtype` being described; complete once its state has come."""
+    """A `numpy.dtype` being described; complete once its state has come.
 
-    def __init__(self, dtype: DType) -> None:
-        self.dtype = dtype
-        self.is_complete = False
+    Attributes:
+        name: NumPy's code of it.
+        dtype: the type that is given out; ``None`` for one that is not read, and until the byte order is known.
+    """
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.dtype: DType | None = None
 
     def build(self, state: object) -> None:
-        """Take ``(version, byte order, ...)``; a plain element type has nothing else to say."""
-        if not isinstance(state, tuple) or len(state) < 5 or state[2:5] != (None, None, None):
+        """Take ``(version, byte order, fields, ...)``; a plain element type has nothing else to say."""
+        if not isinstance(state, tuple) or len(state) < 5:
             raise bad_arguments("numpy.dtype", state)
-        if state[1] not in ("<", "|") or (state[1] == "|") != (self.dtype.itemsize == 1):
-            raise UnsupportedCheckpointError(
-                "The numbers are not little-endian", expected="'<'", got=describe_briefly(state[1])
-            )
-        self.is_complete = True
+        known = NUMPY_TYPES.get(self.name)
+        if known is None or state[2:5] != (None, None, None):
+            return
+        if state[1] in ("<", "|") and (state[1] == "|") == (known.itemsize == 1):
+            self.dtype = known
+        else:
+            self.name = f"{self.name}, not little-endian"
 
 
 class PickledArray(Buildable):
     """A `numpy.ndarray` being described; complete once its state has come.
 
     Attributes:
-        dtype: the type of its elements.
+        kind: NumPy's name of the element type.
+        dtype: the type of its elements; ``None`` for one that is not read.
         shape: its lengths.
         is_fortran: whether the first dimension changes fastest in the bytes.
         extent: where its bytes stand in the file.
     """
 
     def __init__(self) -> None:
+        self.kind: str | None = None
         self.dtype: DType | None = None
         self.shape: tuple[int, ...] = ()
         self.is_fortran = False
@@ -76,14 +85,21 @@ class PickledArray(Buildable):
 
     def build(self, state: object) -> None:
         """Take ``(version, shape, dtype, is_fortran, bytes)``."""
-        if self.dtype is not None or not isinstance(state, tuple) or len(state) != 5:
-            raise bad_arguments(_NDARRAY, state)
+        if self.kind is not None or not isinstance(state, tuple) or len(state) != 5:
+            raise bad_arguments(_NDARRAY.name, state)
         _, shape, kind, is_fortran, data = state
-        if not isinstance(kind, PickledType) or not kind.is_complete or not isinstance(is_fortran, (bool, int)):
-            raise bad_arguments(_NDARRAY, state)
+        if not isinstance(kind, PickledType) or not isinstance(is_fortran, (bool, int)):
+            raise bad_arguments(_NDARRAY.name, state)
+        self.fill(kind, shape, data, is_fortran=bool(is_fortran))
+
+    def fill(self, kind: PickledType, shape: object, data: object, *, is_fortran: bool) -> None:
+        """Take element type, lengths and bytes; of a type that is not read, the bytes do not matter."""
+        self.kind = kind.name
         self.shape = require_shape(shape, "An array")
+        if kind.dtype is None:
+            return
         self.extent = _extent(data)
-        self.is_fortran = bool(is_fortran)
+        self.is_fortran = is_fortran
         self.dtype = kind.dtype
         self._require_size()
 
@@ -106,7 +122,7 @@ class PickledArray(Buildable):
             )
 
 
-class _EncodedText:
+class EncodedText:
     """Bytes that Python 3 pickled as text (`_codecs.encode(text, 'latin1')`)."""
 
     def __init__(self, offset: int, length: int) -> None:
@@ -114,44 +130,54 @@ class _EncodedText:
 
 
 def _extent(data: object) -> Extent:
-    if isinstance(data, _EncodedText):
+    if isinstance(data, EncodedText):
         return data.extent
     if isinstance(data, PickledText) or (isinstance(data, PickledBytes) and not data.is_text):
         return Extent(0, data.offset, data.length)
-    raise bad_arguments(_NDARRAY, data)
+    raise bad_arguments(_NDARRAY.name, data)
 
 
-def _reconstruct(arguments: tuple[object, ...]) -> PickledArray:
-    if len(arguments) != 3 or arguments[0] != _NDARRAY or arguments[1] != (0,):
+#: The class itself, which `_reconstruct` names as what it makes.
+_NDARRAY: Final = Constructor("numpy.ndarray", lambda arguments: Opaque("numpy.ndarray", arguments))
+
+
+def _reconstruct(arguments: tuple[object, ...]) -> object:
+    if len(arguments) != 3 or arguments[1] != (0,):
         raise bad_arguments("numpy.core.multiarray._reconstruct", arguments)
-    return PickledArray()
+    made = arguments[0]
+    return PickledArray() if made is _NDARRAY else Opaque(describe_briefly(made), arguments)
+
+
+def _from_buffer(arguments: tuple[object, ...]) -> object:
+    """Describe protocol 5's ``_frombuffer(bytes, dtype, shape, order)``."""
+    data, kind, shape, order = arguments if len(arguments) == 4 else (None, None, None, None)
+    if not isinstance(kind, PickledType) or order not in ("C", "F"):
+        raise bad_arguments("numpy.core.numeric._frombuffer", arguments)
+    array = PickledArray()
+    array.fill(kind, shape, data, is_fortran=order == "F")
+    return array
 
 
 def _dtype(arguments: tuple[object, ...]) -> PickledType:
-    code = arguments[0] if len(arguments) == 3 else None
+    code = arguments[0] if len(arguments) in (1, 3) else None
     if not isinstance(code, str):
         raise bad_arguments("numpy.dtype", arguments)
-    dtype = NUMPY_TYPES.get(code)
-    if dtype is None:
-        raise UnsupportedCheckpointError(
-            "An array has an element type that is not read", expected=", ".join(NUMPY_TYPES), got=describe_briefly(code)
-        )
-    return PickledType(dtype)
+    return PickledType(str(code[:80]))
 
 
-def _encode(arguments: tuple[object, ...]) -> _EncodedText:
-    if len(arguments) != 2 or arguments[1] not in ("latin1", "latin-1"):
-        raise bad_arguments("_codecs.encode", arguments)
-    text = arguments[0]
+def _encode(arguments: tuple[object, ...]) -> object:
+    text = arguments[0] if len(arguments) == 2 and arguments[1] in ("latin1", "latin-1") else None
     if isinstance(text, PickledText) or (isinstance(text, PickledBytes) and text.is_text):
-        return _EncodedText(text.offset, text.length)
-    raise bad_arguments("_codecs.encode", arguments)
+        return EncodedText(text.offset, text.length)
+    return Opaque("_codecs.encode", arguments)
 
 
-def _no_bytes(arguments: tuple[object, ...]) -> PickledBytes:
-    if arguments != ():
-        raise bad_arguments("bytes", arguments)
-    return _EMPTY
+def _bytes(arguments: tuple[object, ...]) -> object:
+    """Describe ``bytes()`` and ``bytearray(bytes)``; ``bytearray(3_000_000_000)`` is only named."""
+    if arguments == ():
+        return _EMPTY
+    data = arguments[0] if len(arguments) == 1 else _encode(arguments)
+    return data if isinstance(data, (PickledBytes, EncodedText)) else Opaque("builtins.bytes", arguments)
 
 
 def _named_array(arguments: tuple[object, ...]) -> object:
@@ -179,19 +205,33 @@ def _evaluated_array(arguments: tuple[object, ...]) -> object:
     return scope["data"]
 
 
-def paddle_allowlist() -> Allowlist:
-    """Return what a Paddle state dict's pickle may name."""
-    constructors = {
-        ("collections", "OrderedDict"): make_ordered_dictionary,
-        ("numpy", "dtype"): _dtype,
-        ("_codecs", "encode"): _encode,
-    }
-    for numpy_module in ("numpy.core.multiarray", "numpy._core.multiarray"):
-        constructors[numpy_module, "_reconstruct"] = _reconstruct
-    for builtins in ("builtins", "__builtin__"):
-        constructors[builtins, "bytes"] = _no_bytes
-        constructors[builtins, "tuple"] = _named_array
-        constructors[builtins, "eval"] = _evaluated_array
-    allowed: dict[tuple[str, str], object] = {("numpy", "ndarray"): _NDARRAY}
-    allowed.update({key: Constructor(".".join(key), build) for key, build in constructors.items()})
-    return allowed
+#: What a pickle with NumPy arrays names.
+NUMPY_NAMES: Final[KnownNames] = {
+    ("numpy", "ndarray"): _NDARRAY,
+    ("numpy", "dtype"): Constructor("numpy.dtype", _dtype),
+    ("_codecs", "encode"): Constructor("_codecs.encode", _encode),
+    **{
+        (f"{module}.multiarray", "_reconstruct"): Constructor(f"{module}.multiarray._reconstruct", _reconstruct)
+        for module in ("numpy.core", "numpy._core")
+    },
+    **{
+        (f"{module}.numeric", "_frombuffer"): Constructor(f"{module}.numeric._frombuffer", _from_buffer)
+        for module in ("numpy.core", "numpy._core")
+    },
+    **{
+        (module, name): Constructor(f"{module}.{name}", _bytes)
+        for module in ("builtins", "__builtin__")
+        for name in ("bytes", "bytearray")
+    },
+}
+
+#: What Paddle's pickles name beside opaque classes: two calls more, matched symbolically.
+PADDLE_NAMES: Final[KnownNames] = {
+    **PYTHON_NAMES,
+    **NUMPY_NAMES,
+    **{
+        (module, name): Constructor(f"{module}.{name}", build)
+        for module in ("builtins", "__builtin__")
+        for name, build in (("tuple", _named_array), ("eval", _evaluated_array))
+    },
+}

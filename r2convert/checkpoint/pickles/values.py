@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import abc
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 from r2convert.errors import CorruptCheckpointError
@@ -37,6 +37,60 @@ class PickledText(str):
     length: int
 
 
+class PickledSet(list[object]):
+    """The members of a set, in file order; nothing is hashed."""
+
+
+@dataclass(eq=False, slots=True)
+class Opaque:
+    """A class, a function or an object that is described by its name and not looked into.
+
+    What a pickle does with it (call it, give it state, entries or items) is noted and never done.
+
+    Attributes:
+        name: the dotted name of the class or function.
+        arguments: what it is called with; ``None`` while it is only named.
+        state: the inner state given to the object.
+        entries: what is set in it like in a dictionary.
+        items: what is appended to it like to a list.
+    """
+
+    name: str
+    arguments: object = None
+    state: object = None
+    entries: dict[object, object] = field(default_factory=dict)
+    items: list[object] = field(default_factory=list)
+
+    @property
+    def attributes(self) -> Mapping[object, object]:
+        """The object's attributes by name, as far as its state is the usual dictionary of them."""
+        state = self.state[0] if isinstance(self.state, tuple) and len(self.state) == 2 else self.state
+        return state if isinstance(state, dict) else {}
+
+
+@dataclass(eq=False, slots=True)
+class OpaqueKey:
+    """A dictionary key that is neither a name nor a number: told apart by identity, never hashed by its value."""
+
+    kind: str
+
+    def __str__(self) -> str:
+        return f"<{self.kind}>"
+
+
+@dataclass(frozen=True, slots=True)
+class UnreadTensor:
+    """A tensor of a kind whose elements are not given out.
+
+    Attributes:
+        kind: what it is, for messages: ``"complex64"``, ``"sparse"``, ``"quantized"``.
+        shape: its lengths, where they are known.
+    """
+
+    kind: str
+    shape: tuple[int, ...] | None = None
+
+
 @dataclass(frozen=True, slots=True)
 class Constructor:
     """A callable a pickle may name; calling it runs our own code only.
@@ -61,8 +115,8 @@ class Buildable(abc.ABC):
         """Take the pickled state; raises :class:`CheckpointError` if it is not what it should be."""
 
 
-#: What a format lets its pickles name: a :class:`Constructor`, or a constant that stands for itself.
-Allowlist = Mapping[tuple[str, str], object]
+#: What the machine knows by name: a :class:`Constructor`, or a constant that stands for itself.
+KnownNames = Mapping[tuple[str, str], object]
 
 
 def bad_arguments(name: str, arguments: object) -> CorruptCheckpointError:
@@ -77,41 +131,78 @@ def bad_arguments(name: str, arguments: object) -> CorruptCheckpointError:
 def describe_briefly(value: object) -> str:
     """Name a pickled value's kind without walking into it."""
     if isinstance(value, (dict, list, tuple)):
-        return f"a {type(value).__name__} of {len(value)}"
+        return f"a {'set' if isinstance(value, PickledSet) else type(value).__name__} of {len(value)}"
+    if isinstance(value, int) and abs(value) > LARGEST_KEY:
+        return f"a number of {value.bit_length()} bits"
     if isinstance(value, (bool, int, float)) or value is None:
         return repr(value)[:40]
     if isinstance(value, str):
         return repr(str(value[:60]))
-    if isinstance(value, Constructor):
-        return value.name
-    return type(value).__name__
-
-
-def make_ordered_dictionary(arguments: tuple[object, ...]) -> dict[object, object]:
-    """Build what ``collections.OrderedDict`` describes: empty, or Python 2's list of pairs."""
-    entries: dict[object, object] = {}
-    if arguments == ():
-        return entries
-    if len(arguments) != 1 or not isinstance(arguments[0], (list, tuple)):
-        raise bad_arguments("collections.OrderedDict", arguments)
-    for pair in arguments[0]:
-        if not isinstance(pair, (list, tuple)) or len(pair) != 2:
-            raise bad_arguments("collections.OrderedDict", pair)
-        add_entry(entries, pair[0], pair[1])
-    return entries
+    return value.name if isinstance(value, (Constructor, Opaque)) else type(value).__name__
 
 
 def add_entry(entries: dict[object, object], key: object, value: object) -> None:
     """Put one entry into a dictionary, where Python would let the last of two equal keys win in silence.
 
     Raises:
-        CorruptCheckpointError: the key is there already, or is not a plain value.
+        CorruptCheckpointError: the key is there already.
     """
     is_plain = isinstance(key, (str, float)) or key is None or (isinstance(key, int) and abs(key) <= LARGEST_KEY)
     if not is_plain:
-        raise CorruptCheckpointError(
-            "A dictionary key is not a plain value", expected="a name or a number", got=describe_briefly(key)
-        )
-    if key in entries:
+        key = OpaqueKey(describe_briefly(key).removeprefix("a "))
+    elif key in entries:
         raise CorruptCheckpointError("A dictionary has the same key twice", got=describe_briefly(key))
     entries[key] = value
+
+
+# -- what Python's own pickles name ------------------------------------------------------------------------
+
+
+def _ordered_dictionary(arguments: tuple[object, ...]) -> dict[object, object]:
+    """Describe ``collections.OrderedDict``: empty, Python 2's list of pairs, or another dictionary."""
+    entries: dict[object, object] = {}
+    if arguments == ():
+        return entries
+    given = arguments[0]
+    if len(arguments) != 1 or not isinstance(given, (list, tuple, dict)):
+        raise bad_arguments("collections.OrderedDict", arguments)
+    for pair in given.items() if isinstance(given, dict) else given:
+        if not isinstance(pair, (list, tuple)) or len(pair) != 2:
+            raise bad_arguments("collections.OrderedDict", pair)
+        add_entry(entries, pair[0], pair[1])
+    return entries
+
+
+def _default_dictionary(arguments: tuple[object, ...]) -> dict[object, object]:
+    return _ordered_dictionary(arguments[1:])
+
+
+def _set(arguments: tuple[object, ...]) -> object:
+    members = arguments[0] if arguments else []
+    return PickledSet(members) if isinstance(members, (list, tuple)) else Opaque("builtins.set", arguments)
+
+
+def _complex(arguments: tuple[object, ...]) -> object:
+    parts = [part for part in arguments if isinstance(part, (int, float)) and abs(part) <= LARGEST_KEY]
+    return complex(*parts) if len(parts) == len(arguments) in (1, 2) else Opaque("builtins.complex", arguments)
+
+
+def _old_object(arguments: tuple[object, ...]) -> object:
+    """Describe ``copyreg._reconstructor(class, base, state)``, protocol 2's ``object.__reduce__``."""
+    made = arguments[0] if arguments else None
+    return Opaque(made.name if isinstance(made, Opaque) else "builtins.object", arguments)
+
+
+PYTHON_NAMES: Final[KnownNames] = {
+    (module, name): Constructor(f"{module}.{name}", build)
+    for modules, name, build in (
+        (("collections",), "OrderedDict", _ordered_dictionary),
+        (("collections",), "Counter", _ordered_dictionary),
+        (("collections",), "defaultdict", _default_dictionary),
+        (("builtins", "__builtin__"), "set", _set),
+        (("builtins", "__builtin__"), "frozenset", _set),
+        (("builtins", "__builtin__"), "complex", _complex),
+        (("copyreg", "copy_reg"), "_reconstructor", _old_object),
+    )
+    for module in modules
+}

@@ -73,7 +73,7 @@ def test_several_state_dicts_are_listed(tmp_path: Path) -> None:
     path = save({"model": NETWORK, "net": AVERAGE}, tmp_path)
     with pytest.raises(UnsupportedCheckpointError, match="several") as caught:
         open_checkpoint(path)
-    assert "model, net" in str(caught.value)
+    assert "model: 2 tensors\n            net: 2 tensors" in str(caught.value)
     assert "--key model" in str(caught.value)
     assert first_value(path, "net") == 5
 

@@ -97,7 +97,7 @@ class PartialFile:
         self.discard()
         try:
             write_text(self._origin_path, json.dumps(asdict(origin)))
-            self._stream = _open(self.path, os.O_WRONLY | os.O_CREAT | os.O_EXCL)
+            self._stream = _open(self.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_EXCL)
         except (OSError, AccessError) as problem:
             raise _write_problem(self.path, problem) from problem
         self.origin = origin

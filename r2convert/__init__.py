@@ -44,8 +44,8 @@ __all__ = [
 _HOMES = MappingProxyType(
     {
         "CachedFile": "r2convert.download.cache",
-        "CheckpointResult": "r2convert.checks.run",
-        "Comparison": "r2convert.mapping.comparison",
+        "CheckpointResult": "r2convert.results.verification",
+        "Comparison": "r2convert.results.documents",
         "Conversion": "r2convert.mapping.conversion",
     }
 )

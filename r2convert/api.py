@@ -29,8 +29,6 @@ from r2convert.errors import AccessError, MappingError, R2ConvertError, UsageErr
 if TYPE_CHECKING:
     from r2convert.catalog.protocol import Pipeline
     from r2convert.checkpoint.open import Checkpoint
-    from r2convert.checks.parity import ActivationComparison as ActivationComparison
-    from r2convert.checks.run import CheckpointResult as CheckpointResult
     from r2convert.checks.run import ImageRun, Probes, Request
     from r2convert.doctor.agreement import KnownScore
     from r2convert.doctor.consultation import Consultation as Consultation
@@ -43,19 +41,23 @@ if TYPE_CHECKING:
     from r2convert.download.transfer import ProgressSink
     from r2convert.evaluation.backends import Acceleration, Precision
     from r2convert.evaluation.engine import AccuracyProgress as AccuracyProgress
-    from r2convert.evaluation.prediction_comparison import ChangedImage as ChangedImage
-    from r2convert.evaluation.prediction_comparison import PairedCounts as PairedCounts
-    from r2convert.evaluation.prediction_comparison import PredictionComparison as PredictionComparison
     from r2convert.evaluation.prediction_store import Question
     from r2convert.imagenet.validation_set import ValidationSet
-    from r2convert.mapping.comparison import Comparison as Comparison
     from r2convert.mapping.conversion import Conversion as Conversion
     from r2convert.mapping.identity import Resolution
     from r2convert.mapping.plan import Plan as Plan
     from r2convert.mapping.plan import PlanRow as PlanRow
     from r2convert.mapping.tables import Tables
     from r2convert.models.blocks import Classifier
-    from r2convert.results.recorded import RecordedRun as RecordedRun
+    from r2convert.results.documents import ChangedImage as ChangedImage
+    from r2convert.results.documents import Comparison as Comparison
+    from r2convert.results.documents import PairedCounts as PairedCounts
+    from r2convert.results.documents import PredictionComparison as PredictionComparison
+    from r2convert.results.documents import PredictionFileSummary
+    from r2convert.results.documents import PredictionsComparison as PredictionsComparison
+    from r2convert.results.reading import Run as Run
+    from r2convert.results.verification import ActivationComparison as ActivationComparison
+    from r2convert.results.verification import CheckpointResult as CheckpointResult
     from r2convert.selftest.demo import DemoStage as DemoStage
     from r2convert.selftest.trial import Trial as Trial
 
@@ -946,31 +948,13 @@ def _both(
         yield (one, first), (other, second)
 
 
-@dataclass(frozen=True, slots=True)
-class PredictionFiles:
-    """Two prediction files, compared.
-
-    Args:
-        questions: how each was made.
-        comparisons: one for every network that both hold.
-    """
-
-    questions: tuple[Question, Question]
-    comparisons: tuple[PredictionComparison, ...]
-
-    @property
-    def equal(self) -> bool:
-        """Whether all predictions are equal."""
-        return all(comparison.equal for comparison in self.comparisons)
-
-
 def compare_predictions(
     a: str | os.PathLike[str],
     b: str | os.PathLike[str],
     *,
     network_a: str | None = None,
     network_b: str | None = None,
-) -> PredictionFiles:
+) -> PredictionsComparison:
     """Compare two files that ``verify`` has written predictions into, image by image.
 
     Args:
@@ -987,13 +971,23 @@ def compare_predictions(
     from r2convert.evaluation.prediction_comparison import compare_predictions as compare_files
     from r2convert.evaluation.prediction_comparison import network_pairs
     from r2convert.evaluation.prediction_store import read_question
+    from r2convert.results.documents import PredictionsComparison
 
     one, other = Path(a), Path(b)
-    questions = read_question(one), read_question(other)
     pairs = network_pairs(one, other, network_a=network_a, network_b=network_b)
-    return PredictionFiles(
-        questions, tuple(compare_files(one, other, network_a=first, network_b=second) for first, second in pairs)
+    comparisons = [compare_files(one, other, network_a=first, network_b=second) for first, second in pairs]
+    return PredictionsComparison(
+        equal=all(comparison.equal for comparison in comparisons),
+        a=_summary(one, read_question(one)),
+        b=_summary(other, read_question(other)),
+        comparisons=tuple(comparisons),
     )
+
+
+def _summary(path: Path, question: Question) -> PredictionFileSummary:
+    from r2convert.results.documents import PredictionFileSummary
+
+    return PredictionFileSummary(str(path), question.precision, question.accelerations, question.pipeline)
 
 
 def synsets() -> Sequence[str]:
@@ -1167,7 +1161,7 @@ def verify_all(
         results = [
             result for request in following(requests) for result in verify_checkpoints(tables, [request], None, probes)
         ]
-        return Verification(tuple(results), chosen)
+        return Verification(tuple(results), _device_name(chosen))
     with joined_processes():
         run = _image_run(
             images,
@@ -1181,7 +1175,7 @@ def verify_all(
             predictions=(predictions, resume, overwrite),
             crop_cache=crop_cache,
         )
-        return Verification(tuple(verify_checkpoints(tables, requests, run, probes)), chosen)
+        return Verification(tuple(verify_checkpoints(tables, requests, run, probes)), _device_name(chosen))
 
 
 def verify_references(*, input_size: tuple[int, int] = (224, 224)) -> Verification:
@@ -1253,6 +1247,12 @@ def _device(name: str | None) -> str:
     from r2convert.evaluation.backends import choose_device
 
     return str(choose_device(name))
+
+
+def _device_name(device: str | None) -> str | None:
+    from r2convert.evaluation.backends import device_name
+
+    return None if device is None else device_name(device)
 
 
 def _image_run(
@@ -1398,7 +1398,7 @@ def diagnose(
         thorough=thorough,
         progress=progress,
     )
-    return found, chosen
+    return found, _device_name(chosen) or chosen
 
 
 def _known_score(top1: Decimal | None, top5: Decimal | None = None) -> KnownScore | None:
@@ -1416,7 +1416,7 @@ def _known_score(top1: Decimal | None, top5: Decimal | None = None) -> KnownScor
 ReportKind = Literal["html", "markdown", "metafile"]
 
 
-def read_results(paths: Sequence[str]) -> list[RecordedRun]:
+def read_results(paths: Sequence[str]) -> list[Run]:
     """Read what ``verify --json`` has written.
 
     Args:
@@ -1431,9 +1431,7 @@ def read_results(paths: Sequence[str]) -> list[RecordedRun]:
     return [read_run(path) for path in paths]
 
 
-def render_report(
-    runs: Sequence[RecordedRun], kind: ReportKind, *, imagenet: str | os.PathLike[str] | None = None
-) -> str:
+def render_report(runs: Sequence[Run], kind: ReportKind, *, imagenet: str | os.PathLike[str] | None = None) -> str:
     """Results as the text of a report.
 
     Args:
@@ -1457,7 +1455,7 @@ def render_report(
     return model_index(runs)
 
 
-def _page(runs: Sequence[RecordedRun], imagenet: Path | None) -> str:
+def _page(runs: Sequence[Run], imagenet: Path | None) -> str:
     from importlib.util import find_spec
 
     missing = [name for name in ("jinja2", "matplotlib") if find_spec(name) is None]

@@ -19,13 +19,14 @@ from typing import TYPE_CHECKING
 
 from r2convert.catalog.printed import readable
 from r2convert.catalog.variant import IMAGENET_CLASSES, IMAGENET_IMAGES, Claim, Publisher, Variant
-from r2convert.checks.checks import Check, Verdict
-from r2convert.checks.counting import IMAGENET_INPUT, OperationCount, count_operations, shown_size
+from r2convert.checks.counting import OperationCount, count_operations, shown_size
 from r2convert.evaluation.statistics import judge_sample
 from r2convert.mapping.tables import CANONICAL, Expansion
+from r2convert.results.verdicts import Check, Verdict
+from r2convert.results.verification import IMAGENET_INPUT
 
 if TYPE_CHECKING:
-    from r2convert.evaluation.predictions import Accuracy
+    from r2convert.results.verification import Accuracy
 
 VALIDATION_IMAGES = IMAGENET_IMAGES
 REAL_IMAGES = 46_837

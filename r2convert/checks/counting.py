@@ -24,38 +24,17 @@ from dataclasses import dataclass, field
 from r2convert.catalog.geometry import STEM_CHANNELS, Place, Tree, dla_trees, places
 from r2convert.catalog.variant import IMAGENET_CLASSES, DlaArchitecture, StagedArchitecture, Variant
 from r2convert.errors import UsageError
+from r2convert.results.verification import IMAGENET_INPUT, LayerOperations, Operations
 
-IMAGENET_INPUT = (224, 224)
 RGB = 3
 _DLA_STEP = 32
 
 
 @dataclass(frozen=True, slots=True)
-class LayerCount:
-    """What one layer costs for one image.
-
-    Args:
-        name: its module path.
-        kind: its class, e.g. ``Conv2d``.
-        macs: multiply-adds.
-        mmcv: operations as mmcv 1.x counts them.
-        fvcore: operations as fvcore counts them.
-        activations: output elements, of convolutions and linear layers.
-    """
-
-    name: str
-    kind: str
-    macs: int = 0
-    mmcv: int = 0
-    fvcore: int = 0
-    activations: int = 0
-
-
-@dataclass(frozen=True, slots=True)
 class OperationCount:
-    """What a network costs for one image; the fields are those of :class:`LayerCount`, added up."""
+    """What a network costs for one image; the fields are those of :class:`LayerOperations`, added up."""
 
-    layers: tuple[LayerCount, ...]
+    layers: tuple[LayerOperations, ...]
 
     @property
     def macs(self) -> int:
@@ -85,6 +64,10 @@ class OperationCount:
             "fvcore": self.fvcore,
             "activations": self.activations,
         }[convention]
+
+    def summary(self, input_size: tuple[int, int]) -> Operations:
+        """The same as results keep it, for one image of this size."""
+        return Operations(input_size, self.macs, self.mmcv, self.fvcore, self.activations, self.layers)
 
 
 def count_operations(
@@ -166,35 +149,35 @@ class _Map:
 class _Walk:
     """One handler a kind of layer: each notes down what the layer costs, and tells the shape of its output."""
 
-    layers: list[LayerCount] = field(default_factory=list)
+    layers: list[LayerOperations] = field(default_factory=list)
 
     def convolution(self, name: str, x: _Map, channels: int, kernel: int, stride: int = 1, groups: int = 1) -> _Map:
         output = x.windows(channels, kernel, stride, kernel // 2)
         macs = output.elements * x.channels // groups * kernel**2
-        self.layers.append(LayerCount(name, "Conv2d", macs, macs, macs, output.elements))
+        self.layers.append(LayerOperations(name, "Conv2d", macs, macs, macs, output.elements))
         return output
 
     def linear(self, name: str, features: int, outputs: int) -> None:
         macs = features * outputs
-        self.layers.append(LayerCount(name, "Linear", macs, macs + outputs, macs, outputs))
+        self.layers.append(LayerOperations(name, "Linear", macs, macs + outputs, macs, outputs))
 
     def batch_norm(self, name: str, x: _Map) -> _Map:
-        self.layers.append(LayerCount(name, "BatchNorm2d", 0, 2 * x.elements, 2 * x.elements))
+        self.layers.append(LayerOperations(name, "BatchNorm2d", 0, 2 * x.elements, 2 * x.elements))
         return x
 
     def relu(self, name: str, x: _Map) -> _Map:
-        self.layers.append(LayerCount(name, "ReLU", 0, x.elements))
+        self.layers.append(LayerOperations(name, "ReLU", 0, x.elements))
         return x
 
     def pool(self, name: str, kind: str, x: _Map, output: _Map) -> _Map:
-        self.layers.append(LayerCount(name, kind, 0, x.elements))
+        self.layers.append(LayerOperations(name, kind, 0, x.elements))
         return output
 
     def adaptive_pool(self, name: str, x: _Map) -> None:
-        self.layers.append(LayerCount(name, "AdaptiveAvgPool2d", 0, x.elements, x.elements))
+        self.layers.append(LayerOperations(name, "AdaptiveAvgPool2d", 0, x.elements, x.elements))
 
     def identity(self, name: str, x: _Map) -> _Map:
-        self.layers.append(LayerCount(name, "Identity"))
+        self.layers.append(LayerOperations(name, "Identity"))
         return x
 
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -16,15 +15,12 @@ import torch
 from torch import Tensor, nn
 
 from r2convert.catalog.variant import DlaArchitecture, StagedArchitecture, Variant
-from r2convert.checks.checks import Check
 from r2convert.errors import UsageError
 from r2convert.mapping.identity import Resolution
 from r2convert.mapping.tables import Expansion
 from r2convert.models.blocks import Classifier
-
-TOLERANCE = 1e-9
-"""Outputs are equal up to this share of their largest value: far above what the order of float64 sums changes (4e-16
-was measured), far below what one changed weight does."""
+from r2convert.results.verdicts import Check
+from r2convert.results.verification import ActivationComparison, OutputDifference, ParityResult
 
 # Odd wherever a stride halves them, so that a pool that rounds the other way shows; DLA needs multiples of 32.
 _STAGED_SIZE = (129, 97)
@@ -32,54 +28,6 @@ _DLA_SIZE = (96, 64)
 _SEED = 0
 
 _LAYERS = (nn.Conv2d, nn.BatchNorm2d, nn.Linear, nn.MaxPool2d, nn.AvgPool2d, nn.AdaptiveAvgPool2d)
-
-
-@dataclass(frozen=True, slots=True)
-class OutputDifference:
-    """How far two outputs of one module are apart.
-
-    Args:
-        name: the module's path in the reference network.
-        max_abs_diff: the largest difference of two elements; infinite for other shapes, or values that are no numbers.
-        relative: the same as a share of the largest element.
-    """
-
-    name: str
-    max_abs_diff: float
-    relative: float
-
-    @property
-    def differs(self) -> bool:
-        """Whether that is more than rounding."""
-        return self.relative > TOLERANCE
-
-
-@dataclass(frozen=True, slots=True)
-class ActivationComparison:
-    """Two networks' outputs, side by side, in network order.
-
-    Args:
-        layers: of every convolution, BatchNorm, pool and linear layer that both have.
-        stages: of the stem, every stage, and the classifier.
-    """
-
-    layers: tuple[OutputDifference, ...]
-    stages: tuple[OutputDifference, ...]
-
-    @property
-    def first_layer(self) -> OutputDifference | None:
-        """The first layer whose outputs differ."""
-        return next((layer for layer in self.layers if layer.differs), None)
-
-    @property
-    def first_stage(self) -> OutputDifference | None:
-        """The first stage whose outputs differ."""
-        return next((stage for stage in self.stages if stage.differs), None)
-
-    @property
-    def equal(self) -> bool:
-        """Whether all outputs are equal up to rounding."""
-        return self.first_layer is None and self.first_stage is None
 
 
 def random_input(variant: Variant) -> Tensor:
@@ -105,9 +53,9 @@ def compare_activations(
     first = _outputs(reference, image, kept)
     second = _outputs(other, image, kept if names is None else {k: v for k, v in names.items() if v in kept})
     compared = {name: _difference(name, output, second[name]) for name, output in first.items() if name in second}
-    return ActivationComparison(
-        layers=tuple(found for name, found in compared.items() if name not in stages or name == stages[-1]),
-        stages=tuple(compared[name] for name in stages if name in compared),
+    return ActivationComparison.of(
+        tuple(found for name, found in compared.items() if name not in stages or name == stages[-1]),
+        tuple(compared[name] for name in stages if name in compared),
     )
 
 
@@ -147,7 +95,7 @@ def _difference(name: str, one: Tensor, other: Tensor) -> OutputDifference:
     # A classifier that is a 1x1 convolution answers with (1, classes, 1, 1).
     one, other = one.squeeze(), other.squeeze()
     if one.shape != other.shape or not bool(one.isfinite().all() and other.isfinite().all()):
-        return OutputDifference(name, float("inf"), float("inf"))
+        return OutputDifference(name, None, None)
     largest = float((one - other).abs().max())
     scale = float(one.abs().max())
     return OutputDifference(name, largest, largest / scale if scale else largest)
@@ -285,25 +233,6 @@ def _import(module: str, packages: str) -> Any:
         ) from error
 
 
-@dataclass(frozen=True, slots=True)
-class ParityResult:
-    """What came of asking a peer.
-
-    Args:
-        peer: its name.
-        version: its version.
-        comparison: its outputs against the reference network's, if it could be asked.
-        incomparable: why it could not be asked, in words, else the empty string.
-        refused: what it said if it did not read the file, else the empty string.
-    """
-
-    peer: str
-    version: str
-    comparison: ActivationComparison | None = None
-    incomparable: str = ""
-    refused: str = ""
-
-
 def run_parity(peer: Peer, resolution: Resolution, path: Path, reference: Classifier) -> ParityResult:
     """Load a file into a peer's network by the peer's own rules, and compare its outputs with ours.
 
@@ -330,7 +259,7 @@ def run_parity(peer: Peer, resolution: Resolution, path: Path, reference: Classi
         return ParityResult(peer.name, peer.version, refused=" ".join(lines[:2]) or type(error).__name__)
     names = module_names(expansion, peer.layout, network)
     image = random_input(identity.variant)
-    return ParityResult(peer.name, peer.version, compare_activations(reference, network, image, names))
+    return ParityResult.of(peer.name, peer.version, compare_activations(reference, network, image, names))
 
 
 def parity_check(result: ParityResult) -> Check:
@@ -341,9 +270,9 @@ def parity_check(result: ParityResult) -> Check:
     if result.comparison is None:
         return Check("parity", "fail", source, note=f"{result.peer} refuses the file: {result.refused}")
     comparison = result.comparison
-    equal = sum(not layer.differs for layer in comparison.layers)
+    equal = sum(not layer.differs for layer in comparison.by_layer)
     if comparison.equal:
-        worst = max(layer.relative for layer in (*comparison.layers, *comparison.stages))
+        worst = max(layer.relative or 0.0 for layer in (*comparison.by_layer, *comparison.stages))
         note = f"equal up to {worst:.1g} of a layer's largest value" if worst else "equal to the last bit"
         return Check("parity", "pass", source, measured=equal, note=note)
     return Check("parity", "fail", source, measured=equal, note=parting(comparison))
@@ -360,7 +289,7 @@ def parting(comparison: ActivationComparison) -> str:
 
 def shown_difference(difference: OutputDifference) -> str:
     """The size of a difference in words."""
-    if difference.relative == float("inf"):
+    if difference.max_abs_diff is None or difference.relative is None:
         return "its shape, or values that are no numbers"
     return f"{difference.max_abs_diff:.3g} ({100 * difference.relative:.2g} % of its largest value)"
 

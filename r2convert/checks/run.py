@@ -6,16 +6,17 @@ torch is imported when a network runs, not before: checking a file without image
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from msgspec.structs import replace
 
 from r2convert.catalog.protocol import Pipeline
 from r2convert.catalog.variant import IMAGENET_CLASSES, Variant
 from r2convert.checkpoint.open import Checkpoint, open_checkpoint
-from r2convert.checks.checks import Check, Verdict, overall
 from r2convert.checks.claims import Origin, PublishedNumbers, accuracy_checks, lowest_published_top1, origin_of
-from r2convert.checks.counting import IMAGENET_INPUT, OperationCount, require_input_size
+from r2convert.checks.counting import require_input_size
 from r2convert.checks.static import file_checks, file_numbers, receipt_check
 from r2convert.errors import MappingError
 from r2convert.evaluation.statistics import is_certainly_below
@@ -23,54 +24,20 @@ from r2convert.mapping.conversion import content_hash_of
 from r2convert.mapping.identity import Resolution, resolve
 from r2convert.mapping.receipt import Receipt, read_receipt
 from r2convert.mapping.tables import CANONICAL, Tables
+from r2convert.results.verdicts import Check
+from r2convert.results.verification import IMAGENET_INPUT, CheckpointResult
 
 if TYPE_CHECKING:
     import torch
 
-    from r2convert.checks.parity import ParityResult, Peer
-    from r2convert.checks.wiring import WiringImages, WiringResult
+    from r2convert.checks.parity import Peer
+    from r2convert.checks.wiring import WiringImages
     from r2convert.evaluation.backends import Acceleration, Precision
     from r2convert.evaluation.engine import AccuracyProgress
     from r2convert.evaluation.prediction_store import PredictionFile
-    from r2convert.evaluation.predictions import Accuracy
     from r2convert.imagenet.validation_set import ValidationSet
     from r2convert.models.blocks import Classifier
-
-
-@dataclass(frozen=True, slots=True)
-class CheckpointResult:
-    """Everything found about one checkpoint.
-
-    Args:
-        variant: id of the network.
-        checkpoint: path of the file, or ``None`` when the reference network alone was checked.
-        sha256: digest of the file.
-        content_hash: digest of the network it holds.
-        layout: whose names it has.
-        checks: what was checked, in order.
-        accuracy: what was measured on images, if anything was.
-        input_size: height and width of the image that operations were counted for.
-        operations: what the network costs for one such image.
-        wiring: how well what arrives at each BatchNorm fits what it remembers, if that was asked for.
-        parity: how an independent implementation compares, if one was asked.
-    """
-
-    variant: str
-    checkpoint: str | None
-    sha256: str | None
-    content_hash: str | None
-    layout: str | None
-    checks: tuple[Check, ...]
-    accuracy: Accuracy | None = None
-    input_size: tuple[int, int] = IMAGENET_INPUT
-    operations: OperationCount | None = None
-    wiring: WiringResult | None = None
-    parity: ParityResult | None = None
-
-    @property
-    def verdict(self) -> Verdict:
-        """The verdict over all checks."""
-        return overall(check.verdict for check in self.checks)
+    from r2convert.results.verification import ParityResult, WiringResult
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,8 +137,7 @@ def examine(tables: Tables, request: Request, probes: Probes, *, load: bool) -> 
         content,
         identity.layout,
         (*checks, *claims),
-        input_size=probes.input_size,
-        operations=operations,
+        operations=operations.summary(probes.input_size),
         wiring=wiring,
         parity=parity,
     )
@@ -286,7 +252,7 @@ def verify_references(tables: Tables, input_size: tuple[int, int] = IMAGENET_INP
 def _verify_reference(tables: Tables, variant: Variant, input_size: tuple[int, int]) -> CheckpointResult:
     numbers = PublishedNumbers(tables.of(variant), input_size=input_size)
     checks, operations = tuple(numbers.checks()), numbers.operations_of(CANONICAL)
-    return CheckpointResult(variant.id, None, None, None, None, checks, input_size=input_size, operations=operations)
+    return CheckpointResult(variant.id, None, None, None, None, checks, operations=operations.summary(input_size))
 
 
 def verify_checkpoints(

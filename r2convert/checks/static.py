@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from r2convert.checkpoint.open import Checkpoint
-from r2convert.checks.checks import Check
 from r2convert.checks.claims import PublishedNumbers
 from r2convert.mapping.identity import Resolution, differ, shapes_of
 from r2convert.mapping.receipt import Receipt
 from r2convert.mapping.values import value_problems
+from r2convert.results.verdicts import Check
 
 
 def receipt_check(receipt: Receipt, resolution: Resolution, *, sha256: str, content_hash: str) -> Check:

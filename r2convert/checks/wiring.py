@@ -21,15 +21,17 @@ from statistics import median
 
 import numpy as np
 import torch
+from msgspec.structs import replace
 from torch import Tensor, nn
 from torch.nn import functional
 
-from r2convert.checks.checks import Check
 from r2convert.checks.standins import synthetic_image
 from r2convert.errors import DatasetError, UnreadableImageError
 from r2convert.evaluation.backends import computing_in, normalise
 from r2convert.imagenet.dataset_readers import list_folder
 from r2convert.imagenet.preprocessing import Crop, crop_image, fast_crop_function
+from r2convert.results.verdicts import Check
+from r2convert.results.verification import LayerWiring, WiringResult, number
 
 FEWEST = 16
 SYNTHETIC = 32
@@ -87,9 +89,9 @@ def _crops(paths: Sequence[Path]) -> Iterator[Crop]:
     """Crops of those that can be decoded."""
     crop = fast_crop_function()
     count = min(len(paths), MOST)
-    for number in range(count):
+    for place in range(count):
         try:
-            yield crop(paths[number * len(paths) // count].read_bytes())
+            yield crop(paths[place * len(paths) // count].read_bytes())
         except (UnreadableImageError, OSError):
             continue
 
@@ -104,27 +106,6 @@ CORRELATION_LIMIT = 0.6
 LEAST_MEAN_SHIFT = 0.1
 LEAST_LOG_VARIANCE = 0.2
 """Nearer than this, a pattern over the channels is hidden by noise, and its loss says nothing."""
-
-
-@dataclass(frozen=True, slots=True)
-class LayerWiring:
-    """How well what arrives at one BatchNorm fits what it remembers.
-
-    Args:
-        name: its module path.
-        mean_shift: median over channels of |mean - running mean| / running standard deviation.
-        log_variance: median over channels of |log(variance / running variance)|.
-        mean_correlation: rank correlation over channels of mean with running mean.
-        variance_correlation: the same of the variances.
-        suspect: whether the two disagree.
-    """
-
-    name: str
-    mean_shift: float
-    log_variance: float
-    mean_correlation: float
-    variance_correlation: float
-    suspect: bool = False
 
 
 def check_wiring(network: nn.Module, batches: Iterable[Tensor]) -> tuple[LayerWiring, ...]:
@@ -219,8 +200,8 @@ def _judge(layers: Sequence[LayerWiring]) -> tuple[LayerWiring, ...]:
     """Mark the layers that disagree, each held against the network's typical one."""
     if not layers:
         return ()
-    shift_limit = _limit([layer.mean_shift for layer in layers], MEAN_SHIFT_LIMITS)
-    variance_limit = _limit([layer.log_variance for layer in layers], LOG_VARIANCE_LIMITS)
+    shift_limit = _limit([number(layer.mean_shift) for layer in layers], MEAN_SHIFT_LIMITS)
+    variance_limit = _limit([number(layer.log_variance) for layer in layers], LOG_VARIANCE_LIMITS)
     return tuple(_judged(layer, shift_limit, variance_limit) for layer in layers)
 
 
@@ -230,45 +211,19 @@ def _limit(values: Sequence[float], limits: tuple[float, float]) -> float:
 
 
 def _judged(layer: LayerWiring, shift_limit: float, variance_limit: float) -> LayerWiring:
+    shift, variance = number(layer.mean_shift), number(layer.log_variance)
     suspect = (
         # Written so that what is not a number is suspect too.
-        not layer.mean_shift <= shift_limit
-        or not layer.log_variance <= variance_limit
-        or (layer.mean_shift > LEAST_MEAN_SHIFT and layer.mean_correlation < CORRELATION_LIMIT)
-        or (layer.log_variance > LEAST_LOG_VARIANCE and layer.variance_correlation < CORRELATION_LIMIT)
+        not shift <= shift_limit
+        or not variance <= variance_limit
+        or (shift > LEAST_MEAN_SHIFT and number(layer.mean_correlation) < CORRELATION_LIMIT)
+        or (variance > LEAST_LOG_VARIANCE and number(layer.variance_correlation) < CORRELATION_LIMIT)
     )
-    return LayerWiring(
-        layer.name,
-        layer.mean_shift,
-        layer.log_variance,
-        layer.mean_correlation,
-        layer.variance_correlation,
-        suspect,
-    )
+    return replace(layer, suspect=suspect)
 
 
 _BATCH = 32
 _SHOWN = 4
-
-
-@dataclass(frozen=True, slots=True)
-class WiringResult:
-    """What the wiring check found.
-
-    Args:
-        pictures: how many images were run.
-        source: the folder they are from, or ``None`` for drawn ones.
-        layers: every BatchNorm, in network order.
-    """
-
-    pictures: int
-    source: str | None
-    layers: tuple[LayerWiring, ...]
-
-    @property
-    def suspects(self) -> tuple[LayerWiring, ...]:
-        """The layers that disagree, in network order."""
-        return tuple(layer for layer in self.layers if layer.suspect)
 
 
 def run_wiring(network: nn.Module, images: WiringImages, device: torch.device) -> WiringResult:

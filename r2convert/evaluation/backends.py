@@ -488,3 +488,8 @@ def choose_device(name: str | None) -> torch.device:
     except (RuntimeError, AssertionError) as error:
         raise UsageError(f"the device {name!r} cannot be used", got=str(error).splitlines()[0]) from error
     return torch.device(name)
+
+
+def device_name(device: str) -> str:
+    """What a device is called: the name of the GPU, or the device's own."""
+    return torch.cuda.get_device_name(device) if device.startswith("cuda") else device

@@ -28,7 +28,7 @@ from r2convert.evaluation.backends import (
     no_memory,
 )
 from r2convert.evaluation.prediction_store import PredictionFile, Question, Record
-from r2convert.evaluation.predictions import Accuracy, AnsweredPart, PrecisionAudit, Predictions, merge
+from r2convert.evaluation.predictions import AnsweredPart, Predictions, merge
 from r2convert.evaluation.processes import (
     gather,
     is_first,
@@ -45,6 +45,7 @@ from r2convert.imagenet.device_resize import resamples_exactly
 from r2convert.imagenet.loader import CropSource, DeviceBatch, DeviceCrops, HostCrops, reader
 from r2convert.imagenet.preprocessing import crop_function, pixel_function
 from r2convert.imagenet.validation_set import ValidationImage, ValidationSet
+from r2convert.results.verification import Accuracy, PrecisionAudit
 
 __all__ = ["Accuracy", "AccuracyProgress", "measure_accuracy"]
 

@@ -3,97 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 
 from r2convert.errors import InputError, UsageError
 from r2convert.evaluation.prediction_store import Answer, AnsweredImage, Question, read_question, read_whole_lines
 from r2convert.evaluation.statistics import mcnemar
 from r2convert.imagenet.labels import TOP
-
-
-@dataclass(frozen=True, slots=True)
-class PairedCounts:
-    """How often two networks were right on the same images.
-
-    Args:
-        both: images both have right.
-        only_a: images only the first network has right.
-        only_b: images only the second one has right.
-        neither: images neither has right.
-    """
-
-    both: int
-    only_a: int
-    only_b: int
-    neither: int
-
-    @property
-    def a(self) -> int:
-        """Images the first network has right."""
-        return self.both + self.only_a
-
-    @property
-    def b(self) -> int:
-        """Images the second one has right."""
-        return self.both + self.only_b
-
-    @property
-    def mcnemar_probability(self) -> float:
-        """Two-sided probability of such a difference if both were equally good (exact McNemar test)."""
-        return mcnemar(self.only_a, self.only_b)
-
-
-@dataclass(frozen=True, slots=True)
-class ChangedImage:
-    """An image whose first class differs.
-
-    Args:
-        image: its id.
-        label: its class index.
-        a: the first five classes of the first network, best first; none if the image could not be read.
-        b: those of the second one.
-    """
-
-    image: str
-    label: int
-    a: tuple[int, ...]
-    b: tuple[int, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class PredictionComparison:
-    """How the answers of two networks to the same images differ.
-
-    Args:
-        network_a: name of the first network in its file.
-        network_b: name of the second one in its file.
-        images: images compared.
-        other_crops: images of which the two were shown different pixels.
-        changed_top5: images whose first five classes, as a set, differ.
-        top1: right answers at top-1.
-        top5: right answers at top-5.
-        changed: images whose first class differs, in order.
-    """
-
-    network_a: str
-    network_b: str
-    images: int
-    other_crops: int
-    changed_top5: int
-    top1: PairedCounts
-    top5: PairedCounts
-    changed: tuple[ChangedImage, ...]
-
-    @property
-    def changed_top1(self) -> int:
-        """Images whose first class differs."""
-        return len(self.changed)
-
-    @property
-    def equal(self) -> bool:
-        """Whether no image's first class and no image's first five classes differ."""
-        return not self.changed and not self.changed_top5
+from r2convert.results.documents import BothSides, ChangedImage, PairedCounts, PredictionComparison
 
 
 def network_pairs(
@@ -152,10 +68,10 @@ def compare_predictions(
     )
     answers = [(answer_a, answer_b) for _, answer_a, _, answer_b in pairs]
     return PredictionComparison(
-        network_a=name_a,
-        network_b=name_b,
+        network=BothSides(name_a, name_b),
         images=len(pairs),
         other_crops=sum(first.crop != second.crop for first, _, second, _ in pairs),
+        changed_top1=len(changed),
         changed_top5=sum(set(_top(answer_a)) != set(_top(answer_b)) for answer_a, answer_b in answers),
         top1=_count(answers, 1),
         top5=_count(answers, TOP),
@@ -189,11 +105,13 @@ def _top(answer: Answer | None) -> tuple[int, ...]:
 
 def _count(answers: Iterable[tuple[Answer | None, Answer | None]], cut: int) -> PairedCounts:
     outcomes = [tuple(answer is not None and answer.rank < cut for answer in pair) for pair in answers]
+    only_a, only_b = outcomes.count((True, False)), outcomes.count((False, True))
     return PairedCounts(
         both=outcomes.count((True, True)),
-        only_a=outcomes.count((True, False)),
-        only_b=outcomes.count((False, True)),
+        only_a=only_a,
+        only_b=only_b,
         neither=outcomes.count((False, False)),
+        mcnemar_p=mcnemar(only_a, only_b),
     )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -13,74 +13,10 @@ import numpy.typing as npt
 
 from r2convert.imagenet.labels import CLASS_COUNT, TOP, real_labels, synsets
 from r2convert.imagenet.validation_set import LoadedImage, ValidationImage
+from r2convert.results.verification import CONFUSION_EXAMPLES, CONFUSIONS_KEPT, Accuracy, Confusion, PrecisionAudit
 
 if TYPE_CHECKING:
     from r2convert.evaluation.backends import Ranking
-
-
-@dataclass(frozen=True, slots=True)
-class PrecisionAudit:
-    """What a faster precision changed, among the images that were shown in strict float32 as well.
-
-    Args:
-        first_precision: what all images were shown in.
-        images: images shown in both.
-        changed_top1: images whose first class differed.
-        changed_top1_correct: images that were right in one precision and wrong in the other.
-        changed_top5_correct: the same for the first five.
-        largest_drift: by how much a margin between two logits differed at most.
-        bound: for ``fast``: every image with a margin of at most this counts as strict answers it; twice the drift.
-    """
-
-    first_precision: str
-    images: int
-    changed_top1: int
-    changed_top1_correct: int
-    changed_top5_correct: int
-    largest_drift: float
-    bound: float | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Accuracy:
-    """Exact counts of one network on one set; every count is out of ``images``.
-
-    Args:
-        images: images of the set, missing and unreadable ones included; those count as wrong.
-        top1_correct: images whose label is ranked first.
-        top5_correct: images whose label is among the first five.
-        missing: images the set ought to have and does not.
-        unreadable: images that are there and could not be decoded.
-        not_a_number: images for which the network answered NaN; they count as wrong.
-        pipeline: how crops were made: see :mod:`r2convert.imagenet.preprocessing`.
-        precision: how the network was run (see :mod:`r2convert.evaluation.backends`).
-        crops_sha256: SHA-256 over the SHA-256 digests of all crops in order (32 zero bytes where there is none):
-            two measurements with the same one have shown their networks the same pixels.
-        real_images: images that have ReaL labels; 0 unless the files have the official names.
-        real_top1_correct: those of them whose first class is one of their ReaL labels.
-        audit: for other precisions than ``strict``: what was found when images were shown again in strict float32.
-        per_class: by WordNet id: images of the class, and those whose label is ranked first.
-        confusions: the pairs of classes confused most often.
-        problems: id and reason of every missing or unreadable image, in order.
-        accelerations: what else made the network run faster (see :mod:`r2convert.evaluation.backends`).
-    """
-
-    images: int
-    top1_correct: int
-    top5_correct: int
-    missing: int
-    unreadable: int
-    not_a_number: int
-    pipeline: str
-    precision: str
-    crops_sha256: str
-    real_images: int = 0
-    real_top1_correct: int = 0
-    audit: PrecisionAudit | None = None
-    per_class: dict[str, tuple[int, int]] = field(default_factory=dict)
-    confusions: tuple[Confusion, ...] = ()
-    problems: tuple[tuple[str, str], ...] = ()
-    accelerations: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -242,30 +178,6 @@ def _count_classes(images: Sequence[ValidationImage], answers: NetworkAnswers) -
     }
 
 
-KEPT = 50
-"""Pairs of classes that are kept: results of many networks stay small enough to mail."""
-
-EXAMPLES = 4
-"""Images named of each pair."""
-
-
-@dataclass(frozen=True, slots=True)
-class Confusion:
-    """Images of one class that were taken for another.
-
-    Args:
-        label: WordNet id of the class they are labelled with.
-        predicted: WordNet id of the class that was ranked first.
-        count: how many images.
-        images: ids of the first few of them, in the order of the set.
-    """
-
-    label: str
-    predicted: str
-    count: int
-    images: tuple[str, ...]
-
-
 def most_frequent_confusions(
     images: Sequence[ValidationImage], predicted: npt.NDArray[np.int16]
 ) -> tuple[Confusion, ...]:
@@ -281,6 +193,6 @@ def most_frequent_confusions(
             found[image.label, answer].append(image.id)
     names = synsets()
     return tuple(
-        Confusion(names[label], names[answer], len(ids), tuple(ids[:EXAMPLES]))
-        for (label, answer), ids in sorted(found.items(), key=lambda item: (-len(item[1]), item[0]))[:KEPT]
+        Confusion(names[label], names[answer], len(ids), tuple(ids[:CONFUSION_EXAMPLES]))
+        for (label, answer), ids in sorted(found.items(), key=lambda item: (-len(item[1]), item[0]))[:CONFUSIONS_KEPT]
     )

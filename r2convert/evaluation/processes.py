@@ -15,8 +15,9 @@ import torch
 from torch import distributed
 
 from r2convert.errors import UsageError
-from r2convert.evaluation.predictions import AnsweredPart, NetworkAnswers, PrecisionAudit, Predictions
+from r2convert.evaluation.predictions import AnsweredPart, NetworkAnswers, Predictions
 from r2convert.imagenet.validation_set import LoadedImage, ValidationImage
+from r2convert.results.verification import PrecisionAudit
 
 
 @contextmanager

@@ -16,9 +16,10 @@ import numpy as np
 import numpy.typing as npt
 
 from r2convert.evaluation.backends import ComputePrecision
-from r2convert.evaluation.predictions import NetworkAnswers, PrecisionAudit, Predictions
+from r2convert.evaluation.predictions import NetworkAnswers, Predictions
 from r2convert.imagenet.labels import TOP
 from r2convert.imagenet.validation_set import ValidationImage
+from r2convert.results.verification import PrecisionAudit
 
 Answer = Callable[[Sequence[ValidationImage], ComputePrecision], Predictions]
 Rows = npt.NDArray[np.intp]

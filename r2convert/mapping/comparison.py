@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from r2convert.checkpoint.digests import DigestedTensor, network_hash, tensor_digest
@@ -12,54 +11,12 @@ from r2convert.checkpoint.open import Checkpoint
 from r2convert.checkpoint.tensor import TensorInfo
 from r2convert.mapping.identity import Identity, Resolution
 from r2convert.mapping.plan import canonical_plan, target_tensor
+from r2convert.results.documents import BothSides, Comparison, DifferingTensor, Identified
 
 if TYPE_CHECKING:
     import numpy as np
 
     Array = np.ndarray[Any, Any]
-
-
-@dataclass(frozen=True, slots=True)
-class DifferingTensor:
-    """A tensor that both files have and that is not the same.
-
-    Args:
-        name: its name, in the mm layout if both files are known variants.
-        reason: how it differs, in words.
-        max_abs_diff: the largest difference of two elements; ``None`` where they cannot be subtracted.
-        mean_abs_diff: the mean difference of two elements; ``None`` likewise.
-    """
-
-    name: str
-    reason: str
-    max_abs_diff: float | None = None
-    mean_abs_diff: float | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Comparison:
-    """What two checkpoints have in common and what not.
-
-    Args:
-        content_hashes: content hash of each.
-        differing: tensors in both that differ, the largest difference first.
-        only_in_a: names that only the first has.
-        only_in_b: names that only the second has.
-        common: how many tensors both have.
-        identities: what each is; ``None`` where they were compared by their own names.
-    """
-
-    content_hashes: tuple[str, str]
-    differing: tuple[DifferingTensor, ...]
-    only_in_a: tuple[str, ...]
-    only_in_b: tuple[str, ...]
-    common: int
-    identities: tuple[Identity | None, Identity | None] = (None, None)
-
-    @property
-    def equal(self) -> bool:
-        """Whether both hold the same network."""
-        return self.content_hashes[0] == self.content_hashes[1]
 
 
 class Side:
@@ -108,13 +65,18 @@ def compare(a: Side, b: Side) -> Comparison:
     different = [name for name in a.tensors if name in common and not _same(a, b, name)]
     found = [_difference(a, b, name, different) for name in different]
     return Comparison(
-        content_hashes=(a.content_hash, b.content_hash),
+        equal=a.content_hash == b.content_hash,
+        content_hash=BothSides(a.content_hash, b.content_hash),
         differing=tuple(sorted(found, key=_largest_first)),
         only_in_a=tuple(name for name in a.tensors if name not in common),
         only_in_b=tuple(name for name in b.tensors if name not in common),
         common=len(common),
-        identities=(a.identity, b.identity),
+        identities=(_identified(a.identity), _identified(b.identity)),
     )
+
+
+def _identified(identity: Identity | None) -> Identified | None:
+    return None if identity is None else Identified(identity.variant.id, identity.layout)
 
 
 def _named_tensors(checkpoint: Checkpoint, resolution: Resolution | None) -> Iterator[tuple[str, TensorInfo]]:

@@ -6,26 +6,25 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from r2convert.checks.counting import OperationCount
-from r2convert.checks.parity import ActivationComparison, parting, shown_difference
-from r2convert.checks.wiring import WiringResult
+from r2convert.checks.parity import parting, shown_difference
 from r2convert.report.styles import plain_table, verdict_text
+from r2convert.results.verification import ActivationComparison, Operations, WiringResult, number
 
 _PREFIX = "backbone."
 
 
-def operations_view(operations: OperationCount) -> RenderableType:
+def operations_view(operations: Operations) -> RenderableType:
     """What every layer costs for one image, in network order, and all together; layers that cost nothing left out."""
     headings = ("MACs", "mmcv", "fvcore", "activ.")
     table = plain_table("layer", *headings, right=headings)
     # Where the counts leave no room for a name, it goes on in the next line.
     table.columns[0].no_wrap, table.columns[0].overflow = False, "fold"
-    for layer in operations.layers:
+    for layer in operations.layers or ():
         counts = (layer.macs, layer.mmcv, layer.fvcore, layer.activations)
         if any(counts):
             table.add_row(layer.name.removeprefix(_PREFIX), *(f"{count:,}" if count else "" for count in counts))
     conventions = ("macs", "mmcv", "fvcore", "activations")
-    total = "\n".join(f"  {each:<11} {operations.by_convention(each):>15,}" for each in conventions)
+    total = "\n".join(f"  {each:<11} {getattr(operations, each):>15,}" for each in conventions)
     return Group(table, Text(f"all layers\n{total}\n"))
 
 
@@ -36,7 +35,7 @@ def wiring_table(wiring: WiringResult) -> Table:
     for layer in wiring.layers:
         values = (layer.mean_shift, layer.log_variance, layer.mean_correlation, layer.variance_correlation)
         word = verdict_text("fail", "suspect") if layer.suspect else Text("")
-        table.add_row(layer.name.removeprefix(_PREFIX), *(f"{value:.2f}" for value in values), word)
+        table.add_row(layer.name.removeprefix(_PREFIX), *(f"{number(value):.2f}" for value in values), word)
     return table
 
 
@@ -46,14 +45,14 @@ def stages_table(comparison: ActivationComparison) -> Table:
     first = comparison.first_layer
     for output in (*comparison.stages, *([first] if first is not None and first not in comparison.stages else [])):
         name = output.name.removeprefix(_PREFIX) + (" (first layer to differ)" if output is first else "")
-        table.add_row(name, f"{output.max_abs_diff:.3g}", f"{100 * output.relative:.2g} %")
+        table.add_row(name, f"{number(output.max_abs_diff):.3g}", f"{100 * number(output.relative):.2g} %")
     return table
 
 
 def activations_view(comparison: ActivationComparison) -> Text:
     """Whether two networks' activations are equal, and if not, where they part."""
     if comparison.equal:
-        return Text("equal activations", style="green").append(f": {len(comparison.layers)} layers", style="default")
+        return Text("equal activations", style="green").append(f": {comparison.layers} layers", style="default")
     view = Text("different activations", style="bold red").append(f": {parting(comparison)}", style="not bold default")
     for stage in comparison.stages:
         state = shown_difference(stage) if stage.differs else "equal"

@@ -7,10 +7,10 @@ from collections.abc import Iterable, Sequence
 from pathlib import PurePath
 
 from r2convert.catalog import Catalog
-from r2convert.checks.checks import Metric
-from r2convert.results.differences import difference, leading_check, published_value
-from r2convert.results.names import network_name
-from r2convert.results.recorded import RecordedResult, RecordedRun
+from r2convert.report.differences import difference, imagenet_operations, network_name, published_value
+from r2convert.results.reading import Run
+from r2convert.results.verdicts import Metric, leading_check
+from r2convert.results.verification import CheckpointResult
 
 _HEADINGS = (
     "Model", "Params (M)", "Flops (G)", "Top-1 (%)", "Top-5 (%)",
@@ -22,7 +22,7 @@ _SPECIAL = re.compile(r"([\\`*_\[\]|~$:@/&<>])")
 _PLAIN_NAME = re.compile(r"[\w.+-]+", re.ASCII)
 
 
-def markdown_table(runs: Sequence[RecordedRun], catalog: Catalog) -> str:
+def markdown_table(runs: Sequence[Run], catalog: Catalog) -> str:
     """Every result of the runs as a row, and under the table what the numbers stand for.
 
     Args:
@@ -36,15 +36,15 @@ def markdown_table(runs: Sequence[RecordedRun], catalog: Catalog) -> str:
     return "\n".join([*lines, "", *_notes(results)]) + "\n"
 
 
-def _row(result: RecordedResult, catalog: Catalog) -> list[str]:
+def _row(result: CheckpointResult, catalog: Catalog) -> list[str]:
     parameters = leading_check(result.checks, "parameters")
     counted = parameters.measured if parameters else None
-    accuracy = result.accuracy
+    accuracy, operations = result.accuracy, imagenet_operations(result)
     shares = (accuracy.top1_correct, accuracy.top5_correct) if accuracy else (None, None)
     return [
         _escape(network_name(result.variant, catalog)),
         f"{counted / 1e6:.2f}" if counted is not None else _ABSENT,
-        f"{result.operations / 1e9:.2f}" if result.operations is not None else _ABSENT,
+        f"{operations.mmcv / 1e9:.2f}" if operations else _ABSENT,
         *(f"{100 * count / accuracy.images:.2f}" if accuracy and count is not None else _ABSENT for count in shares),
         _published(result, "top1"),
         _published(result, "top5"),
@@ -54,17 +54,17 @@ def _row(result: RecordedResult, catalog: Catalog) -> list[str]:
     ]
 
 
-def _published(result: RecordedResult, metric: Metric) -> str:
+def _published(result: CheckpointResult, metric: Metric) -> str:
     check = leading_check(result.checks, metric)
     return f"{published_value(check)}" if check else _ABSENT
 
 
-def _difference(result: RecordedResult) -> str:
+def _difference(result: CheckpointResult) -> str:
     check = leading_check(result.checks, "top1")
     return (difference(check, result) if check else "") or _ABSENT
 
 
-def _notes(results: Iterable[RecordedResult]) -> list[str]:
+def _notes(results: Iterable[CheckpointResult]) -> list[str]:
     """What a reader has to know to compare the numbers with others."""
     counts = sorted({result.accuracy.images for result in results if result.accuracy})
     measured = " or ".join(f"{count:,}" for count in counts)

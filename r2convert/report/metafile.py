@@ -11,8 +11,10 @@ from collections.abc import Iterable, Sequence
 from pathlib import PurePath
 
 from r2convert.checks.claims import VALIDATION_IMAGES
-from r2convert.results.differences import leading_check
-from r2convert.results.recorded import RecordedResult, RecordedRun
+from r2convert.report.differences import imagenet_operations
+from r2convert.results.reading import Run
+from r2convert.results.verdicts import leading_check
+from r2convert.results.verification import CheckpointResult
 
 _COLLECTION = "Res2Net"
 _HEAD = """\
@@ -35,7 +37,7 @@ Models:"""
 _SUFFIX = "_3rdparty_8xb32_in1k"
 
 
-def model_index(runs: Sequence[RecordedRun]) -> str:
+def model_index(runs: Sequence[Run]) -> str:
     """One entry a result, with what was measured and nothing else."""
     results = [result for run in runs for result in run.results]
     if not results:
@@ -45,7 +47,7 @@ def model_index(runs: Sequence[RecordedRun]) -> str:
     return "\n".join([_HEAD, *lines]) + "\n"
 
 
-def _entry(result: RecordedResult, *, unique: bool) -> Iterable[str]:
+def _entry(result: CheckpointResult, *, unique: bool) -> Iterable[str]:
     name = result.variant.replace("_", "-") + _SUFFIX
     # Entries are looked up by name: two files of one network are told apart as OpenMMLab tells files apart.
     yield f"  - Name: {_scalar(name if unique or not result.sha256 else f'{name}-{result.sha256[:8]}')}"
@@ -58,14 +60,18 @@ def _entry(result: RecordedResult, *, unique: bool) -> Iterable[str]:
         yield f"    SHA256: {_scalar(result.sha256)}"
 
 
-def _metadata(result: RecordedResult) -> Iterable[str]:
+def _metadata(result: CheckpointResult) -> Iterable[str]:
+    operations = imagenet_operations(result)
     parameters = leading_check(result.checks, "parameters")
-    counts = {"FLOPs": result.operations, "Parameters": parameters.measured if parameters else None}
+    counts = {
+        "FLOPs": operations.mmcv if operations else None,
+        "Parameters": parameters.measured if parameters else None,
+    }
     known = [f"      {name}: {count}" for name, count in counts.items() if count is not None]
     return ["    Metadata:", *known] if known else ["    Metadata: {}"]
 
 
-def _accuracy(result: RecordedResult) -> Iterable[str]:
+def _accuracy(result: CheckpointResult) -> Iterable[str]:
     accuracy = result.accuracy
     if accuracy is None:
         return ["    # No accuracy was measured."]

@@ -8,7 +8,7 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
-from r2convert.checks.checks import Verdict
+from r2convert.results.verdicts import Verdict
 
 
 def verdict_text(verdict: Verdict, word: str | None = None) -> Text:

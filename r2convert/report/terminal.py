@@ -10,13 +10,12 @@ from rich.table import Table
 from rich.text import Text
 
 from r2convert.catalog.printed import readable
-from r2convert.checks.checks import Check
 from r2convert.checks.counting import shown_size
-from r2convert.checks.run import CheckpointResult
-from r2convert.evaluation.predictions import Accuracy
 from r2convert.report.layer_tables import operations_view, stages_table, wiring_table
 from r2convert.report.styles import plain_table, verdict_text
 from r2convert.report.verdict_table import reason_lines, verdict_table
+from r2convert.results.verdicts import Check
+from r2convert.results.verification import Accuracy, CheckpointResult
 
 _LISTED = 3
 _LINE = 66
@@ -47,7 +46,7 @@ def results_view(
         if comparison is not None and (details or not comparison.equal):
             views.append(stages_table(comparison))
         if by_layer and result.operations is not None:
-            title = f"\n{result.variant}: one {shown_size(result.input_size)} image, layer by layer"
+            title = f"\n{result.variant}: one {shown_size(result.operations.input_size)} image, layer by layer"
             views += [Text(title, style="bold"), operations_view(result.operations)]
     if len(results) > 1:
         views.append(verdict_table(results))

@@ -7,11 +7,10 @@ from collections.abc import Iterable, Sequence
 from rich.table import Table
 from rich.text import Text
 
-from r2convert.checks.checks import Metric, Verdict
+from r2convert.report.differences import measured_value, published_value
 from r2convert.report.styles import plain_table, verdict_text
-from r2convert.results.differences import leading_check, measured_value, published_value
-from r2convert.results.judged import Judged
-from r2convert.results.reasons import reasons_of
+from r2convert.results.verdicts import Metric, Verdict, leading_check, reasons_of
+from r2convert.results.verification import CheckpointResult
 
 _HEADINGS: dict[Metric, str] = {
     "parameters": "params, M",
@@ -24,7 +23,7 @@ _SHORT: dict[Verdict, str] = {"known-deviation": "deviates", "not-comparable": "
 """Words that fit the columns; the whole ones stand under the variant's name."""
 
 
-def verdict_table(results: Sequence[Judged]) -> Table:
+def verdict_table(results: Sequence[CheckpointResult]) -> Table:
     """One row a result, in at most 80 columns: published/measured with the verdict below.
 
     Of several published numbers for one column the one with the worst verdict is shown; of equal verdicts, the one
@@ -40,10 +39,10 @@ def verdict_table(results: Sequence[Judged]) -> Table:
     return table
 
 
-def reason_lines(results: Iterable[Judged]) -> Text:
+def reason_lines(results: Iterable[CheckpointResult]) -> Text:
     """Why a check did not simply pass, one line a reason, equal reasons together."""
     lines = Text()
-    for reason in reasons_of(results):
+    for reason in (reason for result in results for reason in reasons_of(result.variant, result.checks)):
         lines.append(f"{reason.variant}: {', '.join(reason.labels)}: ")
         lines.append(verdict_text(reason.verdict))
         lines.append(f": {reason.note}\n")
@@ -51,14 +50,14 @@ def reason_lines(results: Iterable[Judged]) -> Text:
     return lines
 
 
-def _name(result: Judged) -> Text:
+def _name(result: CheckpointResult) -> Text:
     claimed = set(_HEADINGS)
     failing = [check.metric for check in result.checks if check.verdict == "fail" and check.metric not in claimed]
     name = Text(result.variant).append("\n").append(verdict_text(result.verdict))
     return name.append(": " + ", ".join(failing)) if failing else name
 
 
-def _cell(result: Judged, metric: Metric) -> Text:
+def _cell(result: CheckpointResult, metric: Metric) -> Text:
     check = leading_check(result.checks, metric)
     if check is None:
         return Text("-")

@@ -1,4 +1,8 @@
-"""Reads results files, schema ``r2convert.verify/1``, that may come from anybody."""
+"""Documents written, read back and described: all three follow from the types.
+
+A results file may come from anybody: it is bounded, everything that steers a terminal or a page is spelled out, and
+whatever does not fit the types is refused in words.
+"""
 
 from __future__ import annotations
 
@@ -6,41 +10,74 @@ import hashlib
 import json
 import re
 import sys
+from math import isfinite
 from pathlib import Path
-from typing import Any, NoReturn, get_args
+from typing import Any, NoReturn, TypeVar
 
-from r2convert.catalog.variant import Metric as Published
-from r2convert.checks.checks import Check, Metric, Verdict
+import msgspec
+from msgspec import Struct
+
 from r2convert.errors import AccessError, InputError
-from r2convert.evaluation.predictions import EXAMPLES, KEPT, Confusion
 from r2convert.files import printable
-from r2convert.results.fields import Fields
-from r2convert.results.recorded import (
-    RecordedAccuracy,
-    RecordedBatchNorm,
-    RecordedDifference,
-    RecordedParity,
-    RecordedResult,
-    RecordedRun,
-    RecordedWiring,
+from r2convert.results.documents import (
+    Comparison,
+    ConversionSummary,
+    DiagnosisSummary,
+    Inspection,
+    PredictionsComparison,
 )
+from r2convert.results.verification import CheckpointResult, Verification
 
-SCHEMA = "r2convert.verify/1"
 STDIN = "-"
+DOCUMENTS: dict[str, type[Struct]] = {
+    "inspect": Inspection,
+    "map": ConversionSummary,
+    "compare": Comparison,
+    "predictions": PredictionsComparison,
+    "verify": Verification,
+    "doctor": DiagnosisSummary,
+}
+"""What `--json` prints, by the name of its schema."""
 
+_SCHEMA = "r2convert.verify/1"
 _LARGEST_FILE = 256 * 2**20
-_MOST_RESULTS = 1_000
-_MOST_LAYERS = 10_000
-_MOST_CHECKS = 1_000
-_MOST_CLASSES = 10_000
-_MOST_WORDS = 10_000
-_MOST_FACTS = 100
-_PRINTED_NUMBER = re.compile(r"\d{1,12}(\.\d{1,12})?", re.ASCII)
-_UNITS: tuple[str, ...] = ("M", "G", "%", "error %", "fraction")
-_IMAGENET_INPUT = [224, 224]
+Document = TypeVar("Document", bound=Struct)
+_INDENT = 8
+"""Of a field in a docstring; what is further in goes on with it."""
+_PATH = re.compile(r"\.([A-Za-z_]\w*)|\[(\d+)\]")
 
 
-def read_run(path: str) -> RecordedRun:
+class Run(Struct, frozen=True):
+    """One results file.
+
+    Args:
+        name: the file's name
+        sha256: its digest
+        verification: what it says
+    """
+
+    name: str
+    sha256: str
+    verification: Verification
+
+    @property
+    def results(self) -> tuple[CheckpointResult, ...]:
+        """What was found, one value a checkpoint."""
+        return self.verification.results
+
+
+def plain(document: Struct) -> dict[str, Any]:
+    """A document as JSON's own values; what is no number, which JSON does not have, is ``None``."""
+    values: dict[str, Any] = _without_nan(msgspec.to_builtins(document))
+    return values
+
+
+def to_json(document: Struct) -> str:
+    """A document as JSON text that ends its line."""
+    return json.dumps(plain(document), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def read_run(path: str) -> Run:
     """Read a results file.
 
     Args:
@@ -51,18 +88,50 @@ def read_run(path: str) -> RecordedRun:
         InputError: it is no results file, or it is damaged.
     """
     data = _read_bytes(path)
-    name = "standard input" if path == STDIN else path
-    document = Fields(_parse(data, name), name)
-    schema = document.text("schema")
-    if schema != SCHEMA:
-        raise document.refusal("schema", SCHEMA, schema)
-    return RecordedRun(
-        name="standard input" if path == STDIN else Path(path).name,
-        sha256=hashlib.sha256(data).hexdigest(),
-        command=document.words("command", most=_MOST_WORDS),
-        environment=_environment(document.mapping("environment")),
-        results=document.each("results", _result, most=_MOST_RESULTS),
-    )
+    where = "standard input" if path == STDIN else path
+    document = _parse(data, where)
+    if document.get("schema") != _SCHEMA:
+        raise _refusal(f"{where}: schema", _SCHEMA, document.get("schema"))
+    name = where if path == STDIN else Path(path).name
+    return Run(name, hashlib.sha256(data).hexdigest(), convert(document, Verification, where))
+
+
+def convert(values: dict[str, Any], kind: type[Document], where: str) -> Document:
+    """JSON's own values as a document.
+
+    Args:
+        values: what was parsed.
+        kind: what it has to be.
+        where: the file, for messages.
+
+    Raises:
+        InputError: it is something else; said are the place in it, what belongs there, and what is there.
+    """
+    safe = _printable_everywhere(values)
+    try:
+        return msgspec.convert(safe, kind)
+    except msgspec.ValidationError as error:
+        expected, _, place = str(error).partition(" - at `$")
+        place = place.rstrip("`").removeprefix(".")
+        raise _refusal(f"{where}: {place}" if place else where, expected, _at(safe, place)) from error
+
+
+def schema_of(kind: type[Struct], title: str) -> dict[str, Any]:
+    """The JSON Schema of what this version writes, every type in its place.
+
+    Args:
+        kind: the document.
+        title: what prints it.
+
+    Returns:
+        A schema in which every field is required that is always written; what fields mean is told from docstrings.
+    """
+    schema = msgspec.json.schema(kind)
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": title,
+        **_inlined(schema, schema.get("$defs", {})),
+    }
 
 
 def _read_bytes(path: str) -> bytes:
@@ -80,7 +149,7 @@ def _read_bytes(path: str) -> bytes:
     return data
 
 
-def _parse(data: bytes, name: str) -> dict[str, Any]:
+def _parse(data: bytes, where: str) -> dict[str, Any]:
     try:
         document = json.loads(data.decode("utf-8-sig"), parse_constant=_refuse_constant)
         got = "JSON that is no object"
@@ -94,8 +163,8 @@ def _parse(data: bytes, name: str) -> dict[str, Any]:
         return document
     raise InputError(
         "this is no results file",
-        where=name,
-        expected=f'a JSON document with "schema": "{SCHEMA}"',
+        where=where,
+        expected=f'a JSON document with "schema": "{_SCHEMA}"',
         got="an empty file" if not data.strip() else got,
         next_step="`r2convert verify CHECKPOINT --json FILE` writes one; a file cut short has to be written again",
     )
@@ -105,115 +174,96 @@ def _refuse_constant(constant: str) -> NoReturn:
     raise ValueError(f"{constant}, which JSON does not have")
 
 
-def _environment(fields: Fields) -> tuple[tuple[str, str], ...]:
-    known: list[tuple[str, str]] = []
-    for name, value in fields.values.items():
-        if isinstance(value, str | int) and len(known) < _MOST_FACTS:
-            known.append((printable(name), fields.text(name) if isinstance(value, str) else str(value)))
-    return tuple(known)
+def _without_nan(value: Any) -> Any:
+    if isinstance(value, float):
+        return value if isfinite(value) else None
+    if isinstance(value, list | tuple):
+        return [_without_nan(each) for each in value]
+    if isinstance(value, dict):
+        return {name: _without_nan(each) for name, each in value.items()}
+    return value
 
 
-def _result(fields: Fields) -> RecordedResult:
-    operations = fields.object_or_none("operations")
-    if operations is not None and operations.values.get("input_size") != _IMAGENET_INPUT:
-        operations = None
-    accuracy, wiring, parity = (fields.object_or_none(name) for name in ("accuracy", "wiring", "parity"))
-    return RecordedResult(
-        variant=fields.text("variant"),
-        checkpoint=fields.text_or_none("checkpoint"),
-        sha256=fields.text_or_none("sha256"),
-        content_hash=fields.text_or_none("content_hash"),
-        layout=fields.text_or_none("layout"),
-        checks=fields.each("checks", _check, most=_MOST_CHECKS),
-        accuracy=_accuracy(accuracy) if accuracy else None,
-        macs=operations.count("macs") if operations else None,
-        operations=operations.count("mmcv") if operations else None,
-        wiring=_wiring(wiring) if wiring else None,
-        parity=_parity(parity) if parity else None,
+def _printable_everywhere(value: Any) -> Any:
+    if isinstance(value, str):
+        return printable(value)
+    if isinstance(value, list):
+        return [_printable_everywhere(each) for each in value]
+    if isinstance(value, dict):
+        return {printable(name): _printable_everywhere(each) for name, each in value.items()}
+    return value
+
+
+def _refusal(where: str, expected: str, got: object) -> InputError:
+    shown = json.dumps(got, ensure_ascii=False)
+    return InputError(
+        "these results cannot be used",
+        where=where,
+        expected=expected.removeprefix("Expected "),
+        got=shown if len(shown) <= 100 else shown[:97] + "...",
+        next_step="give a file that `r2convert verify --json FILE` has written, as it has written it",
     )
 
 
-def _check(fields: Fields) -> Check:
-    published, unit = fields.text_or_none("published"), fields.text_or_none("unit")
-    if published is not None:
-        if not _PRINTED_NUMBER.fullmatch(published):
-            raise fields.refusal("published", "a number as it was printed", published)
-        unit = fields.one_of("unit", _UNITS)
-        fields.one_of("metric", get_args(Published))
-    return Check(
-        metric=fields.one_of("metric", get_args(Metric)),
-        verdict=fields.one_of("verdict", get_args(Verdict)),
-        source=fields.text_or_none("source"),
-        convention=fields.text_or_none("convention"),
-        published=published,
-        unit=unit,
-        measured=fields.count_or_none("measured"),
-        note=fields.text_or_none("note") or "",
-    )
+def _at(values: Any, place: str) -> object:
+    """What lies at a place like ``results[0].checks[1].unit``; the object around it where the field is missing."""
+    for name, index in _PATH.findall(f".{place}" if place and not place.startswith("[") else place):
+        try:
+            values = values[int(index)] if index else values[name]
+        except (KeyError, IndexError, TypeError):
+            break
+    return values
 
 
-def _accuracy(fields: Fields) -> RecordedAccuracy:
-    images = fields.count("images")
-    if images == 0:
-        raise fields.refusal("images", "at least one image", images)
-    for name in ("top1_correct", "top5_correct"):
-        if fields.count(name) > images:
-            raise fields.refusal(name, f"at most the {images:,} images", fields.count(name))
-    return RecordedAccuracy(
-        images=images,
-        top1_correct=fields.count("top1_correct"),
-        top5_correct=fields.count("top5_correct"),
-        missing=fields.count("missing"),
-        unreadable=fields.count("unreadable"),
-        pipeline=fields.text("pipeline"),
-        precision=fields.text("precision"),
-        crops_sha256=fields.text("crops_sha256"),
-        real_images=fields.count_or_none("real_images") or 0,
-        per_class=_per_class(fields.mapping("per_class")),
-        confusions=fields.each("confusions", _confusion, most=KEPT, optional=True),
-    )
-
-
-def _per_class(fields: Fields) -> dict[str, tuple[int, int]]:
-    found = {}
-    for name, value in list(fields.values.items())[:_MOST_CLASSES]:
-        whole = isinstance(value, list) and len(value) == 2 and all(type(count) is int for count in value)
-        if not whole or not 0 <= value[1] <= value[0] or value[0] == 0:
-            raise fields.refusal(name, "[images, those of them that are right]", value)
-        found[printable(name)] = (value[0], value[1])
+def _inlined(schema: dict[str, Any], shared: dict[str, Any]) -> dict[str, Any]:
+    """A schema without references and without the defaults that only readers of older documents need."""
+    if "$ref" in schema:
+        return _inlined(shared[schema["$ref"].rpartition("/")[2]], shared)
+    if "anyOf" in schema:
+        return _or_null(schema, shared)
+    found = {name: value for name, value in schema.items() if name not in ("$defs", "default", "title")}
+    if "enum" in schema:
+        found = {"const": schema["enum"][0]} if len(schema["enum"]) == 1 else {"type": "string", **found}
+    if "properties" in schema:
+        said, _, fields = schema.get("description", "").partition("Args:")
+        found["description"] = " ".join(said.split())
+        # What has neither a default nor is required is left out where there is nothing to say.
+        required = schema.get("required", [])
+        found["required"] = [
+            name for name, each in schema["properties"].items() if name in required or "default" in each
+        ]
+        meanings = _meanings(fields)
+        found["properties"] = {
+            name: {**_inlined(each, shared), "description": meanings[name]}
+            for name, each in schema["properties"].items()
+        }
+    if isinstance(schema.get("items"), dict):
+        found["items"] = _inlined(schema["items"], shared)
+    if isinstance(schema.get("additionalProperties"), dict):
+        found["additionalProperties"] = _inlined(schema["additionalProperties"], shared)
     return found
 
 
-def _confusion(fields: Fields) -> Confusion:
-    images = fields.words("images", most=EXAMPLES)
-    return Confusion(fields.text("label"), fields.text("predicted"), fields.count("count"), images)
+def _or_null(schema: dict[str, Any], shared: dict[str, Any]) -> dict[str, Any]:
+    """Something that may be null, as one type with another name beside it."""
+    kinds = [_inlined(each, shared) for each in schema["anyOf"] if each.get("type") != "null"]
+    (kind,) = kinds
+    if "enum" in kind:
+        kind["enum"] = [*kind["enum"], None]
+    if "type" in kind:
+        kind["type"] = [kind["type"], "null"]
+    return kind
 
 
-def _wiring(fields: Fields) -> RecordedWiring:
-    layers = fields.each("layers", _batch_norm, most=_MOST_LAYERS)
-    return RecordedWiring(fields.count("pictures"), fields.text_or_none("source"), layers)
-
-
-def _batch_norm(fields: Fields) -> RecordedBatchNorm:
-    return RecordedBatchNorm(
-        fields.text("name"),
-        fields.number_or_none("mean_shift"),
-        fields.number_or_none("log_variance"),
-        fields.flag("suspect"),
-    )
-
-
-def _parity(fields: Fields) -> RecordedParity:
-    return RecordedParity(
-        peer=fields.text("peer"),
-        version=fields.text("version"),
-        why_not=fields.text_or_none("incomparable") or fields.text_or_none("refused") or "",
-        stages=fields.each("stages", _difference, most=_MOST_LAYERS, optional=True),
-        layers=fields.each("by_layer", _difference, most=_MOST_LAYERS, optional=True),
-    )
-
-
-def _difference(fields: Fields) -> RecordedDifference:
-    return RecordedDifference(
-        fields.text("name"), fields.number_or_none("max_abs_diff"), fields.number_or_none("relative")
-    )
+def _meanings(fields: str) -> dict[str, str]:
+    """The fields of a docstring's ``Args:`` and what they mean."""
+    found: dict[str, str] = {}
+    for line in fields.splitlines():
+        name, colon, meaning = line.strip().partition(": ")
+        indent = len(line) - len(line.lstrip())
+        if indent == _INDENT and colon:
+            found[name] = meaning
+        elif line.strip() and found:
+            last = next(reversed(found))
+            found[last] += f" {line.strip()}"
+    return found

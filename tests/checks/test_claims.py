@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 
 from r2convert.catalog import Catalog, Deviation
 from r2convert.catalog.variant import Claim
-from r2convert.checks.checks import Check, overall
 from r2convert.checks.claims import Interval, PublishedNumbers, cut_interval, judge_count, printed_interval
 from r2convert.mapping.tables import Tables
+from r2convert.results.verdicts import Check, overall
 from tests.conftest import DATA
 
 

@@ -21,11 +21,12 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from r2convert.catalog import Catalog, load_catalog
 from r2convert.catalog.variant import DlaArchitecture, StagedArchitecture, Variant
-from r2convert.checks.counting import IMAGENET_INPUT, LayerCount, count_operations
+from r2convert.checks.counting import count_operations
 from r2convert.checks.standins import write_random_checkpoint
 from r2convert.errors import UsageError
 from r2convert.mapping.tables import Tables
 from r2convert.models.build import build_network
+from r2convert.results.verification import IMAGENET_INPUT, LayerOperations
 from tests.conftest import DATA
 
 MEASURED = json.loads((DATA / "measured.json").read_text())
@@ -70,9 +71,9 @@ def test_layers_add_up_and_come_in_network_order(catalog: Catalog) -> None:
     assert sum(layer.macs for layer in count.layers) == count.macs
 
 
-def run_layers(network: nn.Module, image: torch.Tensor) -> list[LayerCount]:
+def run_layers(network: nn.Module, image: torch.Tensor) -> list[LayerOperations]:
     """What the network itself runs, layer by layer, counted from the tensors that pass through it."""
-    layers: list[LayerCount] = []
+    layers: list[LayerOperations] = []
 
     def record(name: str) -> Callable[[Any, tuple[torch.Tensor, ...], torch.Tensor], None]:
         def hook(module: Any, inputs: tuple[torch.Tensor, ...], output: torch.Tensor) -> None:
@@ -87,7 +88,7 @@ def run_layers(network: nn.Module, image: torch.Tensor) -> list[LayerCount]:
             globally = read if kind == "AdaptiveAvgPool2d" else 0
             assert macs or normalised or pooled or activated or kind == "Identity", kind
             mmcv, fvcore = macs + bias + normalised + pooled + activated, macs + normalised + globally
-            layers.append(LayerCount(name, kind, macs, mmcv, fvcore, made))
+            layers.append(LayerOperations(name, kind, macs, mmcv, fvcore, made))
 
         return hook
 

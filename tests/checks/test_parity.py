@@ -12,11 +12,11 @@ from torch import Tensor, nn
 
 from r2convert.catalog.variant import Variant
 from r2convert.checkpoint.open import open_checkpoint
-from r2convert.checks.checks import Check
 from r2convert.checks.parity import module_names, parity_check, run_parity
 from r2convert.mapping.identity import resolve
 from r2convert.mapping.tables import Tables
 from r2convert.models.build import build_network, load_network
+from r2convert.results.verdicts import Check
 from tests.conftest import Standin
 
 V1 = "res2net50_w26_s4"

@@ -3,26 +3,27 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
+from msgspec.structs import replace
 from torch import Tensor
 
 from r2convert.checkpoint.open import open_checkpoint
-from r2convert.checks.checks import Check
 from r2convert.checks.claims import Origin, accuracy_checks, origin_of
-from r2convert.checks.run import CheckpointResult, ImageRun, Request, verify_checkpoints, verify_references
+from r2convert.checks.run import ImageRun, Request, verify_checkpoints, verify_references
 from r2convert.checks.standins import write_images_for
 from r2convert.errors import MappingError
-from r2convert.evaluation.predictions import Accuracy
 from r2convert.imagenet.datasets import open_validation_set
 from r2convert.mapping.conversion import convert
 from r2convert.mapping.identity import resolve
 from r2convert.mapping.plan import make_plan
 from r2convert.mapping.receipt import receipt_path
 from r2convert.mapping.tables import Tables
+from r2convert.results.reading import to_json
+from r2convert.results.verdicts import Check
+from r2convert.results.verification import Accuracy, CheckpointResult, verification
 from tests.conftest import Standin
 
 SMALLEST = "res2net_dla60_w28_s4"
@@ -224,10 +225,8 @@ def test_whose_file_it_is_is_told_by_its_digest(tables: Tables) -> None:
 
 
 def test_results_are_plain_json(tables: Tables, standin: Standin) -> None:
-    from r2convert.results.document import results_document
-
     results = verify_checkpoints(tables, [Request(standin(SMALLEST))])
-    document = json.loads(json.dumps(results_document(results)))
+    document = json.loads(to_json(verification(results)))
     assert document["schema"] == "r2convert.verify/1"
     assert document["verdict"] == "pass"
     (result,) = document["results"]

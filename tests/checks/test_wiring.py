@@ -17,9 +17,7 @@ from r2convert.checks.standins import synthetic_image
 from r2convert.checks.wiring import (
     MOST,
     SYNTHETIC,
-    LayerWiring,
     WiringImages,
-    WiringResult,
     check_wiring,
     images_from,
     run_wiring,
@@ -29,6 +27,7 @@ from r2convert.checks.wiring import (
 from r2convert.errors import DatasetError
 from r2convert.imagenet.preprocessing import crop_image
 from r2convert.models.blocks import Classifier
+from r2convert.results.verification import LayerWiring, WiringResult
 from tests.checks.calibrated import calibrated_network, drawn_images
 
 SIDE = 64

@@ -9,11 +9,17 @@ from pathlib import Path
 import pytest
 from jsonschema import Draft202012Validator
 
-from r2convert.checks.parity import ActivationComparison, OutputDifference, ParityResult
-from r2convert.checks.run import CheckpointResult
-from r2convert.checks.wiring import LayerWiring, WiringResult
 from r2convert.mapping.tables import Tables
-from r2convert.results.document import results_document
+from r2convert.results.reading import plain
+from r2convert.results.verification import (
+    ActivationComparison,
+    CheckpointResult,
+    LayerWiring,
+    OutputDifference,
+    ParityResult,
+    WiringResult,
+    verification,
+)
 from tests.docs.examples import Command
 from tests.docs.stage import Stage
 from tests.published import VARIANTS, Published
@@ -61,18 +67,18 @@ def test_what_verify_measures_is_as_described(stage: Stage, published: Published
 
 def test_what_a_peer_and_the_wiring_say_is_as_described() -> None:
     same, other = OutputDifference("a", 0.0, 0.0), OutputDifference("b", float("inf"), 1.0)
-    parted = ParityResult("timm", "1", ActivationComparison((same, other), (other,)))
+    parted = ParityResult.of("timm", "1", ActivationComparison.of((same, other), (other,)))
     refused = ParityResult("timm", "1", refused="Missing key")
     wiring = WiringResult(16, None, (LayerWiring("bn1", 0.1, 0.5, float("nan"), 1.0, suspect=True),))
     results = [
         CheckpointResult("net", None, None, None, None, (), wiring=wiring, parity=parity)
         for parity in (parted, refused)
     ]
-    assert problems("verify", json.loads(json.dumps(results_document(results)))) == []
+    assert problems("verify", plain(verification(results))) == []
 
 
 def test_what_is_not_described_is_noticed(stage: Stage) -> None:
     document = json.loads(stage.run(Command(f"r2convert inspect {VARIANTS[0]} --json", ""))[1])
-    for name, value in (("layout", "onnx"), ("tensors", "many"), ("undescribed", 1)):
+    for name, value in (("container", "onnx"), ("tensors", "many"), ("undescribed", 1)):
         changed = {**copy.deepcopy(document), name: value}
         assert len(problems("inspect", changed)) == 1, name

@@ -5,9 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from r2convert.evaluation.predictions import EXAMPLES, KEPT, Confusion, most_frequent_confusions
+from r2convert.evaluation.predictions import most_frequent_confusions
 from r2convert.imagenet.labels import synsets
 from r2convert.imagenet.validation_set import ValidationImage
+from r2convert.results.verification import CONFUSION_EXAMPLES, CONFUSIONS_KEPT, Confusion
 
 
 def shown(pairs: list[tuple[int, int]]) -> tuple[Confusion, ...]:
@@ -31,6 +32,6 @@ def test_right_answers_and_no_answers_are_no_confusions(pairs: list[tuple[int, i
 
 
 def test_pairs_and_examples_are_bounded() -> None:
-    found = shown([(label, 999) for label in range(KEPT + 10) for _ in range(EXAMPLES + 1)])
-    assert len(found) == KEPT
-    assert {(pair.count, len(pair.images)) for pair in found} == {(EXAMPLES + 1, EXAMPLES)}
+    found = shown([(label, 999) for label in range(CONFUSIONS_KEPT + 10) for _ in range(CONFUSION_EXAMPLES + 1)])
+    assert len(found) == CONFUSIONS_KEPT
+    assert {(pair.count, len(pair.images)) for pair in found} == {(CONFUSION_EXAMPLES + 1, CONFUSION_EXAMPLES)}

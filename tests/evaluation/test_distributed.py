@@ -11,7 +11,7 @@ from r2convert.checks.standins import synthetic_image
 from r2convert.imagenet.labels import synsets
 
 PROCESS = """
-import dataclasses, json, os, signal, sys
+import json, os, signal, sys
 from pathlib import Path
 import torch
 from r2convert.imagenet.datasets import open_validation_set
@@ -38,7 +38,7 @@ with joined_processes() as rank:
         {"it": ByColour()}, open_validation_set(folder), batch_size=2, precision=precision, progress=die,
         predictions=PredictionFile(out / "predictions", resume=True),
     )
-    (out / f"{rank}.json").write_text(json.dumps(dataclasses.asdict(result["it"])))
+    (out / f"{rank}.json").write_text(json.dumps(plain(result["it"])))
 """
 
 

@@ -14,12 +14,13 @@ import torch
 from r2convert.checks.standins import synthetic_image
 from r2convert.errors import AccessError, InputError, OutputExistsError, UsageError
 from r2convert.evaluation.backends import Precision
-from r2convert.evaluation.engine import Accuracy, AccuracyProgress, measure_accuracy
+from r2convert.evaluation.engine import AccuracyProgress, measure_accuracy
 from r2convert.evaluation.prediction_comparison import compare_predictions, network_pairs
 from r2convert.evaluation.prediction_store import PredictionFile, read_question
 from r2convert.imagenet.datasets import open_validation_set
 from r2convert.imagenet.labels import synsets
 from r2convert.imagenet.validation_set import ValidationSet
+from r2convert.results.verification import Accuracy
 
 COUNT = 11
 
@@ -237,7 +238,7 @@ def test_two_files_are_compared_image_by_image(images: ValidationSet, tmp_path: 
     same = compare_predictions(tmp_path / "a", tmp_path / "b", network_a="second", network_b="second")
     assert (same.images, same.other_crops, same.changed_top1, same.changed_top5) == (COUNT, 0, 0, 0)
     assert same.equal
-    assert same.top1.mcnemar_probability == 1
+    assert same.top1.mcnemar_p == 1
     other = compare_predictions(tmp_path / "a", tmp_path / "b", network_a="first", network_b="first")
     top = [
         [(row["image"], row["label"], row["answers"]["first"]["top5"]) for row in rows if row["crop"]]

@@ -10,11 +10,10 @@ from typing import Any
 import pytest
 
 from r2convert.mapping.tables import Tables
-from r2convert.results.reading import read_run
-from r2convert.results.recorded import RecordedRun
+from r2convert.results.reading import Run, read_run
 from tests.report.made import made_document
 
-Read = Callable[[Any], RecordedRun]
+Read = Callable[[Any], Run]
 
 
 @pytest.fixture(scope="session")
@@ -27,7 +26,7 @@ def document(tables: Tables) -> Any:
 def read(tmp_path: Path) -> Read:
     """Read a document as if somebody had sent it."""
 
-    def read_document(document: Any) -> RecordedRun:
+    def read_document(document: Any) -> Run:
         path = tmp_path / "results.json"
         path.write_text(document if isinstance(document, str) else json.dumps(document), encoding="utf-8")
         return read_run(str(path))

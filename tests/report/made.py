@@ -3,19 +3,30 @@
 from __future__ import annotations
 
 import random
-from dataclasses import replace
 from typing import Any
 
+from msgspec.structs import replace
+
 from r2convert.catalog import Variant
-from r2convert.checks.checks import Check
 from r2convert.checks.claims import Origin, PublishedNumbers, accuracy_checks, printed_interval
-from r2convert.checks.parity import ActivationComparison, OutputDifference, ParityResult, parity_check
-from r2convert.checks.run import CheckpointResult
-from r2convert.checks.wiring import LayerWiring, WiringResult, wiring_check
-from r2convert.evaluation.predictions import Accuracy, Confusion
+from r2convert.checks.parity import parity_check
+from r2convert.checks.wiring import wiring_check
 from r2convert.imagenet.labels import synsets
 from r2convert.mapping.tables import Tables
-from r2convert.results.document import results_document
+from r2convert.results.reading import plain
+from r2convert.results.verdicts import Check
+from r2convert.results.verification import (
+    IMAGENET_INPUT,
+    Accuracy,
+    ActivationComparison,
+    CheckpointResult,
+    Confusion,
+    LayerWiring,
+    OutputDifference,
+    ParityResult,
+    WiringResult,
+    verification,
+)
 
 IMAGES = 50_000
 A_CLASS = 50
@@ -27,7 +38,7 @@ def made_document(tables: Tables, *variants: str, broken: str = "", command: tup
     catalog = tables.catalog
     chosen = [catalog.find(name) for name in variants] or list(catalog.variants.values())
     results = [made_result(tables, variant, broken=variant.id == broken) for variant in chosen]
-    return results_document(results, "cpu", command=command)
+    return plain(verification(results, "cpu", command=command))
 
 
 def made_result(tables: Tables, variant: Variant, *, broken: bool = False) -> CheckpointResult:
@@ -37,7 +48,7 @@ def made_result(tables: Tables, variant: Variant, *, broken: bool = False) -> Ch
     accuracy = _accuracy(variant, 4000 if broken else 0, draw)
     publisher = variant.sources[0].publisher
     wiring = WiringResult(64, "/home/someone/Pictures", _wiring(numbers, draw, broken=broken))
-    parity = ParityResult("timm", "1.0.31", _comparison(numbers, draw, broken=broken))
+    parity = ParityResult.of("timm", "1.0.31", _comparison(numbers, draw, broken=broken))
     checks = (
         *(Check(metric, "pass", measured=310) for metric in ("names", "shapes", "values")),
         wiring_check(wiring),
@@ -54,7 +65,7 @@ def made_result(tables: Tables, variant: Variant, *, broken: bool = False) -> Ch
         variant.sources[0].layout,
         checks,
         accuracy=accuracy,
-        operations=numbers.operations(unreachable=False),
+        operations=numbers.operations(unreachable=False).summary(IMAGENET_INPUT),
         wiring=wiring,
         parity=parity,
     )
@@ -112,4 +123,4 @@ def _comparison(numbers: PublishedNumbers, draw: random.Random, *, broken: bool)
         OutputDifference(stage, 0.9 if broken and at > 2 else 1e-15, 0.31 if broken and at > 2 else 3e-16)
         for at, stage in enumerate(stages)
     ]
-    return ActivationComparison(tuple(layers), tuple(shown))
+    return ActivationComparison.of(tuple(layers), tuple(shown))

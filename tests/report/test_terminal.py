@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
+from msgspec.structs import replace
 from rich.console import Console, RenderableType
 
-from r2convert.checks.checks import Check
-from r2convert.checks.parity import ActivationComparison, OutputDifference, ParityResult
-from r2convert.checks.run import CheckpointResult, verify_references
-from r2convert.evaluation.predictions import Accuracy
+from r2convert.checks.run import verify_references
 from r2convert.mapping.tables import Tables
 from r2convert.report.terminal import results_view
+from r2convert.results.verdicts import Check
+from r2convert.results.verification import (
+    Accuracy,
+    ActivationComparison,
+    CheckpointResult,
+    OutputDifference,
+    ParityResult,
+)
 
 
 def shown(view: RenderableType, *, colour: bool = False) -> str:
@@ -89,7 +93,7 @@ def test_every_verdict_that_is_not_pass_has_its_reason(references: list[Checkpoi
 def test_networks_that_part_are_shown_stage_by_stage(references: list[CheckpointResult]) -> None:
     same, other = OutputDifference("backbone.layer1", 0.0, 0.0), OutputDifference("backbone.layer2", 0.5, 0.02)
     first = OutputDifference("backbone.layer2.0.pool", 0.25, 0.01)
-    parity = ParityResult("timm", "1.0", ActivationComparison((first,), (same, other)))
+    parity = ParityResult.of("timm", "1.0", ActivationComparison.of((first,), (same, other)))
     lines = [line.split() for line in shown(results_view([replace(references[0], parity=parity)])).splitlines()]
     assert ["layer1", "0", "0", "%"] in lines
     assert ["layer2", "0.5", "2", "%"] in lines

@@ -25,9 +25,13 @@ SHARED = settings(suppress_health_check=[HealthCheck.function_scoped_fixture], m
 def test_everything_that_was_measured_is_read(document: Any, read: Read) -> None:
     run = read(document)
     sound, broken = run.results
-    assert (sound.variant, sound.layout, sound.macs) == ("res2net50_w14_s8", "official", 4_178_898_944)
-    assert run.command == tuple(document["command"])
-    assert ("torch", document["environment"]["torch"]) in run.environment
+    assert (sound.variant, sound.layout, sound.operations and sound.operations.macs) == (
+        "res2net50_w14_s8",
+        "official",
+        4_178_898_944,
+    )
+    assert run.verification.command == tuple(document["command"])
+    assert run.verification.environment.torch == document["environment"]["torch"]
     assert sound.accuracy is not None
     assert sound.accuracy.images == 50_000
     assert len(sound.accuracy.per_class) == 1000
@@ -35,7 +39,8 @@ def test_everything_that_was_measured_is_read(document: Any, read: Read) -> None
     assert broken.wiring is not None
     assert [layer.suspect for layer in broken.wiring.layers].count(True) == 2
     assert broken.parity is not None
-    assert len(broken.parity.layers) == document["results"][1]["parity"]["layers"]
+    assert broken.parity.comparison is not None
+    assert len(broken.parity.comparison.by_layer) == document["results"][1]["parity"]["layers"]
     assert [result.verdict for result in run.results] == [result["verdict"] for result in document["results"]]
 
 
@@ -45,7 +50,7 @@ def test_results_from_before_a_field_was_added_are_read(document: Any, read: Rea
     for result in older["results"]:
         del result["accuracy"]["confusions"], result["parity"]["by_layer"]
     run = read(older)
-    assert run.command == ()
+    assert run.verification.command is None
     assert run.results[0].accuracy is not None
     assert run.results[0].accuracy.confusions == ()
 
@@ -63,8 +68,8 @@ def test_a_verdict_is_told_from_the_checks_and_not_taken_on_trust(document: Any,
         ("[]", "JSON that is no object"),
         ('{"schema": "r2convert.verify/1", "results": [', "line 1, column"),
         ('{"schema": "r2convert.verify/2", "results": []}', "r2convert.verify/2"),
-        ('{"results": []}', "nothing of that name"),
-        ('{"schema": "r2convert.verify/1"}', "nothing of that name"),
+        ('{"results": []}', "schema"),
+        ('{"schema": "r2convert.verify/1"}', "missing required field `results`"),
         ('{"schema": "r2convert.verify/1", "results": NaN}', "NaN, which JSON does not have"),
         ("[" * 100_000, "recursion"),
     ],
@@ -83,9 +88,9 @@ def test_what_is_no_results_file_is_refused_in_words(read: Read, text: str, said
         (("results", 0, "checks", 3, "verdict"), "fine", "results[0].checks[3].verdict"),
         (("results", 0, "checks", 5, "published"), "1e999999999", "results[0].checks[5].published"),
         (("results", 0, "checks", 5, "measured"), -1, "results[0].checks[5].measured"),
-        (("results", 0, "accuracy", "top1_correct"), 50_001, "accuracy.top1_correct"),
+        (("results", 0, "accuracy", "top1_correct"), 50_001, "results[0].accuracy, `top1_correct`"),
         (("results", 0, "accuracy", "images"), 0, "accuracy.images"),
-        (("results", 0, "accuracy", "per_class", "n01440764"), [5, 6], "per_class.n01440764"),
+        (("results", 0, "accuracy", "per_class", "n01440764"), [5, 6], "results[0].accuracy, `per_class.n01440764`"),
         (("results", 0, "wiring", "layers", 2, "suspect"), "no", "wiring.layers[2].suspect"),
         (("results", 0, "parity", "by_layer", 0, "relative"), "0.1", "parity.by_layer[0].relative"),
         (("command",), [1], "command"),
@@ -100,8 +105,7 @@ def test_a_refusal_names_the_field(document: Any, read: Read, path: tuple[Any, .
     place[last] = value
     with pytest.raises(InputError) as refused:
         read(damaged)
-    assert refused.value.where is not None
-    assert refused.value.where.endswith(where)
+    assert all(each in str(refused.value) for each in where.split(", "))
 
 
 def test_a_file_that_is_not_there_is_no_access(tmp_path: Path) -> None:

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
+from msgspec.structs import replace
 
 from r2convert import api
 from r2convert.cli import options
 from r2convert.cli.console import plain_table, print_json, stdout_console
 from r2convert.errors import UsageError
 from r2convert.files import printable
+from r2convert.results.reading import plain
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -78,7 +79,7 @@ def _compare_checkpoints(a: str, b: str, limit: int | None, *, activations: bool
     outputs = api.compare_activations(a, b) if activations else None
     comparison = api.compare(a, b)
     if as_json:
-        print_json({**_document(comparison), **({"activations": _outputs(outputs)} if outputs is not None else {})})
+        print_json(plain(comparison if outputs is None else replace(comparison, activations=outputs)))
         return comparison.equal
     _print(comparison, limit)
     if outputs is not None:
@@ -88,30 +89,13 @@ def _compare_checkpoints(a: str, b: str, limit: int | None, *, activations: bool
     return comparison.equal
 
 
-def _outputs(outputs: api.ActivationComparison) -> dict[str, object]:
-    from r2convert.results.document import activations  # here: it imports torch
-
-    return activations(outputs)
-
-
-def _document(comparison: api.Comparison) -> dict[str, object]:
-    first, second = comparison.content_hashes
-    return {
-        "equal": comparison.equal,
-        "content_hash": {"a": first, "b": second},
-        "differing": [asdict(tensor) for tensor in comparison.differing],
-        "only_in_a": list(comparison.only_in_a),
-        "only_in_b": list(comparison.only_in_b),
-    }
-
-
 def _print(comparison: api.Comparison, limit: int | None) -> None:
     console = stdout_console()
     for label, identity in zip("AB", comparison.identities, strict=True):
         if identity is not None:
-            console.print(f"{label}: {identity.variant.id}, {identity.layout} layout", soft_wrap=True)
+            console.print(f"{label}: {identity.variant}, {identity.layout} layout", soft_wrap=True)
     if comparison.equal:
-        same = f"{comparison.common} tensors, content hash {comparison.content_hashes[0]}"
+        same = f"{comparison.common} tensors, content hash {comparison.content_hash.a}"
         console.print(f"[green]equal[/]: {same}", soft_wrap=True)
         return
     differing = f"{len(comparison.differing)} of {comparison.common} common tensors"
@@ -167,48 +151,21 @@ def _compare_predictions(
 ) -> bool:
     found = api.compare_predictions(*paths, network_a=networks[0], network_b=networks[1])
     if as_json:
-        print_json(_predictions_document(paths, found))
+        print_json(plain(found))
     else:
         for comparison in found.comparisons:
-            _print_predictions(comparison, paths, found, limit)
+            _print_predictions(comparison, found, limit)
     return found.equal
 
 
-def _predictions_document(paths: tuple[str, str], found: api.PredictionFiles) -> dict[str, object]:
-    sides = {
-        side: {
-            "file": path,
-            "precision": how.precision,
-            "accelerations": list(how.accelerations),
-            "pipeline": how.pipeline,
-        }
-        for side, path, how in zip("ab", paths, found.questions, strict=True)
-    }
-    comparisons = [_comparison_document(comparison) for comparison in found.comparisons]
-    return {"equal": found.equal, **sides, "comparisons": comparisons}
-
-
-def _comparison_document(comparison: api.PredictionComparison) -> dict[str, object]:
-    counts = {"top1": comparison.top1, "top5": comparison.top5}
-    return {
-        "network": {"a": comparison.network_a, "b": comparison.network_b},
-        "images": comparison.images,
-        "other_crops": comparison.other_crops,
-        "changed_top1": comparison.changed_top1,
-        "changed_top5": comparison.changed_top5,
-        **{name: {**asdict(each), "mcnemar_p": each.mcnemar_probability} for name, each in counts.items()},
-        "changed": [asdict(each) for each in comparison.changed],
-    }
-
-
 def _print_predictions(
-    comparison: api.PredictionComparison, paths: tuple[str, str], found: api.PredictionFiles, limit: int | None
+    comparison: api.PredictionComparison, found: api.PredictionsComparison, limit: int | None
 ) -> None:
     console = stdout_console()
-    names = comparison.network_a, comparison.network_b
-    for side, path, made, name in zip("AB", paths, found.questions, names, strict=True):
+    names = comparison.network.a, comparison.network.b
+    for side, made, name in zip("AB", (found.a, found.b), names, strict=True):
         how = ", ".join((made.precision, *made.accelerations))
-        console.print(printable(f"{side}: {Path(path).name}, {name}, {how}"), soft_wrap=True, markup=False)
+        console.print(printable(f"{side}: {Path(made.file).name}, {name}, {how}"), soft_wrap=True, markup=False)
     images = comparison.images
     if comparison.equal:
         console.print(f"[green]equal predictions[/] on {images:,} images: every top-1 and every top-5")
@@ -231,7 +188,7 @@ def _score_table(comparison: api.PredictionComparison) -> Table:
     table = plain_table("correct in", *columns, right=columns)
     for name, counts in (("top-1", comparison.top1), ("top-5", comparison.top5)):
         numbers = (counts.a, counts.b, counts.both, counts.only_a, counts.only_b, counts.neither)
-        table.add_row(name, *(f"{number:,}" for number in numbers), f"{counts.mcnemar_probability:.2g}")
+        table.add_row(name, *(f"{number:,}" for number in numbers), f"{counts.mcnemar_p:.2g}")
     return table
 
 

@@ -88,11 +88,12 @@ def command(
     with ImageProgress() as progress:
         found, device = api.diagnose(checkpoint, imagenet, **chosen, progress=progress.tried, warn=print_warning)
     # Here: they import torch, which `doctor --help` does not wait for.
-    from r2convert.report.diagnosis_document import diagnosis_document
+    from r2convert.report.diagnosis_document import diagnosis_summary
     from r2convert.report.diagnosis_view import diagnosis_view
+    from r2convert.results.reading import plain
 
     if as_json:
-        print_json(diagnosis_document(found, device))
+        print_json(plain(diagnosis_summary(found, device)))
     else:
         stdout_console().print(diagnosis_view(found, details=details))
     if found.diagnosis.verdict != "nothing is off":

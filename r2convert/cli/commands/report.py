@@ -82,7 +82,7 @@ def _require_sense(results: Sequence[str], wanted: dict[api.ReportKind, str], im
         raise UsageError("--imagenet shows images in a page", expected="--html FILE --imagenet PATH")
 
 
-def _print_table(runs: Sequence[api.RecordedRun]) -> None:
+def _print_table(runs: Sequence[api.Run]) -> None:
     from r2convert.report.verdict_table import reason_lines, verdict_table  # here: they import torch
 
     results = [result for run in runs for result in run.results]

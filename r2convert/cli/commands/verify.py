@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
@@ -131,16 +130,17 @@ def _show(
 ) -> None:
     # Here: they import torch, which `verify --help` does not wait for.
     from r2convert.report.terminal import results_view
-    from r2convert.results.document import results_document
+    from r2convert.results.reading import plain, to_json
+    from r2convert.results.verification import verification
 
     command_line = ["r2convert", *sys.argv[1:]]
-    document = results_document(found.results, found.device, by_layer=by_layer, command=command_line)
+    document = verification(found.results, found.device, by_layer=by_layer, command=command_line)
     if json_file == options.STDOUT:
-        print_json(document)
+        print_json(plain(document))
         return
     stdout_console().print(results_view(found.results, details=details, by_layer=by_layer))
     if write is not None:
-        write(json.dumps(document, indent=2, ensure_ascii=False) + "\n")
+        write(to_json(document))
 
 
 _NEEDS = {

@@ -7,19 +7,17 @@ from dataclasses import dataclass
 from functools import cache
 
 from r2convert.catalog import Catalog, Variant
-from r2convert.checks.checks import Check
 from r2convert.checks.claims import VALIDATION_IMAGES, claim_check
 from r2convert.checks.counting import count_operations
-from r2convert.evaluation.predictions import Confusion
 from r2convert.evaluation.statistics import accuracy_interval
 from r2convert.imagenet.labels import class_index_by_synset, class_names
+from r2convert.report.differences import imagenet_operations, known_variant, network_name, published_value
 from r2convert.report.page.accuracy_chart import MeasuredPoint, NetworkPoints, accuracy_chart
 from r2convert.report.page.class_chart import class_chart
 from r2convert.report.page.drawing import Chart
 from r2convert.report.page.thumbnails import Thumbnails
-from r2convert.results.differences import leading_check, published_value
-from r2convert.results.names import known_variant, network_name
-from r2convert.results.recorded import RecordedAccuracy, RecordedResult
+from r2convert.results.verdicts import Check, leading_check
+from r2convert.results.verification import Accuracy, CheckpointResult, Confusion
 
 _WORST_CLASSES = 10
 _CONFUSIONS = 8
@@ -72,14 +70,14 @@ class ClassSection:
     has_pictures: bool
 
 
-def overview_chart(results: Sequence[RecordedResult], catalog: Catalog) -> Chart:
+def overview_chart(results: Sequence[CheckpointResult], catalog: Catalog) -> Chart:
     """Every network of the catalogue, and whatever was measured."""
     variants = dict.fromkeys([*catalog.variants, *(result.variant for result in results)])
     points = (_points(variant, [each for each in results if each.variant == variant], catalog) for variant in variants)
     return accuracy_chart([point for point in points if point is not None])
 
 
-def class_section(key: str, result: RecordedResult, catalog: Catalog, thumbnails: Thumbnails) -> ClassSection | None:
+def class_section(key: str, result: CheckpointResult, catalog: Catalog, thumbnails: Thumbnails) -> ClassSection | None:
     """What is known of a network's classes; ``None`` if nothing was measured on images."""
     if result.accuracy is None:
         return None
@@ -105,10 +103,10 @@ def class_name(synset: str) -> str:
     return synset if index is None else class_names()[index]
 
 
-def _points(variant: str, results: Iterable[RecordedResult], catalog: Catalog) -> NetworkPoints | None:
+def _points(variant: str, results: Iterable[CheckpointResult], catalog: Catalog) -> NetworkPoints | None:
     known = known_variant(variant, catalog)
     claims = known.claims_on("top1") if known else ()
-    macs = _reference_macs(known) if known else next((each.macs for each in results if each.macs), None)
+    macs = _reference_macs(known) if known else _counted_macs(results)
     if macs is None:
         return None
     return NetworkPoints(
@@ -119,7 +117,12 @@ def _points(variant: str, results: Iterable[RecordedResult], catalog: Catalog) -
     )
 
 
-def _measured_point(accuracy: RecordedAccuracy) -> MeasuredPoint:
+def _counted_macs(results: Iterable[CheckpointResult]) -> int | None:
+    counted = (imagenet_operations(each) for each in results)
+    return next((operations.macs for operations in counted if operations), None)
+
+
+def _measured_point(accuracy: Accuracy) -> MeasuredPoint:
     share = 100 * accuracy.top1_correct / accuracy.images
     if accuracy.images >= VALIDATION_IMAGES:
         return MeasuredPoint(share, share, share)

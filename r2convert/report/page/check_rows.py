@@ -8,17 +8,16 @@ from pathlib import PurePath
 
 from r2convert.catalog import Catalog
 from r2convert.catalog.printed import readable
-from r2convert.checks.checks import Check, Metric, Verdict
-from r2convert.results.differences import (
+from r2convert.report.differences import (
     difference,
     images_behind,
     is_accuracy,
-    leading_check,
     measured_value,
+    network_name,
     published_value,
 )
-from r2convert.results.names import network_name
-from r2convert.results.recorded import RecordedResult
+from r2convert.results.verdicts import Check, Metric, Verdict, leading_check
+from r2convert.results.verification import CheckpointResult
 
 HEADINGS: dict[Metric, str] = {
     "parameters": "Params, M",
@@ -104,7 +103,7 @@ class CheckRow:
     note: str
 
 
-def network_row(anchor: str, result: RecordedResult, catalog: Catalog) -> NetworkRow:
+def network_row(anchor: str, result: CheckpointResult, catalog: Catalog) -> NetworkRow:
     """A result's row in the verdict table."""
     failing = dict.fromkeys(
         _LABELS[check.metric] for check in result.checks if check.verdict == "fail" and check.metric not in HEADINGS
@@ -119,14 +118,14 @@ def network_row(anchor: str, result: RecordedResult, catalog: Catalog) -> Networ
     )
 
 
-def file_name(result: RecordedResult) -> str:
+def file_name(result: CheckpointResult) -> str:
     """The last part of a checkpoint's path, wherever it was verified."""
     if result.checkpoint is None:
         return "the reference network itself"
     return PurePath(result.checkpoint.replace("\\", "/")).name
 
 
-def check_rows(result: RecordedResult) -> Iterable[CheckRow]:
+def check_rows(result: CheckpointResult) -> Iterable[CheckRow]:
     """All checks of a result, in order."""
     for check in result.checks:
         yield CheckRow(
@@ -141,7 +140,7 @@ def check_rows(result: RecordedResult) -> Iterable[CheckRow]:
         )
 
 
-def _cell(result: RecordedResult, metric: Metric) -> Cell:
+def _cell(result: CheckpointResult, metric: Metric) -> Cell:
     check = leading_check(result.checks, metric)
     if check is None:
         return Cell(HEADINGS[metric], "", "", "", None)
@@ -154,7 +153,7 @@ def _cell(result: RecordedResult, metric: Metric) -> Cell:
     )
 
 
-def _measured(check: Check, result: RecordedResult) -> str:
+def _measured(check: Check, result: CheckpointResult) -> str:
     if check.measured is None:
         return ""
     images = images_behind(check, result)
@@ -163,7 +162,7 @@ def _measured(check: Check, result: RecordedResult) -> str:
     return f"{check.measured:,} {_COUNTED.get(check.metric, '')}".rstrip()
 
 
-def _share(check: Check, result: RecordedResult) -> str:
+def _share(check: Check, result: CheckpointResult) -> str:
     images = images_behind(check, result)
     if check.measured is None or not is_accuracy(check) or not images:
         return ""

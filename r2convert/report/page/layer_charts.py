@@ -9,9 +9,8 @@ from math import log10
 from matplotlib.axes import Axes
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
-from r2convert.checks.parity import TOLERANCE
 from r2convert.report.page.drawing import ALARM, INK, MEASURED, MUTED, Caption, Chart, Frame, draw_chart
-from r2convert.results.recorded import RecordedBatchNorm, RecordedDifference, RecordedParity, RecordedWiring
+from r2convert.results.verification import TOLERANCE, ActivationComparison, LayerWiring, OutputDifference, WiringResult
 
 _STRIP_FRAME = Frame(150, 150, left=66, bottom=22)
 _PARITY_FRAME = Frame(190, 190, left=62, bottom=24)
@@ -26,7 +25,7 @@ _LONGEST_STAGE = 12
 _SMALL = 10
 
 
-def wiring_strip(key: str, network: str, wiring: RecordedWiring) -> Chart:
+def wiring_strip(key: str, network: str, wiring: WiringResult) -> Chart:
     """One bar a BatchNorm: upwards by how much means are off, downwards by how much variances are."""
     suspects = [layer.name.removeprefix(_PREFIX) for layer in wiring.layers if layer.suspect]
     said = f"{len(suspects)} disagree: {', '.join(suspects[:5])}" if suspects else "none disagrees"
@@ -38,22 +37,17 @@ def wiring_strip(key: str, network: str, wiring: RecordedWiring) -> Chart:
     return draw_chart(caption, _STRIP_FRAME, lambda axes, narrow: _paint_strip(axes, wiring.layers, narrow=narrow))
 
 
-def parity_chart(key: str, network: str, parity: RecordedParity) -> Chart:
+def parity_chart(key: str, network: str, peer: str, comparison: ActivationComparison) -> Chart:
     """One dot a layer: by which share of its largest value two implementations' outputs differ."""
-    differing = [layer.name for layer in parity.layers if differs(layer)]
+    differing = [layer.name for layer in comparison.by_layer if layer.differs]
     said = f"the first of {len(differing)} that differ is {differing[0]}" if differing else "none differs"
     caption = Caption(
-        key, f"Parity of {network} with {parity.peer}", f"{len(parity.layers)} layers in network order; {said}."
+        key, f"Parity of {network} with {peer}", f"{len(comparison.by_layer)} layers in network order; {said}."
     )
-    return draw_chart(caption, _PARITY_FRAME, lambda axes, _: _paint_parity(axes, parity.layers))
+    return draw_chart(caption, _PARITY_FRAME, lambda axes, _: _paint_parity(axes, comparison.by_layer))
 
 
-def differs(layer: RecordedDifference) -> bool:
-    """Whether two outputs are further apart than rounding explains."""
-    return layer.relative is None or layer.relative > TOLERANCE
-
-
-def _paint_strip(axes: Axes, layers: Sequence[RecordedBatchNorm], *, narrow: bool) -> None:
+def _paint_strip(axes: Axes, layers: Sequence[LayerWiring], *, narrow: bool) -> None:
     edges = [index - 0.5 for index in range(len(layers) + 1)]
     for suspect, colour in ((False, MEASURED), (True, ALARM)):
         bars = [layer if layer.suspect == suspect else None for layer in layers]
@@ -77,7 +71,7 @@ def _cut(value: float | None) -> float:
     return _FULL_SCALE if value is None else min(abs(value), _FULL_SCALE)
 
 
-def _name_suspects(axes: Axes, layers: Sequence[RecordedBatchNorm], *, narrow: bool) -> None:
+def _name_suspects(axes: Axes, layers: Sequence[LayerWiring], *, narrow: bool) -> None:
     """Name the first suspects above the bars, on the side where there is more room."""
     suspects = [index for index, layer in enumerate(layers) if layer.suspect]
     if not suspects:
@@ -116,9 +110,9 @@ def _stage(name: str) -> str:
     return first if any(letter.isdigit() for letter in first) and first.startswith(("layer", "level")) else "stem"
 
 
-def _paint_parity(axes: Axes, layers: Sequence[RecordedDifference]) -> None:
+def _paint_parity(axes: Axes, layers: Sequence[OutputDifference]) -> None:
     for wrong, colour in ((False, MEASURED), (True, ALARM)):
-        at = [index for index, layer in enumerate(layers) if differs(layer) == wrong]
+        at = [index for index, layer in enumerate(layers) if layer.differs == wrong]
         heights = [_height(layers[index]) for index in at]
         axes.plot(at, heights, "D" if wrong else "o", ms=4.5 if wrong else 3.5, color=colour, mew=0, ls="")
     axes.axhline(TOLERANCE, color=INK, lw=1, ls=(0, (5, 3)))
@@ -134,7 +128,7 @@ def _paint_parity(axes: Axes, layers: Sequence[RecordedDifference]) -> None:
     axes.set_ylabel("share of largest value", fontsize=_SMALL)
 
 
-def _height(layer: RecordedDifference) -> float:
+def _height(layer: OutputDifference) -> float:
     return _WORST if layer.relative is None else min(max(layer.relative, _EXACT), _WORST)
 
 

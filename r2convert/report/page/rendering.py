@@ -11,13 +11,14 @@ import jinja2
 from markupsafe import Markup
 
 from r2convert.catalog import Catalog
-from r2convert.checks.checks import Verdict
 from r2convert.report.page.accuracy_sections import ClassSection, class_section, overview_chart
 from r2convert.report.page.check_rows import HEADINGS, CheckRow, NetworkRow, check_rows, network_row
 from r2convert.report.page.drawing import Chart
-from r2convert.report.page.layer_charts import differs, parity_chart, wiring_strip
+from r2convert.report.page.layer_charts import parity_chart, wiring_strip
 from r2convert.report.page.thumbnails import Thumbnails
-from r2convert.results.recorded import RecordedResult, RecordedRun
+from r2convert.results.reading import Run, plain
+from r2convert.results.verdicts import Verdict
+from r2convert.results.verification import CheckpointResult
 from r2convert.version import __version__
 
 _SIGNS: dict[Verdict, str] = {
@@ -46,7 +47,7 @@ class NetworkView:
     """Everything the page shows of one result."""
 
     row: NetworkRow
-    result: RecordedResult
+    result: CheckpointResult
     checks: tuple[CheckRow, ...]
     classes: ClassSection | None
     wiring: Chart | None
@@ -57,12 +58,13 @@ class NetworkView:
 class RunView:
     """One results file, with its command as a shell takes it."""
 
-    run: RecordedRun
+    run: Run
     command: str
+    environment: tuple[tuple[str, str], ...]
     networks: tuple[NetworkView, ...]
 
 
-def render_page(runs: Sequence[RecordedRun], catalog: Catalog, thumbnails: Thumbnails) -> str:
+def render_page(runs: Sequence[Run], catalog: Catalog, thumbnails: Thumbnails) -> str:
     """The whole page; the same input gives the same bytes.
 
     Args:
@@ -79,7 +81,6 @@ def render_page(runs: Sequence[RecordedRun], catalog: Catalog, thumbnails: Thumb
     )
     environment.filters["sign"] = lambda verdict: _SIGNS[verdict]
     environment.filters["minus"] = lambda number: number.replace("-", "\N{MINUS SIGN}")
-    environment.tests["differing"] = differs
     views = _run_views(runs, catalog, thumbnails)
     networks = [network for view in views for network in view.networks]
     return environment.get_template("page.html.j2").render(
@@ -95,33 +96,39 @@ def render_page(runs: Sequence[RecordedRun], catalog: Catalog, thumbnails: Thumb
     )
 
 
-def _run_views(runs: Sequence[RecordedRun], catalog: Catalog, thumbnails: Thumbnails) -> list[RunView]:
+def _run_views(runs: Sequence[Run], catalog: Catalog, thumbnails: Thumbnails) -> list[RunView]:
     views, number = [], 0
     for run in runs:
         networks = []
         for result in run.results:
             number += 1
             networks.append(_network_view(f"network-{number}", result, catalog, thumbnails))
-        views.append(RunView(run, _command(run), tuple(networks)))
+        views.append(RunView(run, _command(run), _environment(run), tuple(networks)))
     return views
 
 
-def _network_view(anchor: str, result: RecordedResult, catalog: Catalog, thumbnails: Thumbnails) -> NetworkView:
+def _network_view(anchor: str, result: CheckpointResult, catalog: Catalog, thumbnails: Thumbnails) -> NetworkView:
     row = network_row(anchor, result, catalog)
-    has_layers = result.parity is not None and bool(result.parity.layers)
+    parity = result.parity
+    outputs = parity.comparison if parity else None
     return NetworkView(
         row=row,
         result=result,
         checks=tuple(check_rows(result)),
         classes=class_section(f"{anchor}-classes", result, catalog, thumbnails),
         wiring=wiring_strip(f"{anchor}-wiring", row.name, result.wiring) if result.wiring else None,
-        parity=parity_chart(f"{anchor}-parity", row.name, result.parity) if result.parity and has_layers else None,
+        parity=parity_chart(f"{anchor}-parity", row.name, parity.peer, outputs) if parity and outputs else None,
     )
 
 
-def _command(run: RecordedRun) -> str:
+def _command(run: Run) -> str:
     """The command, quoted so that a shell runs nothing but r2convert; the empty string if it is something else."""
-    return shlex.join(run.command) if run.command[:1] == ("r2convert",) else ""
+    command = run.verification.command or ()
+    return shlex.join(command) if command[:1] == ("r2convert",) else ""
+
+
+def _environment(run: Run) -> tuple[tuple[str, str], ...]:
+    return tuple((name, str(value)) for name, value in plain(run.verification.environment).items() if value)
 
 
 def _headline(rows: Sequence[NetworkRow]) -> str:

@@ -2,28 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from decimal import Decimal
-from typing import Literal, cast
+from typing import cast
 
+from r2convert.catalog import Catalog, Variant
 from r2convert.catalog.variant import Claim
 from r2convert.catalog.variant import Metric as Published
-from r2convert.checks.checks import Check, Metric, Verdict
 from r2convert.checks.claims import images_of, printed_interval
-from r2convert.results.judged import Judged
-
-Unit = Literal["M", "G", "%", "error %", "fraction"]
+from r2convert.results.verdicts import Check, Unit
+from r2convert.results.verification import IMAGENET_INPUT, CheckpointResult, Operations
 
 _SCALE = {"M": Decimal(10) ** 6, "G": Decimal(10) ** 9}
-_WORST_FIRST: tuple[Verdict, ...] = ("fail", "inconclusive", "known-deviation", "pass", "not-comparable")
 
 
-def leading_check(checks: Iterable[Check], metric: Metric) -> Check | None:
-    """Of several published numbers for one metric the one to show: the worst verdict, then the most digits."""
-    published = [check for check in checks if check.metric == metric and check.published is not None]
-    return min(
-        published, key=lambda check: (_WORST_FIRST.index(check.verdict), -len(check.published or "")), default=None
-    )
+def known_variant(variant: str, catalog: Catalog) -> Variant | None:
+    """The variant of this id, or ``None`` if results are about one that this catalogue does not have."""
+    return catalog.variants.get(variant)
+
+
+def network_name(variant: str, catalog: Catalog) -> str:
+    """A network's name as the official table prints it, or its id."""
+    known = known_variant(variant, catalog)
+    return known.name if known else variant
+
+
+def imagenet_operations(result: CheckpointResult) -> Operations | None:
+    """What the network costs for one 224x224 image; ``None`` if operations were counted for another size."""
+    operations = result.operations
+    return operations if operations is not None and operations.input_size == IMAGENET_INPUT else None
 
 
 def published_value(check: Check) -> Decimal:
@@ -39,14 +45,14 @@ def is_accuracy(check: Check) -> bool:
     return check.metric in ("top1", "top5", "real_top1", "real_top5")
 
 
-def images_behind(check: Check, result: Judged) -> int:
+def images_behind(check: Check, result: CheckpointResult) -> int:
     """How many images an accuracy was measured on; 0 if none."""
     if result.accuracy is None:
         return 0
     return result.accuracy.real_images if check.metric.startswith("real") else result.accuracy.images
 
 
-def measured_value(check: Check, result: Judged) -> str:
+def measured_value(check: Check, result: CheckpointResult) -> str:
     """What was measured, in the printed unit, with two decimals or as many as were printed; ``-`` if nothing was."""
     if check.measured is None:
         return "-"
@@ -57,7 +63,7 @@ def measured_value(check: Check, result: Judged) -> str:
     return f"{100 * Decimal(check.measured) / images:.{decimals}f}" if images else "-"
 
 
-def difference(check: Check, result: Judged) -> str:
+def difference(check: Check, result: CheckpointResult) -> str:
     """Measured minus published: for accuracies in images, for counts in per cent unless they round to what is printed.
 
     On a part of the validation set, the published accuracy is taken as a share of the images that were shown.
@@ -79,7 +85,7 @@ def difference(check: Check, result: Judged) -> str:
 
 def _count_difference(check: Check, measured: int) -> str:
     if measured in printed_interval(_claim(check)):
-        return "rounds to it"
+        return "matches as printed"
     printed = published_value(check) * _SCALE.get(check.unit or "", Decimal(1))
     if not printed:
         return f"+{measured:,}"

@@ -6,17 +6,17 @@ from typing import Any
 
 import pytest
 
-from r2convert.checks.checks import Check, Metric
-from r2convert.results.differences import difference, leading_check
-from r2convert.results.recorded import RecordedAccuracy, RecordedResult
+from r2convert.report.differences import difference
+from r2convert.results.verdicts import Check, Metric, Unit, leading_check
+from r2convert.results.verification import Accuracy, CheckpointResult
 
 
-def result(images: int = 50_000) -> RecordedResult:
-    accuracy = RecordedAccuracy(images, 0, 0, 0, 0, "pil", "strict", "", real_images=images)
-    return RecordedResult("res2net50_w14_s8", None, None, None, None, (), accuracy, None, None, None, None)
+def result(images: int = 50_000) -> CheckpointResult:
+    accuracy = Accuracy(images, 0, 0, 0, 0, real_images=images)
+    return CheckpointResult("res2net50_w14_s8", None, None, None, None, (), accuracy)
 
 
-def said(metric: Metric, published: str, unit: str, measured: int, images: int = 50_000) -> str:
+def said(metric: Metric, published: str, unit: Unit, measured: int, images: int = 50_000) -> str:
     return difference(Check(metric, "pass", "a", None, published, unit, measured), result(images))
 
 
@@ -28,7 +28,7 @@ def said(metric: Metric, published: str, unit: str, measured: int, images: int =
         (("top1", "78.14", "%", 35_070), "-4,000 images"),
         (("top5", "0.9742", "fraction", 48_711), "+1 image"),
         (("top1", "78.14", "%", 1_560, 2_000), "-2.8 images"),
-        (("parameters", "25.06", "M", 25_059_816), "rounds to it"),
+        (("parameters", "25.06", "M", 25_059_816), "matches as printed"),
         (("flops", "4.2", "G", 4_255_166_464), "+1.31 %"),
         (("flops", "3.6", "G", 3_540_000_000), "-1.67 %"),
     ],

@@ -7,10 +7,16 @@ from typing import Any
 
 import pytest
 
-from r2convert.checks.parity import ActivationComparison, OutputDifference, ParityResult
-from r2convert.checks.run import CheckpointResult
-from r2convert.checks.wiring import LayerWiring, WiringResult
-from r2convert.results.document import results_document
+from r2convert.results.reading import to_json
+from r2convert.results.verification import (
+    ActivationComparison,
+    CheckpointResult,
+    LayerWiring,
+    OutputDifference,
+    ParityResult,
+    WiringResult,
+    verification,
+)
 
 
 def strict_json(result: CheckpointResult) -> Any:
@@ -19,7 +25,7 @@ def strict_json(result: CheckpointResult) -> Any:
     def refuse(constant: str) -> None:
         raise ValueError(constant)
 
-    (found,) = json.loads(json.dumps(results_document([result])), parse_constant=refuse)["results"]
+    (found,) = json.loads(to_json(verification([result])), parse_constant=refuse)["results"]
     return found
 
 
@@ -49,8 +55,8 @@ def test_values_that_are_no_numbers_are_null(value: float) -> None:
 
 def test_parity_says_where_two_networks_part() -> None:
     same, other = OutputDifference("a", 0.0, 0.0), OutputDifference("b", float("inf"), float("inf"))
-    comparison = ActivationComparison((same, other), (other,))
-    parity = strict_json(empty(parity=ParityResult("timm", "1", comparison)))["parity"]
+    comparison = ActivationComparison.of((same, other), (other,))
+    parity = strict_json(empty(parity=ParityResult.of("timm", "1", comparison)))["parity"]
     assert (parity["peer"], parity["equal"], parity["refused"]) == ("timm", False, None)
     assert parity["first_layer"] == parity["first_stage"] == {"name": "b", "max_abs_diff": None, "relative": None}
 

@@ -1,0 +1,455 @@
+"""What `inspect`, `map`, `compare` and `doctor` give."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from msgspec import UNSET, Struct, UnsetType
+
+from r2convert.results.verdicts import Count, Digest, Number
+from r2convert.results.verification import ActivationComparison, Environment
+
+Container = Literal[
+    "torch-zip", "torch-legacy", "torch-tar", "torch-hub-zip", "safetensors", "pdparams", "paddle-static"
+]  # fmt: skip
+
+
+class TensorEntry(Struct, frozen=True):
+    """One tensor of a file.
+
+    Args:
+        name: as stored
+        dtype: element type
+        shape: its sizes
+    """
+
+    name: str
+    dtype: str
+    shape: tuple[Count, ...]
+
+
+class Inspection(Struct, frozen=True, kw_only=True):
+    """What a file is.
+
+    Args:
+        path: the file
+        size: bytes
+        container: how tensors are stored
+        layout: whose names the tensors have; null if unknown
+        variant: which network; null if unknown
+        classes: outputs of the classifier; null without one
+        tensors: how many
+        parameters: learned elements
+        dtypes: element type to number of tensors
+        wrapper: the key that the state dict lay under
+        prefix_removed: what was taken off every name
+        metadata: plain values found around the tensors
+        sha256: of the file; null with --no-digest
+        content_hash: of the network; null with --no-digest
+        warnings: what is odd about the file, one sentence each
+        tensor_list: every tensor, with --tensors
+    """
+
+    path: str
+    size: Count
+    container: Container
+    layout: str | None
+    variant: str | None
+    classes: Count | None
+    tensors: Count
+    parameters: Count
+    dtypes: dict[str, Count]
+    wrapper: str | None
+    prefix_removed: str | None
+    metadata: dict[str, Any]
+    sha256: Digest | None
+    content_hash: Digest | None
+    warnings: tuple[str, ...]
+    tensor_list: tuple[TensorEntry, ...] | UnsetType = UNSET
+
+
+class AccountedTensor(Struct, frozen=True):
+    """A tensor that only one side of a conversion has.
+
+    Args:
+        name: the tensor
+        reason: why
+    """
+
+    name: str
+    reason: str
+
+
+class ConversionSummary(Struct, frozen=True, kw_only=True, rename={"source_layout": "from", "target_layout": "to"}):
+    """What a conversion did, or with --dry-run would do.
+
+    Args:
+        src: the source
+        dst: the output; null for a dry run
+        variant: which network
+        from: the source's layout
+        to: the output's layout
+        renamed: tensors that were carried over
+        dropped: tensors of the source that the output does not have
+        filled: tensors of the output that the source does not have
+        warnings: what to know although the conversion is sound
+        src_sha256: of the source; null if it was not read for it
+        dst_sha256: of the output; null if none was computed
+        content_hash: of the network that both hold; null if none was computed
+        receipt: where the receipt is
+    """
+
+    src: str
+    dst: str | None
+    variant: str
+    source_layout: str
+    target_layout: str
+    renamed: Count
+    dropped: tuple[AccountedTensor, ...]
+    filled: tuple[AccountedTensor, ...]
+    warnings: tuple[str, ...]
+    src_sha256: Digest | None
+    dst_sha256: Digest | None
+    content_hash: Digest | None
+    receipt: str | None
+
+
+class BothSides(Struct, frozen=True):
+    """One text for each of two sides.
+
+    Args:
+        a: of A
+        b: of B
+    """
+
+    a: str
+    b: str
+
+
+class DifferingTensor(Struct, frozen=True):
+    """A tensor that both files have and that is not the same.
+
+    Args:
+        name: its name, in the mm layout if both files are known variants
+        reason: how it differs, in words
+        max_abs_diff: the largest difference of two elements; null where they cannot be subtracted
+        mean_abs_diff: the mean difference of two elements; null likewise
+    """
+
+    name: str
+    reason: str
+    max_abs_diff: Number | None = None
+    mean_abs_diff: Number | None = None
+
+
+class Identified(Struct, frozen=True):
+    """What a file was found to be.
+
+    Args:
+        variant: which network
+        layout: whose names it has
+    """
+
+    variant: str
+    layout: str
+
+
+class Comparison(Struct, frozen=True, kw_only=True):
+    """How two checkpoints differ. Names are in the mm layout if both files are known variants.
+
+    Args:
+        equal: whether both hold the same network
+        content_hash: digests of the networks
+        differing: tensors of both that differ, the largest difference first
+        only_in_a: names that only A has
+        only_in_b: names that only B has
+        common: how many tensors both have
+        identities: what A and B are; null where they were compared by their own names
+        activations: with --activations: the outputs of both networks side by side
+    """
+
+    equal: bool
+    content_hash: BothSides
+    differing: tuple[DifferingTensor, ...]
+    only_in_a: tuple[str, ...]
+    only_in_b: tuple[str, ...]
+    common: Count = 0
+    identities: tuple[Identified | None, Identified | None] = (None, None)
+    activations: ActivationComparison | UnsetType = UNSET
+
+
+class PredictionFileSummary(Struct, frozen=True):
+    """How the predictions of a file were made.
+
+    Args:
+        file: its path
+        precision: how its networks were run
+        accelerations: what else made them fast
+        pipeline: how its crops were made
+    """
+
+    file: str
+    precision: str
+    accelerations: tuple[str, ...]
+    pipeline: str
+
+
+class PairedCounts(Struct, frozen=True):
+    """How often two networks were right on the same images.
+
+    Args:
+        both: images both have right
+        only_a: images only A has right
+        only_b: images only B has right
+        neither: images neither has right
+        mcnemar_p: exact two-sided probability of such a difference if both were equally good
+    """
+
+    both: Count
+    only_a: Count
+    only_b: Count
+    neither: Count
+    mcnemar_p: Number
+
+    @property
+    def a(self) -> int:
+        """Images the first network has right."""
+        return self.both + self.only_a
+
+    @property
+    def b(self) -> int:
+        """Images the second one has right."""
+        return self.both + self.only_b
+
+
+class ChangedImage(Struct, frozen=True):
+    """An image whose first class differs.
+
+    Args:
+        image: its id
+        label: its class, 0 to 999
+        a: A's first five classes, best first; none for an image that could not be read
+        b: B's
+    """
+
+    image: str
+    label: int
+    a: tuple[int, ...]
+    b: tuple[int, ...]
+
+
+class PredictionComparison(Struct, frozen=True):
+    """How the predictions of two networks for the same images differ.
+
+    Args:
+        network: what is compared, by name in its file
+        images: images compared
+        other_crops: images of which the two were shown different pixels
+        changed_top1: images whose first class differs
+        changed_top5: images whose first five classes, as a set, differ
+        top1: right at top-1
+        top5: right at top-5
+        changed: images whose first class differs, in order
+    """
+
+    network: BothSides
+    images: Count
+    other_crops: Count
+    changed_top1: Count
+    changed_top5: Count
+    top1: PairedCounts
+    top5: PairedCounts
+    changed: tuple[ChangedImage, ...]
+
+    @property
+    def equal(self) -> bool:
+        """Whether no image's first class and no image's first five classes differ."""
+        return not self.changed_top1 and not self.changed_top5
+
+
+class PredictionsComparison(Struct, frozen=True):
+    """How the predictions in two files differ, image by image.
+
+    Args:
+        equal: whether no prediction differs
+        a: the first file
+        b: the second file
+        comparisons: one a network
+    """
+
+    equal: bool
+    a: PredictionFileSummary
+    b: PredictionFileSummary
+    comparisons: tuple[PredictionComparison, ...]
+
+
+class TriedImages(Struct, frozen=True):
+    """What causes were tried on.
+
+    Args:
+        path: the data set
+        layout: how it is stored
+        all: images it has
+        sample: images drawn from it
+        lost: of them missing or unreadable
+        seed: random seed of the draw
+    """
+
+    path: str
+    layout: str
+    all: Count
+    sample: Count
+    lost: Count
+    seed: int
+
+
+class TriedSetting(Struct, frozen=True):
+    """How published numbers are measured.
+
+    Args:
+        crop: how an image becomes a crop
+        feed: how crops become input
+        network: what is changed in the network
+        labels: in which order classes are counted
+    """
+
+    crop: str
+    feed: str
+    network: str
+    labels: str
+
+
+class KnownShares(Struct, frozen=True):
+    """A score that somebody has measured.
+
+    Args:
+        top1: share of images right, 0 to 1
+        top5: the same among the first five
+    """
+
+    top1: Number
+    top5: Number | None
+
+
+class ExpectedShare(Struct, frozen=True):
+    """What a setting would score on all images.
+
+    Args:
+        top1: share of images, 0 to 1
+        standard_error: of that share
+        probability: of being at least as far from the measured number
+    """
+
+    top1: Number
+    standard_error: Number
+    probability: Number
+
+
+class TriedScore(Struct, frozen=True):
+    """A setting on the sample.
+
+    Args:
+        images: images it was run on
+        top1_correct: of them right at top-1
+        top5_correct: right among the first five
+        gained: right with it, wrong as given
+        lost: wrong with it, right as given
+        mcnemar: probability of so lopsided a change if both were equally good
+        expectation: what it would score on all images
+        weight: its posterior, 0 to 1, if every setting was equally likely before
+    """
+
+    images: Count
+    top1_correct: Count
+    top5_correct: Count
+    gained: Count
+    lost: Count
+    mcnemar: Number
+    expectation: ExpectedShare | None
+    weight: Number | None
+
+
+class FindingSummary(Struct, frozen=True):
+    """A possible cause with its evidence.
+
+    Args:
+        id: its name
+        what: what it is
+        change: what to change if this is it
+        kind: where it shows
+        explains: whether it is an explanation that is left
+        score: its score; null if it was not tried
+        evidence: what else speaks for it
+    """
+
+    id: str
+    what: str
+    change: str
+    kind: Literal["score", "file", "images"]
+    explains: bool
+    score: TriedScore | None
+    evidence: tuple[str, ...]
+
+
+class CauseNotTried(Struct, frozen=True):
+    """A cause that could not be tried.
+
+    Args:
+        id: its name
+        reason: why
+    """
+
+    id: str
+    reason: str
+
+
+class DiagnosisSummary(Struct, frozen=True, kw_only=True):
+    """What explains an accuracy that is off. Shares of images are 0 to 1.
+
+    Args:
+        schema: of this document
+        environment: the machine
+        checkpoint: the file
+        variant: which network
+        layout: whose names the file has
+        sha256: digest of the file
+        images: what causes were tried on
+        sound_setting: how published numbers are measured
+        measured: what was measured elsewhere
+        sound: what a sound measurement gives on all images
+        sound_source: who says so
+        verdict: what came of it
+        summary: the same in a sentence or two
+        is_low_here: whether the score here is below what is known to be sound
+        ranked_by: by how well a cause gives the measured number, or by what it gains here
+        as_given: the sound setting
+        explanations: ids of the findings that explain it
+        findings: causes, most likely first
+        notes: what else a reader has to know
+        not_tried: causes that could not be tried
+        images_shown: images run in all, over all settings
+        seconds: time it took
+    """
+
+    schema: Literal["r2convert.doctor/1"] = "r2convert.doctor/1"
+    environment: Environment
+    checkpoint: str
+    variant: str
+    layout: str
+    sha256: Digest | None
+    images: TriedImages
+    sound_setting: TriedSetting
+    measured: KnownShares | None
+    sound: KnownShares | None
+    sound_source: str | None
+    verdict: Literal["nothing is off", "cause found", "hard to tell apart", "unexplained"]
+    summary: str
+    is_low_here: bool
+    ranked_by: Literal["measured", "gain"]
+    as_given: TriedScore
+    explanations: tuple[str, ...]
+    findings: tuple[FindingSummary, ...]
+    notes: tuple[str, ...]
+    not_tried: tuple[CauseNotTried, ...]
+    images_shown: Count
+    seconds: Number

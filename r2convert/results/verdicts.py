@@ -1,0 +1,122 @@
+"""Checks and their verdicts: what was published, what was measured, and what came of it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Annotated, Literal, get_args
+
+from msgspec import Meta, Struct
+
+Count = Annotated[int, Meta(ge=0, le=2**63 - 1)]
+Number = Annotated[float, Meta(ge=-1e300, le=1e300)]
+"""Bounded, for documents may come from anybody; what is no number when it is measured is ``None``."""
+Digest = Annotated[str, Meta(extra_json_schema={"pattern": "^[0-9a-f]{64}$"})]
+Verdict = Literal["pass", "fail", "known-deviation", "not-comparable", "inconclusive"]
+PublishedMetric = Literal["parameters", "flops", "activations", "top1", "top5", "real_top1", "real_top5"]
+Metric = Literal[
+    "names", "shapes", "values", "receipt", "parity", "wiring", "parameters", "flops", "activations", "top1", "top5",
+    "real_top1", "real_top5",
+]  # fmt: skip
+Unit = Literal["M", "G", "%", "error %", "fraction"]
+PrintedNumber = Annotated[str, Meta(pattern=r"^[0-9]{1,12}(\.[0-9]{1,12})?$")]
+
+LABELS: dict[Metric, str] = {
+    "names": "names",
+    "shapes": "shapes",
+    "values": "values",
+    "receipt": "receipt",
+    "wiring": "wiring",
+    "parity": "parity",
+    "parameters": "parameters",
+    "flops": "FLOPs",
+    "activations": "activations",
+    "top1": "top-1",
+    "top5": "top-5",
+    "real_top1": "ReaL top-1",
+    "real_top5": "ReaL top-5",
+}
+"""What metrics are called wherever a person reads them."""
+
+COUNTED: dict[Metric, str] = {
+    "names": "tensors",
+    "shapes": "tensors",
+    "values": "tensors",
+    "wiring": "BatchNorms",
+    "parity": "layers",
+}
+"""What is counted by checks of a property of the file."""
+
+WORST_FIRST: tuple[Verdict, ...] = ("fail", "inconclusive", "known-deviation", "pass", "not-comparable")
+
+
+class Check(Struct, frozen=True):
+    """One thing that was checked.
+
+    Args:
+        metric: what was checked
+        verdict: what came of it
+        source: who published the number; null for a property of the file
+        convention: how it is counted, for parameters and FLOPs
+        published: the digits as printed
+        unit: the unit they are printed in
+        measured: parameters, operations, correct images, or tensors
+        note: the reason, where the verdict alone does not say it
+    """
+
+    metric: Metric
+    verdict: Verdict
+    source: str | None = None
+    convention: str | None = None
+    published: PrintedNumber | None = None
+    unit: Unit | None = None
+    measured: Count | None = None
+    note: str = ""
+
+    def __post_init__(self) -> None:
+        """Refuse a published number that nobody could compare.
+
+        Raises:
+            ValueError: the number has no unit, or its metric is nothing that is published.
+        """
+        if self.published is not None and (self.unit is None or self.metric not in get_args(PublishedMetric)):
+            raise ValueError(f"Expected a published number with its unit, got {self.metric} in {self.unit}")
+
+
+class Reason(Struct, frozen=True):
+    """Why checks did not simply pass, with every check that it holds for.
+
+    Args:
+        variant: id of the network
+        labels: the checks, each with who published the number
+        verdict: what came of them
+        note: the reason
+    """
+
+    variant: str
+    labels: tuple[str, ...]
+    verdict: Verdict
+    note: str
+
+
+def overall(verdicts: Iterable[Verdict]) -> Verdict:
+    """The verdict over several: the worst of those that could be told; ``not-comparable`` if none could."""
+    found = set(verdicts)
+    return next((verdict for verdict in WORST_FIRST if verdict in found), "not-comparable")
+
+
+def leading_check(checks: Iterable[Check], metric: Metric) -> Check | None:
+    """Of several published numbers for one metric the one to show: the worst verdict, then the most digits."""
+    published = [check for check in checks if check.metric == metric and check.published is not None]
+    return min(
+        published, key=lambda check: (WORST_FIRST.index(check.verdict), -len(check.published or "")), default=None
+    )
+
+
+def reasons_of(variant: str, checks: Iterable[Check]) -> list[Reason]:
+    """Why checks of one network did not simply pass, in order, equal reasons together."""
+    grouped: dict[tuple[Verdict, str], list[str]] = {}
+    for check in checks:
+        if check.verdict != "pass" and check.note:
+            label = LABELS[check.metric] if check.source is None else f"{LABELS[check.metric]} ({check.source})"
+            grouped.setdefault((check.verdict, check.note), []).append(label)
+    return [Reason(variant, tuple(labels), *key) for key, labels in grouped.items()]

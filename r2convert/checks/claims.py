@@ -1,8 +1,5 @@
 """Published numbers, and what was measured held against them.
 
-A printed number stands for an interval of whole numbers: "8.12 G" is every count from 8,115,000,000 up to, but not
-including, 8,125,000,000; "78.14 %" of 50,000 images is 39,068 to 39,072 correct ones.
-
 Counts speak of an architecture, each in its publisher's own convention. A published accuracy speaks of one
 publisher's file on all 50,000 images: it counts for a file only if the file is that publisher's (told by its SHA-256,
 or by the receipt of its conversion) or at least has the publisher's layout; other publishers' numbers are shown, and
@@ -13,12 +10,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from decimal import Decimal
-from math import ceil, prod
+from math import prod
 from typing import TYPE_CHECKING
 
-from r2convert.catalog.printed import readable
-from r2convert.catalog.variant import IMAGENET_CLASSES, IMAGENET_IMAGES, Claim, Publisher, Variant
+from r2convert.catalog.printed import cut_interval, images_of, printed_interval, readable
+from r2convert.catalog.variant import IMAGENET_CLASSES, Claim, Publisher, Variant
 from r2convert.checks.counting import OperationCount, count_operations, shown_size
 from r2convert.evaluation.statistics import judge_sample
 from r2convert.mapping.tables import CANONICAL, Expansion
@@ -27,68 +23,6 @@ from r2convert.results.verification import IMAGENET_INPUT
 
 if TYPE_CHECKING:
     from r2convert.results.verification import Accuracy
-
-VALIDATION_IMAGES = IMAGENET_IMAGES
-REAL_IMAGES = 46_837
-"""Images of the validation set with at least one ReaL label."""
-
-_SCALE = {"M": Decimal(10) ** 6, "G": Decimal(10) ** 9}
-_SHARE = {"%": Decimal("0.01"), "error %": Decimal("0.01"), "fraction": Decimal(1)}
-
-
-@dataclass(frozen=True, slots=True)
-class Interval:
-    """The whole numbers from ``first`` to ``last``, both included."""
-
-    first: int
-    last: int
-
-    def __contains__(self, value: int) -> bool:
-        return self.first <= value <= self.last
-
-    def __str__(self) -> str:
-        return f"{self.first:,}..{self.last:,}"
-
-    def distance(self, value: int) -> int:
-        """How far a value lies outside: negative below, positive above, 0 inside."""
-        return min(value - self.first, 0) + max(value - self.last, 0)
-
-
-def printed_interval(claim: Claim) -> Interval:
-    """The counts a claim stands for, its digits taken as rounded half up.
-
-    Returns:
-        Parameters, operations or activations; for accuracies, correct images out of the whole validation set
-        (for ReaL, of its labelled images).
-    """
-    printed, step = _digits(claim)
-    return _whole_numbers(claim, printed - step / 2, printed + step / 2)
-
-
-def cut_interval(claim: Claim) -> Interval:
-    """The counts a claim stands for if its publisher cut the digits instead of rounding them."""
-    printed, step = _digits(claim)
-    return _whole_numbers(claim, printed, printed + step)
-
-
-def images_of(claim: Claim) -> int:
-    """How many images an accuracy claim is a share of."""
-    return REAL_IMAGES if claim.metric.startswith("real") else VALIDATION_IMAGES
-
-
-def _digits(claim: Claim) -> tuple[Decimal, Decimal]:
-    printed = Decimal(claim.printed)
-    exponent = printed.as_tuple().exponent
-    return printed, Decimal(1).scaleb(int(exponent))
-
-
-def _whole_numbers(claim: Claim, low: Decimal, high: Decimal) -> Interval:
-    """The whole numbers n with low <= n / unit < high; for an error rate the correct images that are left."""
-    if claim.unit in _SCALE:
-        return Interval(ceil(low * _SCALE[claim.unit]), ceil(high * _SCALE[claim.unit]) - 1)
-    images = images_of(claim)
-    first, last = ceil(low * _SHARE[claim.unit] * images), ceil(high * _SHARE[claim.unit] * images) - 1
-    return Interval(images - last, images - first) if claim.unit == "error %" else Interval(first, last)
 
 
 def claim_check(claim: Claim, verdict: Verdict, measured: int | None, note: str = "") -> Check:

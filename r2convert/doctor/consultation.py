@@ -11,9 +11,9 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from r2convert.catalog.variant import Claim
+from r2convert.catalog.printed import printed_interval
+from r2convert.catalog.variant import IMAGENET_IMAGES, Claim
 from r2convert.checkpoint.open import open_checkpoint
-from r2convert.checks.claims import VALIDATION_IMAGES, printed_interval
 from r2convert.checks.run import Examined, Probes, Request, examine
 from r2convert.doctor.agreement import KnownScore
 from r2convert.doctor.answers import Network, prepared
@@ -189,14 +189,14 @@ def _question(
         return Question(measured)
     top5 = _share(claims["top5"]) if "top5" in claims else None
     interval = printed_interval(claims["top1"])
-    digit = (interval.last - interval.first + 1) / VALIDATION_IMAGES
+    digit = (interval.last - interval.first + 1) / IMAGENET_IMAGES
     source = claims["top1"].source if examined.origin.certain else f"{claims['top1'].source}, if the file is theirs"
     return Question(measured, KnownScore(_share(claims["top1"]), top5, digit), source)
 
 
 def _share(claim: Claim) -> float:
     interval = printed_interval(claim)
-    return (interval.first + interval.last) / 2 / VALIDATION_IMAGES
+    return (interval.first + interval.last) / 2 / IMAGENET_IMAGES
 
 
 def _triable(causes: list[Cause]) -> tuple[list[Cause], list[tuple[str, str]]]:

@@ -6,9 +6,9 @@ from decimal import Decimal
 from typing import cast
 
 from r2convert.catalog import Catalog, Variant
+from r2convert.catalog.printed import images_of, printed_interval
 from r2convert.catalog.variant import Claim
 from r2convert.catalog.variant import Metric as Published
-from r2convert.checks.claims import images_of, printed_interval
 from r2convert.results.verdicts import Check, Unit
 from r2convert.results.verification import IMAGENET_INPUT, CheckpointResult, Operations
 

@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import PurePath
 
-from r2convert.checks.claims import VALIDATION_IMAGES
+from r2convert.catalog.variant import IMAGENET_IMAGES
 from r2convert.report.differences import imagenet_operations
 from r2convert.results.reading import Run
 from r2convert.results.verdicts import leading_check
@@ -75,7 +75,7 @@ def _accuracy(result: CheckpointResult) -> Iterable[str]:
     accuracy = result.accuracy
     if accuracy is None:
         return ["    # No accuracy was measured."]
-    if accuracy.images != VALIDATION_IMAGES:
+    if accuracy.images != IMAGENET_IMAGES:
         return [f"    # Measured on {accuracy.images} images: no accuracy on the validation set."]
     shares = (100 * count / accuracy.images for count in (accuracy.top1_correct, accuracy.top5_correct))
     return [

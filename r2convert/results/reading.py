@@ -42,6 +42,8 @@ DOCUMENTS: dict[str, type[Struct]] = {
 _SCHEMA = "r2convert.verify/1"
 _LARGEST_FILE = 256 * 2**20
 Document = TypeVar("Document", bound=Struct)
+_NOT_DESCRIBED = ("$defs", "default", "title", "maximum", "maxItems", "maxProperties")
+"""What only readers need: bounds, and defaults for older documents."""
 _INDENT = 8
 """Of a field in a docstring; what is further in goes on with it."""
 _PATH = re.compile(r"\.([A-Za-z_]\w*)|\[(\d+)\]")
@@ -221,7 +223,9 @@ def _inlined(schema: dict[str, Any], shared: dict[str, Any]) -> dict[str, Any]:
         return _inlined(shared[schema["$ref"].rpartition("/")[2]], shared)
     if "anyOf" in schema:
         return _or_null(schema, shared)
-    found = {name: value for name, value in schema.items() if name not in ("$defs", "default", "title")}
+    found = {name: value for name, value in schema.items() if name not in _NOT_DESCRIBED}
+    if found.get("minimum") != 0:
+        found.pop("minimum", None)
     if "enum" in schema:
         found = {"const": schema["enum"][0]} if len(schema["enum"]) == 1 else {"type": "string", **found}
     if "properties" in schema:
@@ -237,6 +241,8 @@ def _inlined(schema: dict[str, Any], shared: dict[str, Any]) -> dict[str, Any]:
             name: {**_inlined(each, shared), "description": meanings[name]}
             for name, each in schema["properties"].items()
         }
+    if "prefixItems" in schema:
+        found["prefixItems"] = [_inlined(each, shared) for each in schema["prefixItems"]]
     if isinstance(schema.get("items"), dict):
         found["items"] = _inlined(schema["items"], shared)
     if isinstance(schema.get("additionalProperties"), dict):

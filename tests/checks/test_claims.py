@@ -13,8 +13,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from r2convert.catalog import Catalog, Deviation
+from r2convert.catalog.printed import Interval, cut_interval, printed_interval
 from r2convert.catalog.variant import Claim
-from r2convert.checks.claims import Interval, PublishedNumbers, cut_interval, judge_count, printed_interval
+from r2convert.checks.claims import PublishedNumbers, judge_count
 from r2convert.mapping.tables import Tables
 from r2convert.results.verdicts import Check, overall
 from tests.conftest import DATA

@@ -8,7 +8,8 @@ from typing import Any
 from msgspec.structs import replace
 
 from r2convert.catalog import Variant
-from r2convert.checks.claims import Origin, PublishedNumbers, accuracy_checks, printed_interval
+from r2convert.catalog.printed import printed_interval
+from r2convert.checks.claims import Origin, PublishedNumbers, accuracy_checks
 from r2convert.checks.parity import parity_check
 from r2convert.checks.wiring import wiring_check
 from r2convert.imagenet.labels import synsets

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from functools import cache
 
 from r2convert.catalog import Catalog, Variant
-from r2convert.checks.claims import VALIDATION_IMAGES, claim_check
+from r2convert.catalog.variant import IMAGENET_IMAGES
+from r2convert.checks.claims import claim_check
 from r2convert.checks.counting import count_operations
 from r2convert.evaluation.statistics import accuracy_interval
 from r2convert.imagenet.labels import class_index_by_synset, class_names
@@ -124,7 +125,7 @@ def _counted_macs(results: Iterable[CheckpointResult]) -> int | None:
 
 def _measured_point(accuracy: Accuracy) -> MeasuredPoint:
     share = 100 * accuracy.top1_correct / accuracy.images
-    if accuracy.images >= VALIDATION_IMAGES:
+    if accuracy.images >= IMAGENET_IMAGES:
         return MeasuredPoint(share, share, share)
     low, high = accuracy_interval(accuracy.top1_correct, accuracy.images)
     return MeasuredPoint(share, 100 * low, 100 * high)

@@ -7,17 +7,15 @@ import io
 import os
 import signal
 import sys
-import traceback
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from difflib import get_close_matches
 from importlib import import_module
 from types import FrameType, MappingProxyType
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import click
 from click.shell_completion import CompletionItem
 
-from r2convert.cli.console import Settings, general_options, print_error
 from r2convert.errors import AccessError, R2ConvertError
 from r2convert.version import __version__
 
@@ -54,6 +52,21 @@ r2convert converts Res2Net checkpoints and proves that they are right. Three ste
 
 No network, no images? `r2convert demo` does the whole job on a stand-in.
 All commands: `r2convert --help`. Completion in your shell: `r2convert completion --help`."""
+
+
+class Settings:
+    """What holds for the whole run; options fill it in wherever on the command line they stand.
+
+    Attributes:
+        quiet: print results, warnings and errors only.
+        debug: show Python's traceback with an error.
+        json: JSON on stdout was asked for, and nothing has been printed there yet: an error is printed there too.
+    """
+
+    def __init__(self) -> None:
+        self.quiet = False
+        self.debug = False
+        self.json = False
 
 
 def main() -> NoReturn:
@@ -118,6 +131,11 @@ def _report(error: Exception, settings: Settings) -> int:
         sys.stdout.flush()
     except OSError:
         _discard_stdout()
+    # Here: `--help` would wait for them.
+    import traceback
+
+    from r2convert.cli.console import print_error
+
     if settings.debug:
         traceback.print_exc()
     problem, code = _as_problem(error)
@@ -151,6 +169,24 @@ def _as_problem(error: Exception) -> tuple[R2ConvertError, int]:
 def _discard_stdout() -> None:
     """Send what is still buffered nowhere: it must not raise again at exit."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+
+
+def _remember(context: click.Context, parameter: click.Parameter, value: bool) -> bool:
+    found = context.find_object(Settings)
+    if value and found is not None and parameter.name is not None:
+        setattr(found, parameter.name, True)
+    return value
+
+
+def general_options(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Give a command the options of the whole program: whoever finds that they want one adds it at the end."""
+    for name, text in (
+        ("--debug", "Show Python's traceback with an error."),
+        ("--quiet", "Print results, warnings and errors only."),
+    ):
+        flag = click.option(name, is_flag=True, expose_value=False, is_eager=True, callback=_remember, help=text)
+        function = flag(function)
+    return function
 
 
 class LazyGroup(click.Group):

@@ -7,12 +7,12 @@ import os
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
+from r2convert.cli.app import Settings
 from r2convert.errors import R2ConvertError
 from r2convert.files import atomic_output, printable
 
@@ -23,44 +23,11 @@ if TYPE_CHECKING:  # rich takes a sixth of the time of a conversion, which print
 _COLUMNS = 80
 
 
-@dataclass
-class Settings:
-    """What holds for the whole run; options fill it in wherever on the command line they stand.
-
-    Args:
-        quiet: print results, warnings and errors only.
-        debug: show Python's traceback with an error.
-        json: JSON on stdout was asked for, and nothing has been printed there yet: an error is printed there too.
-    """
-
-    quiet: bool = False
-    debug: bool = False
-    json: bool = False
-
-
 def settings() -> Settings:
     """Those of the command that runs."""
     context = click.get_current_context(silent=True)
     found = context.find_object(Settings) if context is not None else None
     return found if found is not None else Settings()
-
-
-def _remember(context: click.Context, parameter: click.Parameter, value: bool) -> bool:
-    found = context.find_object(Settings)
-    if value and found is not None and parameter.name is not None:
-        setattr(found, parameter.name, True)
-    return value
-
-
-def general_options(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Give a command the options of the whole program: whoever finds that they want one adds it at the end."""
-    for name, text in (
-        ("--debug", "Show Python's traceback with an error."),
-        ("--quiet", "Print results, warnings and errors only."),
-    ):
-        flag = click.option(name, is_flag=True, expose_value=False, is_eager=True, callback=_remember, help=text)
-        function = flag(function)
-    return function
 
 
 def stdout_console() -> Console:

@@ -13,7 +13,7 @@ from click.core import ParameterSource
 from click.shell_completion import CompletionItem
 
 from r2convert import api
-from r2convert.cli.console import Settings, general_options
+from r2convert.cli.app import Settings, general_options
 
 Function = Callable[..., Any]
 

@@ -68,6 +68,9 @@ Item = TypeVar("Item")
 Choice = TypeVar("Choice", bound=str)
 
 
+_FLOAT32_BYTES = 4
+
+
 def _ignore(_: object) -> None:
     """Whoever passes no callback is told nothing."""
 
@@ -193,18 +196,23 @@ def locate(checkpoint: FileOrVariant, *, fetch: bool = False, progress: Progress
         UnknownVariantError: it looks like a name, and no variant has it.
         UsageError: it is empty.
     """
-    return _locate(load_catalog(), checkpoint, fetch=fetch, progress=progress)
+    # A path is told without the catalogue, which takes longer to read than a small file.
+    return _locate(lambda name: load_catalog().find(name), checkpoint, fetch=fetch, progress=progress)
 
 
 def _locate(
-    catalog: Catalog, checkpoint: FileOrVariant, *, fetch: bool = False, progress: ProgressSink | None = None
+    find: Callable[[str], Variant],
+    checkpoint: FileOrVariant,
+    *,
+    fetch: bool = False,
+    progress: ProgressSink | None = None,
 ) -> Located:
     if isinstance(checkpoint, Located):
         return checkpoint
-    from r2convert.download.locating import locate as find
+    from r2convert.download.locating import locate as look_up
     from r2convert.download.locating import refuse_damaged
 
-    path, variant = find(catalog, checkpoint)
+    path, variant = look_up(find, checkpoint)
     if path is not None:
         return Located(path, variant)
     assert variant is not None  # noqa: S101 - only a variant has no path
@@ -216,12 +224,22 @@ def _locate(
 
         return Located(fetch_variant(variant, cache, progress=progress).path, variant)
     refuse_damaged(variant)
-    advice = f'`r2convert fetch {variant.id}` or `r2convert.fetch("{variant.id}")` downloads it'
     raise AccessError(
         f"{variant.id} is not in the cache",
         where=str(cache.folder),
-        next_step=advice if variant.sources else "nobody publishes it: give the path of your own file",
+        next_step=_how_to_get(variant) if variant.sources else "nobody publishes it: give the path of your own file",
     )
+
+
+def _how_to_get(variant: Variant) -> str:
+    size = variant.sources[0].size
+    claim = next((claim for claim in variant.claims if claim.metric == "parameters"), None)
+    download = "downloads it"
+    if size is not None:
+        download += f" ({size / 1e6:.0f} MB)"
+    elif claim is not None:
+        download += f" (about {_FLOAT32_BYTES * Decimal(claim.printed):.0f} MB)"
+    return f"`r2convert fetch {variant.id}`, or --fetch, {download}; in Python `r2convert.fetch({variant.id!r})`"
 
 
 def _tables() -> Tables:
@@ -567,7 +585,7 @@ def inspect(checkpoint: FileOrVariant, *, key: str | None = None, prefix: str = 
     from r2convert.mapping.values import value_problems
 
     tables = _tables()
-    with open_checkpoint(_locate(tables.catalog, checkpoint).path, key=key, prefix=prefix) as opened:
+    with open_checkpoint(_locate(tables.catalog.find, checkpoint).path, key=key, prefix=prefix) as opened:
         resolution, problem = _resolve_or_reason(tables, opened)
         warnings = [*opened.warnings, *([problem] if problem else [])]
         content = None
@@ -689,7 +707,8 @@ def map_checkpoint(
     from r2convert.mapping.conversion import convert
 
     cast = DType(_one_of(("float32", "float16", "bfloat16"), dtype, "dtype")) if dtype is not None else None
-    digest = digests or receipt
+    src, digest = locate(src), digests or receipt
+    _require_fitting(src.path, Path(dst), to)
     with _planned(src, to, variant, layout, key, prefix, backbone_only, digest=digest) as (checkpoint, plan):
         return convert(
             checkpoint,
@@ -733,6 +752,9 @@ def plan_conversion(
     """
     from r2convert.mapping.conversion import require_possible
 
+    src = locate(src)
+    if dst is not None:
+        _require_fitting(src.path, Path(dst), to)
     with _planned(src, to, variant, layout, key, prefix, backbone_only, digest=False) as (checkpoint, plan):
         plan.require_clean(str(checkpoint.path))
         if dst is not None:
@@ -780,6 +802,25 @@ def publish(
         return publish_in(checkpoint, plan, Path(folder), overwrite=overwrite, receipt=receipt, check=check, dtype=cast)
 
 
+def _require_fitting(source: Path, destination: Path, to: str) -> None:
+    """Refuse what people write by mistake for an output: a folder, or the source itself."""
+    if destination.is_dir():
+        stem, _, ending = source.name.partition(".")
+        suffix = ".pdparams" if to == "paddle" else ".safetensors" if ending == "safetensors" else ".pth"
+        raise UsageError(
+            "the output is a folder",
+            where=str(destination),
+            expected="the path of a file",
+            next_step=f"add the file's name: {destination / f'{stem}-{to}{suffix}'}",
+        )
+    if os.path.exists(destination) and os.path.exists(source) and os.path.samefile(source, destination):  # noqa: PTH110, PTH121
+        raise UsageError(
+            "the output would replace the source",
+            where=str(destination),
+            next_step="choose another name: a source is never written to, not with --overwrite either",
+        )
+
+
 @contextmanager
 def _planned(
     src: FileOrVariant,
@@ -817,7 +858,7 @@ def _opened(
     from r2convert.mapping.identity import resolve
 
     tables = _tables()
-    located = _locate(tables.catalog, checkpoint)
+    located = _locate(tables.catalog.find, checkpoint)
     said = tables.catalog.find(variant) if variant is not None else located.variant
     with open_checkpoint(located.path, key=key, prefix=prefix) as opened:
         if digest:
@@ -941,7 +982,7 @@ def _both(
 
     tables = _tables()
     with ExitStack() as stack:
-        one, other = (stack.enter_context(open_checkpoint(_locate(tables.catalog, each).path)) for each in (a, b))
+        one, other = (stack.enter_context(open_checkpoint(_locate(tables.catalog.find, each).path)) for each in (a, b))
         first, second = (_resolve_or_reason(tables, each)[0] for each in (one, other))
         if first is None or second is None:
             first = second = None
@@ -998,6 +1039,43 @@ def synsets() -> Sequence[str]:
 
 
 # --- verify and doctor -----------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class ImageSet:
+    """Labelled images to measure on.
+
+    Args:
+        images: the images.
+        full_set: whether they are the validation set of ImageNet-1k, or a sample of it.
+    """
+
+    images: ValidationSet
+    full_set: bool
+
+
+def open_images(
+    path: str | os.PathLike[str], *, limit: int | None = None, seed: int = 0, warn: Warn = _ignore
+) -> ImageSet:
+    """Open the validation images of ImageNet-1k.
+
+    Args:
+        path: a folder, an uncompressed tar or a list file.
+        limit: use a random sample of this many images, stratified by class.
+        seed: random seed of the sample.
+        warn: told what is odd about the images.
+
+    Raises:
+        DatasetError: they cannot be used as a validation set.
+        UsageError: ``limit`` is not positive.
+    """
+    from r2convert.imagenet.datasets import open_validation_set
+    from r2convert.imagenet.validation_set import stratified_sample
+
+    images = open_validation_set(Path(path))
+    for warning in images.warnings:
+        warn(warning)
+    return ImageSet(images if limit is None else stratified_sample(images, limit, seed=seed), images.is_full)
 
 
 @dataclass(frozen=True, slots=True)
@@ -1069,8 +1147,7 @@ def verify(
     """
     return verify_all(
         [checkpoint],
-        imagenet=imagenet,
-        limit=limit,
+        images=open_images(imagenet, limit=limit) if imagenet is not None else None,
         device=device,
         batch_size=batch_size,
         precision=precision,
@@ -1085,9 +1162,7 @@ def verify(
 def verify_all(
     checkpoints: Sequence[FileOrVariant] = (),
     *,
-    imagenet: str | os.PathLike[str] | None = None,
-    limit: int | None = None,
-    seed: int = 0,
+    images: ImageSet | None = None,
     fail_fast: bool = False,
     device: str | None = None,
     batch_size: int | None = None,
@@ -1107,15 +1182,12 @@ def verify_all(
     prefix: str = "",
     following: Callable[[Sequence[Request]], Iterable[Request]] = iter,
     progress: Callable[[AccuracyProgress], None] = _ignore,
-    warn: Warn = _ignore,
 ) -> Verification:
     """Check several checkpoints; with images, all networks see them in one pass.
 
     Args:
         checkpoints: checkpoints, or names of variants in the cache; none for everything in the cache.
-        imagenet: the validation images of ImageNet-1k.
-        limit: use a random sample of this many images, stratified by class.
-        seed: random seed of the sample.
+        images: measure accuracy on these.
         fail_fast: stop once a published accuracy is certainly missed.
         device: where networks run; by default a GPU where there is one.
         batch_size: initial batch size; by default the device's.
@@ -1136,17 +1208,15 @@ def verify_all(
         prefix: only the tensors under this prefix.
         following: gives out the files one by one, and so knows how far the work is; not with images.
         progress: told after every batch.
-        warn: told what is odd about the images.
 
     Raises:
-        InputError: a file or the images cannot be used.
+        InputError: a file cannot be used.
         UsageError: options do not fit together, the device is not available, or a package is not installed.
         AccessError: a file cannot be read or written.
     """
     from r2convert.checks.run import verify_checkpoints
     from r2convert.evaluation.processes import joined_processes
 
-    images = _open_images(imagenet, limit, seed, warn) if imagenet is not None else None
     tables = _tables()
     requests = _requests(tables, checkpoints, variant, layout, key, prefix)
     if not requests:
@@ -1221,26 +1291,8 @@ def _requests(
     from r2convert.checks.run import Request
 
     said = tables.catalog.find(variant) if variant is not None else None
-    located = [_locate(tables.catalog, each) for each in checkpoints] if checkpoints else cached_checkpoints()
+    located = [_locate(tables.catalog.find, each) for each in checkpoints] if checkpoints else cached_checkpoints()
     return [Request(each.path, said or each.variant, layout, key, prefix) for each in located]
-
-
-@dataclass(frozen=True, slots=True)
-class _Images:
-    """The images to use, and whether they are the whole validation set or a sample of it."""
-
-    images: ValidationSet
-    full_set: bool
-
-
-def _open_images(path: str | os.PathLike[str], limit: int | None, seed: int, warn: Warn) -> _Images:
-    from r2convert.imagenet.datasets import open_validation_set
-    from r2convert.imagenet.validation_set import stratified_sample
-
-    images = open_validation_set(Path(path))
-    for warning in images.warnings:
-        warn(warning)
-    return _Images(images if limit is None else stratified_sample(images, limit, seed=seed), images.is_full)
 
 
 def _device(name: str | None) -> str:
@@ -1256,7 +1308,7 @@ def _device_name(device: str | None) -> str | None:
 
 
 def _image_run(
-    opened: _Images,
+    opened: ImageSet,
     device: str | None,
     *,
     batch_size: int | None,
@@ -1384,7 +1436,7 @@ def diagnose(
     for warning in images.warnings:
         warn(warning)
     tables = _tables()
-    located = _locate(tables.catalog, checkpoint)
+    located = _locate(tables.catalog.find, checkpoint)
     said = tables.catalog.find(variant) if variant is not None else located.variant
     chosen = _device(device)
     found = consult(

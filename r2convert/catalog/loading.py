@@ -38,6 +38,9 @@ DLA_FAMILIES = ("res2net_dla", "res2next_dla")
 _UNITS = ("M", "G", "%", "error %", "fraction")
 _COUNTED = ("parameters", "flops")
 
+_OFFERED = 6
+"""Names that an error offers at most."""
+
 # A slip of the keyboard must be told, not expanded into millions of names. A level doubles a tree's blocks.
 _MOST_BLOCKS = 500
 _MOST_LEVELS = 8
@@ -68,10 +71,13 @@ class Catalog:
         key = normalise(name)
         if key in self.names:
             return self.variants[self.names[key]]
-        close = dict.fromkeys(self.names[near] for near in get_close_matches(key, self.names, n=4, cutoff=0.6))
+        # The start of a name is a better hint than letters in common: `res2net101` means none of the 50-layer networks.
+        longer = [each for each in self.names if each.startswith(key)] if key else []
+        close = longer or get_close_matches(key, self.names, n=4, cutoff=0.6)
+        offered = list(dict.fromkeys(self.names[each] for each in close))[:_OFFERED] or list(self.variants)
         raise UnknownVariantError(
             f"no variant is called {name!r}",
-            expected=f"one of {', '.join(close)}" if close else f"one of {', '.join(self.variants)}",
+            expected=f"one of {', '.join(offered)}",
             next_step="`r2convert list` shows every variant and its names",
         )
 

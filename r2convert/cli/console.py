@@ -81,9 +81,13 @@ def print_error(error: R2ConvertError, code: int, said: Settings) -> None:
     """Print an error on stderr; where JSON was asked for and none has been printed, as a document on stdout too."""
     sys.stderr.write(f"error: {printable(str(error), keep_lines=True)}\n")
     if said.json:
-        parts = ("what", "where", "expected", "got", "next_step")
-        described = {name: getattr(error, name) for name in parts}
-        _write_json({"error": {"kind": type(error).__name__, "exit_code": code, **described}})
+        _write_json({"error": {**error_document(error), "exit_code": code}})
+
+
+def error_document(error: R2ConvertError) -> dict[str, object]:
+    """An error as plain values."""
+    parts = ("what", "where", "expected", "got", "next_step")
+    return {"kind": type(error).__name__, **{name: getattr(error, name) for name in parts}}
 
 
 def print_json(document: Mapping[str, object]) -> None:

@@ -5,7 +5,11 @@ An option that is handed on has the name of the parameter of :mod:`r2convert.api
 
 from __future__ import annotations
 
+import shutil
+import sys
+import tempfile
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, get_args
 
 import click
@@ -14,6 +18,7 @@ from click.shell_completion import CompletionItem
 
 from r2convert import api
 from r2convert.cli.app import Settings, general_options
+from r2convert.errors import UsageError
 
 Function = Callable[..., Any]
 
@@ -134,9 +139,52 @@ def complete_variant(_: click.Context, __: click.Parameter, incomplete: str) -> 
     return [CompletionItem(each.id, help=each.name) for each in api.variants() if each.id.startswith(incomplete)]
 
 
-def complete_checkpoint(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
-    """Names of variants, and whatever files the shell finds."""
-    return [*complete_variant(context, parameter, incomplete), CompletionItem(incomplete, type="file")]
+class Checkpoint(click.ParamType[str]):
+    """A path, a folder, a variant or - for standard input; looked up by :func:`locate` once the options are clear."""
+
+    name = "checkpoint"
+
+    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+        """Names of variants, and whatever files the shell finds."""
+        return [*complete_variant(ctx, param, incomplete), CompletionItem(incomplete, type="file")]
+
+
+fetch_option = option(
+    "--fetch", group=CHECKPOINT, is_flag=True, help="Download a variant that is not in the cache, and go on."
+)
+
+
+def locate(*names: str, fetch: bool) -> tuple[api.Located, ...]:
+    """Find the checkpoints that commands were given.
+
+    Args:
+        names: paths, folders, variants, or - for standard input.
+        fetch: download variants that are not in the cache.
+
+    Raises:
+        AccessError: a variant is not in the cache, or could not be downloaded.
+        UnknownVariantError: a name is no variant's.
+        UsageError: a folder holds several checkpoints, or standard input is asked for twice.
+    """
+    if names.count(STDOUT) > 1:
+        raise UsageError("standard input can be read once only", got="several checkpoints -")
+    if not fetch:
+        return tuple(_from_stdin() if name == STDOUT else api.locate(name) for name in names)
+    from r2convert.cli.progress import TransferDisplay  # here: rich takes a sixth of the time of a conversion
+
+    with TransferDisplay() as display:
+        return tuple(
+            _from_stdin() if name == STDOUT else api.locate(name, fetch=True, progress=display) for name in names
+        )
+
+
+def _from_stdin() -> api.Located:
+    """Standard input as a file, which can be read in any order; it goes when the command ends."""
+    folder = click.get_current_context().with_resource(tempfile.TemporaryDirectory(prefix="r2convert-"))
+    path = Path(folder) / "standard-input"
+    with path.open("wb") as file:
+        shutil.copyfileobj(sys.stdin.buffer, file)
+    return api.Located(path)
 
 
 part_options = _together(
@@ -164,6 +212,7 @@ identity_options = _together(
         help="The layout of the file, instead of detecting it.",
     ),
     part_options,
+    fetch_option,
 )
 
 

@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 
-from r2convert.catalog.loading import Catalog
 from r2convert.catalog.variant import Variant
-from r2convert.errors import AccessError, UsageError
+from r2convert.errors import AccessError, UnknownVariantError, UsageError
+
+_SUFFIXES = (".pth", ".pt", ".safetensors", ".pdparams", ".bin", ".ckpt", ".tar")
+"""What the names of checkpoints end in, among the files of a folder."""
+_LISTED = 20
 
 
-def locate(catalog: Catalog, checkpoint: str | os.PathLike[str]) -> tuple[Path | None, Variant | None]:
+def locate(find: Callable[[str], Variant], checkpoint: str | os.PathLike[str]) -> tuple[Path | None, Variant | None]:
     """Tell a path from a variant's name, and find the variant's file in the cache.
 
     Args:
-        catalog: whose variants to look the name up in.
+        find: gives the variant of a name, as :meth:`~r2convert.catalog.loading.Catalog.find` does.
         checkpoint: a path object, which is always a path; or a string, which is a name if it has neither a slash nor
-            a suffix and no such file exists.
+            a suffix and no such file exists. A folder stands for the one checkpoint in it.
 
     Returns:
         The path, and the variant if it was given by name; no path if the cache has no
@@ -24,7 +28,7 @@ def locate(catalog: Catalog, checkpoint: str | os.PathLike[str]) -> tuple[Path |
 
     Raises:
         UnknownVariantError: it looks like a name, and no variant has it.
-        UsageError: it is empty.
+        UsageError: it is empty, or a folder of several checkpoints.
     """
     text = os.fspath(checkpoint)
     if not text:
@@ -32,9 +36,31 @@ def locate(catalog: Catalog, checkpoint: str | os.PathLike[str]) -> tuple[Path |
     # The functions of os.path never raise: why a file cannot be had is told by whoever opens it.
     path = Path(os.path.expanduser(text))  # noqa: PTH111
     if isinstance(checkpoint, os.PathLike) or os.path.lexists(path) or path.suffix or "/" in text:
-        return path, None
-    variant = catalog.find(text)
+        return _checkpoint_in(path) if os.path.isdir(path) else path, None  # noqa: PTH112
+    try:
+        variant = find(text)
+    except UnknownVariantError as error:
+        what = f"there is no file {text!r}, and no variant is called that"
+        raise UnknownVariantError(what, expected=error.expected, next_step=error.next_step) from None
     return cached_path(variant), variant
+
+
+def _checkpoint_in(folder: Path) -> Path:
+    """The one checkpoint in a folder; a folder without one may be a checkpoint itself, of Paddle 1.x variables."""
+    try:
+        found = sorted(path for path in folder.iterdir() if path.name.lower().endswith(_SUFFIXES) and path.is_file())
+    except OSError:
+        return folder  # whoever opens it tells why it cannot be read
+    if len(found) > 1:
+        shown = [f"{path.name} ({path.stat().st_size / 1e6:.1f} MB)" for path in found[:_LISTED]]
+        more = [f"and {len(found) - _LISTED} more"] if len(found) > _LISTED else []
+        raise UsageError(
+            f"this folder holds {len(found)} checkpoints",
+            where=str(folder),
+            expected="one, or the path of a file",
+            got="\n            ".join([*shown, *more]),
+        )
+    return found[0] if found else folder
 
 
 def cached_path(variant: Variant) -> Path | None:

@@ -62,7 +62,8 @@ def test_the_json_document_says_what_was_fetched(lab: Lab) -> None:
                 "trust": "seen",
                 "origin": lab.server.url(path.name),
             }
-        ]
+        ],
+        "errors": [],
     }
 
 

@@ -156,7 +156,7 @@ def test_networks_without_files_cannot_be_probed(run: Run) -> None:
         assert f"without files or images\n  got:      {option[0]}" in ran.err
         ran = run("verify", *option)
         assert ran.code == 2
-        assert "check files" in ran.err
+        assert "there is no file to check" in ran.err
 
 
 def test_a_peer_that_is_not_installed_says_how_to_install_it(run: Run, standin: Standin, tmp_path: Path) -> None:

@@ -27,8 +27,9 @@ _NAME_COLUMNS = 34
 
 
 @options.command("compare", "Are two checkpoints the same network? If not, where do they differ?")
-@click.argument("a", shell_complete=options.complete_checkpoint)
-@click.argument("b", shell_complete=options.complete_checkpoint)
+@click.argument("a", type=options.Checkpoint())
+@click.argument("b", type=options.Checkpoint())
+@options.fetch_option
 @options.option("--activations", is_flag=True, help="Also run both, and name the first layer at which they part.")
 @options.option("--network-a", metavar="NAME", help="Which network of prediction file A, if it holds several.")
 @options.option("--network-b", metavar="NAME", help="Which network of prediction file B.")
@@ -42,6 +43,7 @@ def command(
     /,
     a: str,
     b: str,
+    fetch: bool,
     activations: bool,
     network_a: str | None,
     network_b: str | None,
@@ -70,12 +72,15 @@ def command(
     else:
         if network_a or network_b:
             raise UsageError("--network-a and --network-b choose from prediction files", got="two checkpoints")
-        equal = _compare_checkpoints(a, b, limit, activations=activations, as_json=as_json)
+        one, other = options.locate(a, b, fetch=fetch)
+        equal = _compare_checkpoints(one, other, limit, activations=activations, as_json=as_json)
     if not equal:
         context.exit(EXIT_DIFFERENT)
 
 
-def _compare_checkpoints(a: str, b: str, limit: int | None, *, activations: bool, as_json: bool) -> bool:
+def _compare_checkpoints(
+    a: api.Located, b: api.Located, limit: int | None, *, activations: bool, as_json: bool
+) -> bool:
     outputs = api.compare_activations(a, b) if activations else None
     comparison = api.compare(a, b)
     if as_json:

@@ -37,7 +37,7 @@ class Percentage(click.ParamType[Decimal]):
 
 
 @options.command("doctor", "Accuracy is off: try the usual causes and rank them.")
-@click.argument("checkpoint", shell_complete=options.complete_checkpoint)
+@click.argument("checkpoint", type=options.Checkpoint())
 @options.identity_options
 @options.option(
     "--imagenet", group=options.IMAGES, type=options.FILE, required=True, metavar="PATH", help="Validation images."
@@ -71,7 +71,7 @@ class Percentage(click.ParamType[Decimal]):
 @options.json_option
 @click.pass_context
 def command(
-    context: click.Context, /, checkpoint: str, imagenet: str, details: bool, as_json: bool, **chosen: Any
+    context: click.Context, /, checkpoint: str, fetch: bool, imagenet: str, details: bool, as_json: bool, **chosen: Any
 ) -> None:
     r"""Find out why the accuracy of CHECKPOINT (a file, or a variant in the cache) is off.
 
@@ -85,8 +85,9 @@ def command(
       r2convert doctor mm.pth --imagenet /data/val
       r2convert doctor mm.pth --imagenet /data/val --measured 76.3
     """
+    (located,) = options.locate(checkpoint, fetch=fetch)
     with ImageProgress() as progress:
-        found, device = api.diagnose(checkpoint, imagenet, **chosen, progress=progress.tried, warn=print_warning)
+        found, device = api.diagnose(located, imagenet, **chosen, progress=progress.tried, warn=print_warning)
     # Here: they import torch, which `doctor --help` does not wait for.
     from r2convert.report.diagnosis_document import diagnosis_summary
     from r2convert.report.diagnosis_view import diagnosis_view

@@ -10,7 +10,7 @@ import click
 
 from r2convert import api
 from r2convert.cli import options
-from r2convert.cli.console import print_json, print_note
+from r2convert.cli.console import error_document, print_json, print_note
 from r2convert.cli.progress import TransferDisplay
 from r2convert.errors import MirrorsFailedError, R2ConvertError, UsageError
 
@@ -62,7 +62,9 @@ def command(
     if brought is None and everything == bool(names):
         raise UsageError(
             "name the variants to fetch, or say --all",
-            next_step="`r2convert list` shows the variants; `r2convert fetch --help` an example",
+            next_step="`r2convert cache` shows what is in the cache"
+            if offline
+            else "`r2convert list` shows the variants; `r2convert fetch --help` an example",
         )
     first_time = api.cache_is_new()
     with TransferDisplay() as display:
@@ -76,14 +78,14 @@ def command(
             )
     if first_time and fetched.files:
         print_note(f"Licence of the official weights: {api.WEIGHTS_LICENCE}. This is shown once.")
-    _report(fetched.files, dest, as_json)
+    _report(fetched, dest, as_json)
     if fetched.errors:
         raise _joined(fetched.errors)
 
 
-def _report(files: Sequence[tuple[api.Variant, api.CachedFile]], dest: Path | None, as_json: bool) -> None:
+def _report(fetched: api.FetchedFiles, dest: Path | None, as_json: bool) -> None:
     """Print the final paths, or one document about them."""
-    rows = [(variant, file, file.path if dest is None else api.copy_to(file, dest)) for variant, file in files]
+    rows = [(variant, file, file.path if dest is None else api.copy_to(file, dest)) for variant, file in fetched.files]
     if not as_json:
         for _, _, path in rows:
             click.echo(path)
@@ -99,7 +101,7 @@ def _report(files: Sequence[tuple[api.Variant, api.CachedFile]], dest: Path | No
         }
         for variant, file, path in rows
     ]
-    print_json({"files": documents})
+    print_json({"files": documents, "errors": [error_document(error) for error in fetched.errors]})
 
 
 def _joined(errors: Sequence[R2ConvertError]) -> R2ConvertError:

@@ -13,15 +13,18 @@ from r2convert.files import printable
 
 
 @options.command("inspect", "What a file really is: container, layout, variant, tensors.")
-@click.argument("file", shell_complete=options.complete_checkpoint)
+@click.argument("file", type=options.Checkpoint())
 @options.part_options
+@options.fetch_option
 @options.option(
     "--no-digest", is_flag=True, group=options.OUTPUT, help="Names and shapes only: no SHA-256, no content hash."
 )
 @options.option("--tensors", is_flag=True, group=options.OUTPUT, help="List every tensor: name, dtype, shape.")
 @options.json_option
-def command(file: str, key: str | None, prefix: str, no_digest: bool, tensors: bool, as_json: bool) -> None:
-    r"""Say what FILE (or a variant in the cache) really is.
+def command(
+    file: str, key: str | None, prefix: str, fetch: bool, no_digest: bool, tensors: bool, as_json: bool
+) -> None:
+    r"""Say what FILE really is: a path, a folder with one checkpoint, a variant in the cache, or - for stdin.
 
     Container, layout, variant, tensors, dtypes, parameters and digests. Nothing in the file is executed.
 
@@ -29,7 +32,8 @@ def command(file: str, key: str | None, prefix: str, no_digest: bool, tensors: b
     Example:
       r2convert inspect res2net50_14w_8s-6527dddc.pth
     """
-    found = api.inspect(file, key=key, prefix=prefix, digests=not no_digest)
+    (located,) = options.locate(file, fetch=fetch)
+    found = api.inspect(located, key=key, prefix=prefix, digests=not no_digest)
     if as_json:
         print_json(_document(found, tensors=tensors))
     else:

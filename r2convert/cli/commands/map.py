@@ -16,12 +16,12 @@ _CONVERSION = "The conversion"
 
 
 @options.command("map", "Convert a checkpoint into another layout.")
-@click.argument("paths", nargs=-1, metavar="[SRC] [DST]", shell_complete=options.complete_checkpoint)
+@click.argument("paths", nargs=-1, metavar="[SRC] [DST]", type=options.Checkpoint())
 @options.option(
     "--src",
     "source",
     group=options.CHECKPOINT,
-    shell_complete=options.complete_checkpoint,
+    type=options.Checkpoint(),
     help="The checkpoint, or a variant in the cache: the same as SRC.",
 )
 @options.identity_options
@@ -73,6 +73,7 @@ def command(
     no_receipt: bool,
     no_check: bool,
     as_json: bool,
+    fetch: bool,
     **chosen: Any,
 ) -> None:
     r"""Convert a checkpoint into another layout, every tensor accounted for.
@@ -92,16 +93,17 @@ def command(
             "map needs a source and one destination",
             expected="SRC DST, or --src FILE with --dst FILE, --publish DIR or --dry-run",
         )
+    (located,) = options.locate(source, fetch=fetch)
     dtype = chosen["dtype"]
     conversion = None
     if dry_run:
         del chosen["dtype"]
-        planned = api.plan_conversion(source, destination, **chosen)
+        planned = api.plan_conversion(located, destination, **chosen)
     else:
         chosen |= {"receipt": not no_receipt, "check": not no_check}
         # Whoever wants neither receipt nor check wants no digest either, unless it is to be printed for a script.
         digests = as_json or not (no_receipt and no_check)
-        conversion = _convert(source, destination, publish, digests, chosen)
+        conversion = _convert(located, destination, publish, digests, chosen)
         planned = api.Planned(conversion.source, conversion.plan)
     for warning in planned.plan.warnings:
         print_warning(warning)
@@ -128,7 +130,7 @@ def _source_and_destination(
 
 
 def _convert(
-    source: str, destination: str | None, publish: str | None, digests: bool, chosen: dict[str, Any]
+    source: api.Located, destination: str | None, publish: str | None, digests: bool, chosen: dict[str, Any]
 ) -> api.Conversion:
     if publish is None:
         assert destination is not None  # noqa: S101 - one of the two was asked for

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import ExitStack
 from typing import Any
 
@@ -19,7 +19,7 @@ EXIT_FAILED = 1
 
 
 @options.command("verify", "Check checkpoints against the published numbers.")
-@click.argument("checkpoints", nargs=-1, metavar="[CHECKPOINT]...", shell_complete=options.complete_checkpoint)
+@click.argument("checkpoints", nargs=-1, metavar="[CHECKPOINT]...", type=options.Checkpoint())
 @options.identity_options
 @options.option(
     "--references", group=options.CHECKS, is_flag=True, help="Check the reference networks themselves; needs no file."
@@ -77,30 +77,32 @@ def command(
 
 
 def _verify(checkpoints: tuple[str, ...], chosen: dict[str, Any]) -> api.Verification:
-    files: Sequence[api.FileOrVariant] = checkpoints or api.cached_checkpoints()
-    if not files and not chosen["imagenet"]:
-        if chosen["wiring"] or chosen["peer"]:
-            raise UsageError(
-                "--wiring and --peer check files",
-                expected="a checkpoint before --wiring, which takes the next word for a folder, or --wiring=FOLDER",
-                got="no checkpoint, and none in the cache",
-            )
+    imagenet, limit, seed, fetch = (chosen.pop(name) for name in ("imagenet", "limit", "seed", "fetch"))
+    images = api.open_images(imagenet, limit=limit, seed=seed, warn=print_warning) if imagenet is not None else None
+    files = options.locate(*checkpoints, fetch=fetch) if checkpoints else api.cached_checkpoints()
+    if not files and images is None and not (chosen["wiring"] or chosen["peer"]):
         print_note(
             "No file was given and none is in the cache: checking the reference networks themselves.\n"
             "`r2convert fetch VARIANT` downloads a file to check."
         )
         return api.verify_references(input_size=chosen["input_size"])
+    if not files:
+        raise UsageError(
+            "there is no file to check: none was given, and none is in the cache",
+            expected="a checkpoint (before --wiring, which takes the next word for a folder, or with --wiring=FOLDER)",
+            next_step="give the path of a file, or `r2convert fetch VARIANT`",
+        )
     with ImageProgress() as progress:
         try:
             return api.verify_all(
                 files,
                 **chosen,
+                images=images,
                 following=lambda requests: over_files(requests, "checking files"),
                 progress=progress.measured,
-                warn=print_warning,
             )
         except KeyboardInterrupt:
-            if chosen["imagenet"]:
+            if images is not None:
                 _explain_interrupt(progress.last, chosen["predictions"], chosen["precision"])
             raise
 
@@ -150,6 +152,7 @@ _NEEDS = {
     ("seed",): ("limit",),
     ("resume", "overwrite"): ("predictions",),
     ("device",): ("imagenet", "wiring"),
+    ("fetch",): ("checkpoints",),
 }
 """Options -> what they are about: without one of these they would not be used."""
 
@@ -163,7 +166,7 @@ def _require_sense(context: click.Context) -> None:
     for dependents, needed in _NEEDS.items():
         for name in names.keys() & set(dependents):
             if not any(context.params[each] for each in needed):
-                wanted = " or ".join(f"--{each}" for each in needed)
+                wanted = " or ".join("a checkpoint" if each == "checkpoints" else f"--{each}" for each in needed)
                 raise UsageError(f"{names[name]} is not used without {wanted}", expected=f"{wanted} with {names[name]}")
     unused = sorted(names[name] for name in names.keys() - _ABOUT_NETWORKS)
     if context.params["references"] and unused:

@@ -137,6 +137,19 @@ def open_regular(path: Path) -> io.BufferedReader:
     return os.fdopen(descriptor, "rb")
 
 
+def read_at(descriptor: int, target: memoryview, offset: int) -> int:
+    """Read bytes at ``offset`` into ``target`` without moving the file's position; return how many there were.
+
+    Raises:
+        OSError: the disk fails.
+    """
+    if hasattr(os, "preadv"):
+        return os.preadv(descriptor, [target], offset)
+    data = os.pread(descriptor, len(target), offset)  # macOS before 11
+    target[: len(data)] = data
+    return len(data)
+
+
 def sha256_of(path: Path) -> tuple[str, int]:
     """Return the SHA-256 (hex) of a file and its size in bytes, both of the same single pass.
 

@@ -19,6 +19,7 @@ from r2convert.files import (
     atomic_output,
     copy_verified,
     printable,
+    read_at,
     sha256_of,
     sync_data,
     sync_folder,
@@ -146,6 +147,19 @@ def test_what_a_platform_lacks_is_done_without(missing: str, tmp_path: Path, mon
         write_text(target, "other", overwrite=False)
     assert target.read_bytes() == b"data"
     assert names(tmp_path) == ["a"]
+
+
+@pytest.mark.parametrize("missing", [None, "preadv"])
+def test_bytes_are_read_where_they_lie(missing: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    if missing:
+        monkeypatch.delattr(os, missing)
+    (tmp_path / "a").write_bytes(b"0123456789")
+    buffer = memoryview(bytearray(4))
+    with (tmp_path / "a").open("rb") as file:
+        assert read_at(file.fileno(), buffer, 3) == 4
+        assert bytes(buffer) == b"3456"
+        assert read_at(file.fileno(), buffer, 8) == 2
+        assert bytes(buffer) == b"8956"
 
 
 def test_a_verified_copy(tmp_path: Path) -> None:

@@ -22,6 +22,7 @@ from r2convert.errors import (
     TruncatedCheckpointError,
     UnsupportedCheckpointError,
 )
+from r2convert.files import read_at
 
 #: A zip record's data descriptor and the padded header of the next record fit in.
 _WINDOW_BYTES: Final = 512
@@ -101,7 +102,7 @@ class OpenFile:
         done = 0
         while done < len(target):
             try:
-                count = os.preadv(self._descriptor, [target[done:]], offset + done)
+                count = read_at(self._descriptor, target[done:], offset + done)
             except OSError as error:
                 raise AccessError(
                     f"Reading {what} failed: {error.strerror}", where=f"{self.path}, byte {offset + done}"

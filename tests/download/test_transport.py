@@ -1,15 +1,21 @@
-"""Every way in which a server can misbehave: the right file in the end, or a clear error and no file."""
+"""One request to a server that may misbehave in every way: the right file in the end, or a clear error and no file."""
 
 from __future__ import annotations
 
+import http.client
 import time
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 
 import pytest
+import urllib3
+from hypothesis import given
+from hypothesis import strategies as st
 
+from r2convert.download.addresses import shown
 from r2convert.download.cache import Cache
+from r2convert.download.transport import Patience, in_brief, parse_retry_after, reason_of
 from r2convert.errors import (
     FetchError,
     MirrorsFailedError,
@@ -19,7 +25,7 @@ from r2convert.errors import (
     WrongFileError,
 )
 from tests.download import server as faults
-from tests.download.server import Fault, LoopbackServer
+from tests.download.server import Exchange, Fault, LoopbackServer
 from tests.download.support import QUICK, Messages, fetch, pinned, prefixed, remains, sample, sha256, unhashed
 
 DATA = sample()
@@ -338,3 +344,80 @@ def test_a_pinned_size_is_compared_before_the_download(server: LoopbackServer, c
     with pytest.raises(WrongFileError, match="another size"):
         fetch(source, cache)
     assert remains(cache) == {}
+
+
+NOW = datetime(2026, 1, 1, tzinfo=UTC)
+
+
+@pytest.mark.parametrize(
+    ("header", "seconds"),
+    [
+        (None, None),
+        ("0", 0.0),
+        (" 120 ", 120.0),
+        ("Thu, 01 Jan 2026 00:00:30 GMT", 30.0),
+        ("Thu, 01 Jan 2026 00:00:30 -0000", 30.0),
+        ("Wed, 31 Dec 2025 23:59:00 GMT", 0.0),
+        ("-5", None),
+        ("1.5", None),
+        ("soon", None),
+        ("", None),
+        ("²", None),
+    ],
+)
+def test_retry_after_is_read_in_both_forms(header: str | None, seconds: float | None) -> None:
+    assert parse_retry_after(header, NOW) == seconds
+
+
+@given(st.text())
+def test_no_header_is_a_crash(header: str) -> None:
+    wait = parse_retry_after(header, NOW)
+    assert wait is None or wait >= 0
+
+
+@given(st.integers(0, 10**6))
+def test_a_date_means_the_time_until_then(seconds: int) -> None:
+    header = format_datetime(NOW + timedelta(seconds=seconds), usegmt=True)
+    assert parse_retry_after(header, NOW) == seconds
+
+
+@given(st.integers(1, 2000))
+def test_waits_double_up_to_a_cap_and_are_spread(failures: int) -> None:
+    patience = Patience()
+    ceiling = min(patience.first_wait * 2 ** min(failures - 1, 100), patience.longest_backoff)
+    assert ceiling / 2 <= patience.backoff(failures) <= ceiling
+
+
+@given(st.text())
+def test_no_text_steers_a_terminal(text: str) -> None:
+    assert shown(text).isprintable()
+    assert len(shown(text)) <= 203
+
+
+def test_a_chain_is_followed_to_its_end() -> None:
+    inner = http.client.IncompleteRead(b"", 5)
+    assert reason_of(urllib3.exceptions.ProtocolError("Connection broken", inner)) == "the connection closed early"
+
+
+def test_errors_in_brief() -> None:
+    assert in_brief(FetchError("it failed", got="why")) == "it failed (why)"
+    assert in_brief(FetchError("it failed")) == "it failed"
+
+
+def _escapes_in_encoding(exchange: Exchange) -> None:
+    exchange.head(200, Content_Encoding="\x1b[31mred", Content_Length=0)
+
+
+def _escapes_in_redirect(exchange: Exchange) -> None:
+    exchange.head(302, Location="ftp://127.0.0.1/\x1b]0;title\x07", Content_Length=0)
+
+
+@pytest.mark.parametrize("fault", [faults.garbage, _escapes_in_encoding, _escapes_in_redirect])
+def test_a_hostile_server_cannot_write_to_the_terminal(
+    fault: faults.Fault, server: LoopbackServer, cache: Cache, messages: Messages
+) -> None:
+    source = prefixed(DATA, server.put("f", DATA, *[fault] * 9))
+    with pytest.raises(FetchError) as caught:
+        fetch(source, cache, messages)
+    shown = str(caught.value) + messages.all
+    assert shown.replace("\n", "").isprintable()

@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from r2convert.download.transfer import ProgressSink
     from r2convert.evaluation.backends import Acceleration, Precision
     from r2convert.evaluation.engine import AccuracyProgress as AccuracyProgress
-    from r2convert.evaluation.prediction_store import Question
+    from r2convert.evaluation.prediction_store import Measurement
     from r2convert.imagenet.validation_set import ValidationSet
     from r2convert.mapping.conversion import Conversion as Conversion
     from r2convert.mapping.identity import Resolution
@@ -1011,7 +1011,7 @@ def compare_predictions(
     """
     from r2convert.evaluation.prediction_comparison import compare_predictions as compare_files
     from r2convert.evaluation.prediction_comparison import network_pairs
-    from r2convert.evaluation.prediction_store import read_question
+    from r2convert.evaluation.prediction_store import read_measurement
     from r2convert.results.documents import PredictionsComparison
 
     one, other = Path(a), Path(b)
@@ -1019,13 +1019,13 @@ def compare_predictions(
     comparisons = [compare_files(one, other, network_a=first, network_b=second) for first, second in pairs]
     return PredictionsComparison(
         equal=all(comparison.equal for comparison in comparisons),
-        a=_summary(one, read_question(one)),
-        b=_summary(other, read_question(other)),
+        a=_summary(one, read_measurement(one)),
+        b=_summary(other, read_measurement(other)),
         comparisons=tuple(comparisons),
     )
 
 
-def _summary(path: Path, question: Question) -> PredictionFileSummary:
+def _summary(path: Path, question: Measurement) -> PredictionFileSummary:
     from r2convert.results.documents import PredictionFileSummary
 
     return PredictionFileSummary(str(path), question.precision, question.accelerations, question.pipeline)

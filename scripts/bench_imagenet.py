@@ -30,7 +30,7 @@ from r2convert.evaluation.backends import normalise
 from r2convert.evaluation.engine import measure_accuracy
 from r2convert.imagenet.datasets import open_validation_set
 from r2convert.imagenet.labels import synsets
-from r2convert.imagenet.preprocessing import crop_image, fast_crop_function
+from r2convert.imagenet.preprocessing import crop_function, crop_image
 from r2convert.imagenet.validation_set import ValidationSet
 from r2convert.models.build import build_network
 from scripts.measuring import Figure, parser, tell
@@ -90,7 +90,7 @@ def write_pictures(folder: Path, count: int) -> None:
 def decode_figure(images: ValidationSet, rounds: int) -> Figure:
     """Crops a second on one thread."""
     data = [image.location.read() for image in images.images if image.location]
-    fast = fast_crop_function()
+    fast = crop_function()
     if any(not np.array_equal(fast(each), crop_image(each)) for each in data):
         raise SystemExit("the fast crops are not Pillow's")
     slices = [data[start : start + DECODE_SLICE] for start in range(0, len(data), DECODE_SLICE)]

@@ -31,8 +31,8 @@ from r2convert.evaluation.prediction_comparison import compare_predictions
 from r2convert.evaluation.prediction_store import PredictionFile
 from r2convert.imagenet.datasets import open_validation_set
 from r2convert.imagenet.device_resize import SOURCE_SIDE, SourceReader, resample
-from r2convert.imagenet.loader import DeviceCrops
-from r2convert.imagenet.preprocessing import Crop, crop_image, crop_pixels, pixel_function
+from r2convert.imagenet.loader import Loader
+from r2convert.imagenet.preprocessing import Crop, crop_image, crop_pixels
 from r2convert.imagenet.validation_set import ValidationImage, ValidationSet
 from scripts.bench_acceleration import draw_network
 
@@ -215,8 +215,8 @@ def little_memory(device: torch.device) -> Iterator[None]:
 def check_loading(bench: Bench) -> Outcome:
     """Files to crops on the device, against DataLoader processes with Pillow."""
     images = repeated(bench.images, 2 if bench.device.type == "cuda" else 1).images
-    source = DeviceCrops(pixel_function(), bench.device, bench.workers)
-    threads = timed(lambda: [batch.outcome() for batch in source.batches(images, 256)])
+    loader_here = Loader(images, device=bench.device, workers=bench.workers)
+    threads = timed(lambda: [batch.places for batch in loader_here.batches(range(len(images)), 256)])
     loader = torch.utils.data.DataLoader(PillowCrops(images), batch_size=64, num_workers=bench.workers)
     processes = timed(lambda: sum(len(batch) for batch in loader))
     found = f"{processes / threads:.2f} x, {len(images) / threads:.0f} against {len(images) / processes:.0f} a second"

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from msgspec.structs import replace
 
-from r2convert.catalog.protocol import Pipeline
+from r2convert.catalog.protocol import Pipeline, Protocol
 from r2convert.catalog.variant import IMAGENET_CLASSES, Variant
 from r2convert.checkpoint.open import Checkpoint, open_checkpoint
 from r2convert.checks.claims import Origin, PublishedNumbers, accuracy_checks, lowest_published_top1, origin_of
@@ -277,7 +277,7 @@ def verify_checkpoints(
         image_run.images,
         device=image_run.device,
         batch_size=image_run.batch_size,
-        pipeline=image_run.pipeline,
+        protocol=Protocol(pipeline=image_run.pipeline),
         precision=image_run.precision,
         accelerations=image_run.accelerations,
         progress=image_run.progress,
@@ -293,13 +293,12 @@ def verify_checkpoints(
 
 
 def _certain_failure(examined: Mapping[str, Examined]) -> Callable[[AccuracyProgress], bool]:
-    """Whether every network has by now certainly missed the lowest top-1 that counts for it."""
+    """Whether a network has by now certainly missed the lowest top-1 that counts for it."""
     lowest = {name: lowest_published_top1(each.variant, each.origin) for name, each in examined.items()}
 
     def stop(progress: AccuracyProgress) -> bool:
-        return all(
-            low is not None and is_certainly_below(progress.top1_correct[name], progress.done, low)
-            for name, low in lowest.items()
-        )
+        low = lowest[progress.network]
+        correct = progress.top1_correct[progress.network]
+        return low is not None and is_certainly_below(correct, progress.done, low)
 
     return stop

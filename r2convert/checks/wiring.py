@@ -29,7 +29,7 @@ from r2convert.checks.standins import synthetic_image
 from r2convert.errors import DatasetError, UnreadableImageError
 from r2convert.evaluation.backends import computing_in, normalise
 from r2convert.imagenet.dataset_readers import list_folder
-from r2convert.imagenet.preprocessing import Crop, crop_image, fast_crop_function
+from r2convert.imagenet.preprocessing import Crop, crop_function, crop_image
 from r2convert.results.verdicts import Check
 from r2convert.results.verification import LayerWiring, WiringResult, number
 
@@ -87,7 +87,7 @@ def images_from(folder: Path) -> WiringImages:
 
 def _crops(paths: Sequence[Path]) -> Iterator[Crop]:
     """Crops of those that can be decoded."""
-    crop = fast_crop_function()
+    crop = crop_function()
     count = min(len(paths), MOST)
     for place in range(count):
         try:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from r2convert.catalog.protocol import MEAN, STANDARD_DEVIATION
 from r2convert.doctor.setting import Feed
-from r2convert.evaluation.backends import MEAN, STANDARD_DEVIATION, normalise
+from r2convert.evaluation.backends import normalise
 
 _CAFFE_MEAN = (103.939, 116.779, 123.68)
 """Blue, green, red, as Caffe's reference networks subtract it."""

@@ -29,161 +29,309 @@ from __future__ import annotations
 
 import copy
 import hashlib
+import time
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any, Literal, cast, get_args
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import fx, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
+from r2convert.catalog.protocol import Protocol
 from r2convert.errors import AccessError, CheckpointError, UsageError
-from r2convert.imagenet.device_resize import on_device
+from r2convert.imagenet.device_resize import is_out_of_memory, on_device
 from r2convert.imagenet.labels import CLASS_COUNT, TOP
+from r2convert.imagenet.preprocessing import STANDARD
 
-MEAN = (0.485, 0.456, 0.406)
-STANDARD_DEVIATION = (0.229, 0.224, 0.225)
+Precision = Literal["strict", "fast", "fp32", "tf32", "bf16", "fp16"]
+ComputePrecision = Literal["strict", "fp32", "tf32", "bf16", "fp16"]
+Acceleration = Literal["channels-last", "fold-bn", "compile", "cuda-graphs"]
 
-# What torch says of MPS, cuDNN and the processor's own allocator.
-_OUT_OF_MEMORY = ("out of memory", "CUDNN_STATUS_ALLOC_FAILED", "DefaultCPUAllocator")
+PRECISIONS: tuple[Precision, ...] = get_args(Precision)
+ACCELERATIONS: tuple[Acceleration, ...] = get_args(Acceleration)
+
+_AUTOCAST = {"bf16": torch.bfloat16, "fp16": torch.float16}
+_WARM_UPS = 3
 
 
-@dataclass(frozen=True, slots=True)
-class Asked:
-    """A batch that networks have been asked about, perhaps without having answered yet.
+def choose_device(name: str | None) -> torch.device:
+    """The device that was asked for, or by default a GPU where there is one.
 
     Args:
-        rankings: by network; on the processor, but only to be read after :meth:`answers` has waited for them.
+        name: ``cpu``, ``cuda``, ``cuda:1``, ``mps``.
+
+    Raises:
+        UsageError: the device cannot be used.
     """
-
-    rankings: dict[str, Ranking]
-    _arrived: Any = None
-
-    def answers(self) -> dict[str, Ranking]:
-        """By network, rankings on the processor, one image a row; waits for them."""
-        if self._arrived is not None:
-            self._arrived.synchronize()
-        return self.rankings
+    if name is None:
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        torch.empty(0, device=name)
+    except (RuntimeError, AssertionError) as error:
+        raise UsageError(f"the device {name!r} cannot be used", got=str(error).splitlines()[0]) from error
+    return torch.device(name)
 
 
-class Inference:
-    """Networks on a device.
+def device_name(device: str) -> str:
+    """What a device is called: the name of the GPU, or the device's own."""
+    return torch.cuda.get_device_name(device) if device.startswith("cuda") else device
+
+
+class Backend:
+    """One network on a device.
 
     What runs at once has always the same shape, filled up with zeros if need be, so that an image's logits do not
     depend on how many others there are. When the device's memory runs out, half as many images run at once from
     then on.
 
     Args:
-        networks: by name; each takes float32 (batch, 3, 224, 224), normalised, and returns logits (batch, 1000).
-            They are moved to the device, put into evaluation mode and, on a CPU, into channels-last order, which
-            runs up to a fifth faster there and multiplies the same numbers.
-        device: where they run.
+        name: of the network, for messages.
+        network: takes float32 (batch, 3, crop, crop), normalised, and returns logits (batch, classes). It is moved
+            to the device, converted to float32, put into evaluation mode and, on a CPU, into channels-last order,
+            which runs up to a fifth faster there and multiplies the same numbers.
+        device: where it runs.
         batch_size: images that run at once, to begin with.
-        accelerations: what else makes them run faster in any precision but ``strict``.
+        accelerations: what else makes it run faster in any precision but ``strict``.
+        protocol: how crops are normalised.
+        classes: how many logits it gives.
+        ranked: the class indices that are ranked, for a set with some of the classes; by default all of them.
 
     Raises:
-        UsageError: an acceleration does not exist on the device, or not for a network.
+        UsageError: an acceleration does not exist on the device, or not for the network.
+        CheckpointError: the network does not take RGB images, or gives another number of logits.
     """
 
     def __init__(
         self,
-        networks: Mapping[str, torch.nn.Module],
+        name: str,
+        network: nn.Module,
         device: torch.device,
         batch_size: int,
+        *,
         accelerations: Sequence[Acceleration] = (),
+        protocol: Protocol = STANDARD,
+        classes: int = CLASS_COUNT,
+        ranked: Sequence[int] | None = None,
     ) -> None:
-        self.device = device
-        self.images_at_once = batch_size
+        self.name, self.device, self.images_at_once = name, device, batch_size
+        self._classes = classes
         on_cpu = device.type == "cpu"
         self._layout = torch.channels_last if on_cpu else torch.contiguous_format
         self._faster_layout = torch.channels_last if on_cpu or "channels-last" in accelerations else self._layout
-        self._networks = {
-            name: network.to(device=device, memory_format=self._layout).eval()  # type: ignore[call-overload]
-            for name, network in networks.items()
-        }
-        self._faster = {name: accelerated(each, accelerations, device) for name, each in self._networks.items()}
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        """The networks' names."""
-        return tuple(self._networks)
+        self._network = network.to(  # type: ignore[call-overload]
+            device=device, dtype=torch.float32, memory_format=self._layout
+        ).eval()
+        require_classifier(self._network, classes, where=name, side=protocol.crop)
+        self._faster = accelerated(self._network, accelerations, device)
+        self._mean, self._deviation = _channel_values(protocol, device)
+        self._ignored: torch.Tensor | None = None
+        if ranked is not None:
+            self._ignored = torch.ones(classes, dtype=torch.bool, device=device)
+            self._ignored[torch.tensor(ranked, device=device)] = False
 
     @property
     def batches_ahead(self) -> int:
-        """How many batches to ask about before waiting for the first answer: none, if asking is all the work."""
-        return 1 if self.device.type == "cuda" else 0
+        """How many batches to launch before waiting for the first; on a CPU launching is all the work."""
+        return 2 if self.device.type == "cuda" else 1
 
-    def ask(
-        self, crops: torch.Tensor, rows: Sequence[int], labels: Sequence[int], precision: ComputePrecision = "strict"
-    ) -> Asked:
-        """Shows every network a batch of crops, and ranks the answers on the device.
+    def predict(
+        self, crops: torch.Tensor, labels: npt.NDArray[np.int64], precision: ComputePrecision = "strict"
+    ) -> PendingBatch:
+        """Launches the network on a batch of crops, and the ranking of its logits.
 
         Args:
-            crops: uint8, shape (batch, 224, 224, 3), on the device.
-            rows: which of them to rank; the rest is run, too, and ignored.
-            labels: the class index of each of these.
-            precision: what the settings of torch are now; without ``strict`` the accelerated networks are asked.
+            crops: uint8, shape (labels or more, crop, crop, 3), on the device.
+            labels: int64, shape (images,): the class index of each of the first so many.
+            precision: what the settings of torch are now; without ``strict`` the accelerated network runs.
 
         Raises:
-            CheckpointError: a network does not return 1,000 logits an image.
+            CheckpointError: the network gives another number of logits.
             AccessError: the device has no memory for a single image.
         """
-        strict = precision == "strict"
-        layout = self._layout if strict else self._faster_layout
-        inputs = normalise(crops).contiguous(memory_format=layout)
-        chosen = on_device(torch.tensor(rows, dtype=torch.int64), self.device)
-        classes = on_device(torch.tensor(labels, dtype=torch.int64), self.device)
-        beside = self.device.type == "cuda"
-        rankings = {}
-        for name, network in (self._networks if strict else self._faster).items():
-            ranking = rank_logits(self._logits(name, network, inputs, layout)[chosen], classes)
-            parts = (ranking.top, ranking.rank, ranking.margins)
-            rankings[name] = Ranking(*(part.to("cpu", non_blocking=beside) for part in parts))
-        cuda: Any = torch.cuda  # whose streams have no type hints
-        return Asked(rankings, cuda.current_stream(self.device).record_event() if beside else None)
-
-    def _logits(
-        self, name: str, network: torch.nn.Module, inputs: torch.Tensor, layout: torch.memory_format
-    ) -> torch.Tensor:
+        classes = on_device(torch.from_numpy(labels), self.device)
         while True:
+            started = self._now()
             try:
-                parts = [self._answer(name, network, part, layout) for part in torch.split(inputs, self.images_at_once)]
-                return torch.cat(parts)
+                ranking = self._predict(crops[: len(labels)], classes, strict=precision == "strict")
             except RuntimeError as error:
                 if not is_out_of_memory(error):
                     raise
                 if self.images_at_once == 1:
-                    raise no_memory(f"{name} on {self.device}", error) from error
+                    raise no_memory(f"{self.name} on {self.device}", error) from error
+            else:
+                return PendingBatch(ranking, started, self._now())
             # Outside the handler, whose traceback would keep the tensors alive that did not fit.
             self.images_at_once = (self.images_at_once + 1) // 2
             if self.device.type == "cuda":
                 torch.cuda.empty_cache()
 
-    def _answer(
-        self, name: str, network: torch.nn.Module, part: torch.Tensor, layout: torch.memory_format
-    ) -> torch.Tensor:
-        count = len(part)
-        if count < self.images_at_once:
-            filling = part.new_zeros((self.images_at_once - count, *part.shape[1:]))
-            part = torch.cat((part, filling)).contiguous(memory_format=layout)
-        logits = network(part)
-        if tuple(logits.shape) != (len(part), CLASS_COUNT):
-            raise CheckpointError(
-                "the network does not answer with ImageNet-1k logits",
-                where=name,
-                expected=f"{CLASS_COUNT} logits an image",
-                got=f"an output of shape {tuple(logits.shape)} for {len(part)} images",
-                next_step="accuracy is measured for classifiers of the 1,000 ImageNet classes only",
-            )
-        answer: torch.Tensor = logits[:count].float()
-        return answer
+    def _predict(self, crops: torch.Tensor, labels: torch.Tensor, *, strict: bool) -> Ranking:
+        network, layout = (self._network, self._layout) if strict else (self._faster, self._faster_layout)
+        rankings = []
+        at_once = self.images_at_once
+        for start in range(0, len(crops), at_once):
+            part = crops[start : start + at_once]
+            count = len(part)
+            if count < at_once:
+                part = torch.cat((part, part.new_zeros((at_once - count, *part.shape[1:]))))
+            inputs = _normalise(part, self._mean, self._deviation).contiguous(memory_format=layout)
+            logits = network(inputs)
+            _require_logits(logits, at_once, self._classes, self.name)
+            rankings.append(rank_logits(logits[:count].float(), labels[start : start + count], self._ignored))
+        beside = self.device.type == "cuda"
+        fields = zip(*((each.top, each.rank, each.margins) for each in rankings), strict=True)
+        return Ranking(*(torch.cat(parts).to("cpu", non_blocking=beside) for parts in fields))
+
+    def _now(self) -> Any:
+        """Now, on the device's clock."""
+        if self.device.type != "cuda":
+            return time.perf_counter()
+        cuda: Any = torch.cuda  # whose streams and events have no type hints
+        event = cuda.Event(enable_timing=True)
+        event.record(cuda.current_stream(self.device))
+        return event
 
 
-def is_out_of_memory(error: RuntimeError) -> bool:
-    """Whether a device has run out of memory; not every one has an exception of its own for that."""
-    return isinstance(error, torch.OutOfMemoryError) or any(words in str(error) for words in _OUT_OF_MEMORY)
+@dataclass(frozen=True, slots=True)
+class PendingBatch:
+    """A batch that was launched, and perhaps has not been computed yet.
+
+    Args:
+        ranking: on the processor, but only to be read after :meth:`wait`.
+        started: when the device began with it.
+        ended: when it is done.
+    """
+
+    ranking: Ranking
+    started: Any
+    ended: Any
+
+    def wait(self) -> tuple[Ranking, float]:
+        """The ranking, and the seconds that the device worked on it."""
+        if isinstance(self.ended, float):
+            return self.ranking, self.ended - self.started
+        self.ended.synchronize()
+        return self.ranking, self.started.elapsed_time(self.ended) / 1000
+
+
+@dataclass(frozen=True, slots=True)
+class Ranking:
+    """The part of a batch of logits that every score is computed from.
+
+    Equal logits are ranked by class index, the smaller one first, as ``argmax`` does. A row with a NaN in it ranks
+    nothing: its classes are -1, its rank is the number of classes and its margins are NaN.
+
+    Args:
+        top: int16, shape (images, 5): the five classes ranked first.
+        rank: int16, shape (images,): how many classes are ranked before the labelled one.
+        margins: float32, shape (images, 2): first logit minus second; and how far the labelled class is from
+            changing sides at the cut below the fifth: its logit minus the sixth (positive, if it is among the first
+            five) or minus the fifth (negative, if not).
+    """
+
+    top: torch.Tensor
+    rank: torch.Tensor
+    margins: torch.Tensor
+
+
+def rank_logits(logits: torch.Tensor, labels: torch.Tensor, ignored: torch.Tensor | None = None) -> Ranking:
+    """Ranks the classes of each image.
+
+    Args:
+        logits: float, shape (images, classes).
+        labels: int64, shape (images,): class indices.
+        ignored: bool, shape (classes,): classes that are not ranked, whatever their logits.
+
+    Returns:
+        The ranking, on the device of the logits.
+    """
+    class_count = logits.shape[1]
+    not_a_number = logits.isnan().any(1)
+    if ignored is not None:
+        logits = logits.masked_fill(ignored, -torch.inf)
+    own = logits.gather(1, labels[:, None])
+    before = torch.arange(class_count, device=logits.device)[None, :] < labels[:, None]
+    rank = ((logits > own) | ((logits == own) & before)).sum(1)
+    # With five classes or fewer the label is always among the first five, whatever lies beyond them.
+    missing = max(0, TOP + 1 - class_count)
+    padded = nn.functional.pad(logits, (0, missing), value=-torch.inf)
+    values, order = torch.sort(padded, dim=1, descending=True, stable=True)
+    at_the_cut = torch.where(rank < TOP, values[:, TOP], values[:, TOP - 1])
+    margins = torch.stack((values[:, 0] - values[:, 1], own[:, 0] - at_the_cut), 1)
+    top = order[:, :TOP]
+    return Ranking(
+        top=top.masked_fill(not_a_number[:, None] | (top >= class_count), -1).to(torch.int16),
+        rank=rank.masked_fill(not_a_number, class_count).to(torch.int16),
+        margins=margins.masked_fill(not_a_number[:, None], float("nan")).to(torch.float32),
+    )
+
+
+def normalise(crops: torch.Tensor, protocol: Protocol = STANDARD) -> torch.Tensor:
+    """Pixels to what the networks were trained on, in the same float32 steps as torchvision takes them.
+
+    Args:
+        crops: uint8, shape (images, height, width, 3).
+        protocol: has the mean and the standard deviation.
+
+    Returns:
+        float32, shape (images, 3, height, width), in the memory order of the crops.
+    """
+    return _normalise(crops, *_channel_values(protocol, crops.device))
+
+
+def _normalise(crops: torch.Tensor, mean: torch.Tensor, deviation: torch.Tensor) -> torch.Tensor:
+    return crops.permute(0, 3, 1, 2).to(torch.float32).div_(255).sub_(mean).div_(deviation)
+
+
+def _channel_values(protocol: Protocol, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
+    mean, deviation = (on_device(torch.tensor(values), device) for values in (protocol.mean, protocol.std))
+    return mean[:, None, None], deviation[:, None, None]
+
+
+def require_classifier(network: nn.Module, classes: int, *, where: str, side: int = STANDARD.crop) -> None:
+    """Shows a network one blank image, so that an unfit one is refused before hours are spent.
+
+    Args:
+        network: in evaluation mode, float32.
+        classes: how many logits it has to give.
+        where: names it in the error.
+        side: pixels of the image, each way.
+
+    Raises:
+        CheckpointError: it does not take RGB images of this size, or gives another number of logits.
+        AccessError: the device has no memory for a single image.
+    """
+    like = next(network.parameters(), torch.empty(0))
+    try:
+        with computing_in("strict", like.device), torch.inference_mode():
+            logits = network(torch.zeros((1, 3, side, side), device=like.device))
+    except RuntimeError as error:
+        if is_out_of_memory(error):
+            raise no_memory(where, error) from error
+        raise CheckpointError(
+            "the network cannot be shown RGB images",
+            where=where,
+            expected=f"a network that takes images of 3 channels and {side}x{side} pixels",
+            got=str(error).partition("\n")[0],
+            next_step="accuracy is measured for image classifiers with 3 input channels only",
+        ) from error
+    _require_logits(logits, 1, classes, where)
+
+
+def _require_logits(logits: torch.Tensor, images: int, classes: int, where: str) -> None:
+    if tuple(logits.shape) != (images, classes):
+        raise CheckpointError(
+            "the network's output does not fit the classes of the images",
+            where=where,
+            expected=f"{classes} logits an image",
+            got=f"an output of shape {tuple(logits.shape)} for {images} {'image' if images == 1 else 'images'}",
+            next_step="measure a classifier on images of its own classes",
+        )
 
 
 def no_memory(where: str, error: RuntimeError) -> AccessError:
@@ -196,26 +344,13 @@ def no_memory(where: str, error: RuntimeError) -> AccessError:
     )
 
 
-def normalise(crops: torch.Tensor) -> torch.Tensor:
-    """Pixels to what the networks were trained on, in the same float32 steps as torchvision takes them.
-
-    Args:
-        crops: uint8, shape (images, height, width, 3).
-
-    Returns:
-        float32, shape (images, 3, height, width), in the memory order of the crops.
-    """
-    mean = on_device(torch.tensor(MEAN), crops.device)[:, None, None]
-    deviation = on_device(torch.tensor(STANDARD_DEVIATION), crops.device)[:, None, None]
-    return crops.permute(0, 3, 1, 2).to(torch.float32).div_(255).sub_(mean).div_(deviation)
-
-
-Precision = Literal["strict", "fast", "fp32", "tf32", "bf16", "fp16"]
-ComputePrecision = Literal["strict", "fp32", "tf32", "bf16", "fp16"]
-
-PRECISIONS: tuple[Precision, ...] = get_args(Precision)
-
-_AUTOCAST = {"bf16": torch.bfloat16, "fp16": torch.float16}
+def network_fingerprint(network: torch.nn.Module) -> str:
+    """SHA-256 over names, dtypes, shapes and values of all tensors of a network."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(network.state_dict().items()):
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
+        digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()
 
 
 def first_precision(device: torch.device) -> ComputePrecision:
@@ -250,36 +385,39 @@ def computing_in(precision: ComputePrecision, device: torch.device) -> Iterator[
     """
     require_precision(precision, device)
     with ExitStack() as settings:
-        settings.enter_context(_float32_products("tf32" if precision == "tf32" else "ieee"))
+        settings.enter_context(_float32_products(tf32=precision == "tf32"))
         if precision in _AUTOCAST:
             settings.enter_context(torch.autocast(device.type, dtype=_AUTOCAST[precision]))
         yield
 
 
 @contextmanager
-def _float32_products(kind: Literal["ieee", "tf32"]) -> Iterator[None]:
-    backends: Any = torch.backends  # torch adds the settings below at run time; its type hints know some of them
-    on_cuda, on_cpu = (backends.cuda.matmul, backends.cudnn.conv), (backends.mkldnn.matmul, backends.mkldnn.conv)
-    found = [(setting, setting.fp32_precision) for setting in on_cuda + on_cpu]
+def _float32_products(*, tf32: bool) -> Iterator[None]:
+    """Sets what float32 products are computed in.
+
+    torch has two sets of switches for this, and reading one raises where the other was set to something it cannot
+    say. Compilers read the older ones, and setting those sets both: so only they are set here. What was found is
+    put back through those it can be read from.
+    """
+    backends: Any = torch.backends  # torch adds some of the settings below at run time
+    newer = (backends.cuda.matmul, backends.cudnn.conv, backends.cudnn.rnn, backends.mkldnn.matmul)
+    found_newer = [(each, each.fp32_precision) for each in newer]
+    found_older: tuple[bool, str] | None = None
+    with suppress(RuntimeError):  # the caller used the newer ones
+        found_older = torch.backends.cudnn.allow_tf32, torch.get_float32_matmul_precision()
     deterministic, benchmark = torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark
     try:
-        for setting in on_cuda:
-            setting.fp32_precision = kind
-        for setting in on_cpu:
-            setting.fp32_precision = "ieee"
+        torch.backends.cudnn.allow_tf32 = tf32
+        torch.set_float32_matmul_precision("high" if tf32 else "highest")
         torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark = True, False
         yield
     finally:
-        for setting, value in found:
+        if found_older is not None:
+            torch.backends.cudnn.allow_tf32 = found_older[0]
+            torch.set_float32_matmul_precision(found_older[1])
+        for setting, value in found_newer:
             setting.fp32_precision = value
         torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark = deterministic, benchmark
-
-
-Acceleration = Literal["channels-last", "fold-bn", "compile", "cuda-graphs"]
-
-ACCELERATIONS: tuple[Acceleration, ...] = get_args(Acceleration)
-
-_WARM_UPS = 3
 
 
 def accelerated(network: nn.Module, accelerations: Iterable[Acceleration], device: torch.device) -> nn.Module:
@@ -311,15 +449,6 @@ def require_accelerations(accelerations: Iterable[Acceleration], device: torch.d
     """Raises ``UsageError`` if a device does not have an acceleration."""
     if "cuda-graphs" in accelerations and device.type != "cuda":
         raise UsageError("CUDA graphs exist on CUDA devices only", expected="--device cuda", got=str(device))
-
-
-def network_fingerprint(network: torch.nn.Module) -> str:
-    """SHA-256 over names, dtypes, shapes and values of all tensors of a network."""
-    digest = hashlib.sha256()
-    for name, tensor in sorted(network.state_dict().items()):
-        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
-        digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
-    return digest.hexdigest()
 
 
 def fold_batch_norms(network: nn.Module) -> nn.Module:
@@ -365,16 +494,16 @@ class _Compiled(nn.Module):
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         try:
-            answer: torch.Tensor = self._run(images)
-        except torch.OutOfMemoryError:
-            raise
+            logits: torch.Tensor = self._run(images)
         except (RuntimeError, OSError) as error:
+            if isinstance(error, RuntimeError) and is_out_of_memory(error):
+                raise
             raise UsageError(
                 "the network cannot be compiled on this machine",
                 got=str(error).strip().partition("\n")[0],
                 next_step="install a C++ compiler, or leave compile out of --accelerate",
             ) from error
-        return answer
+        return logits
 
 
 class GraphedNetwork(nn.Module):
@@ -425,71 +554,3 @@ class GraphedNetwork(nn.Module):
         finally:
             torch.set_autocast_cache_enabled(kept)
         return graph, source, cast("torch.Tensor", answer)
-
-
-@dataclass(frozen=True, slots=True)
-class Ranking:
-    """The part of a batch of logits that every score is computed from.
-
-    Equal logits are ranked by class index, the smaller one first, as ``argmax`` does. A row with a NaN in it ranks
-    nothing: its classes are -1, its rank is the number of classes and its margins are NaN.
-
-    Args:
-        top: int16, shape (images, 5): the five classes ranked first.
-        rank: int16, shape (images,): how many classes are ranked before the labelled one.
-        margins: float32, shape (images, 2): first logit minus second; and how far the labelled class is from
-            changing sides at the cut below the fifth: its logit minus the sixth (positive, if it is among the first
-            five) or minus the fifth (negative, if not).
-    """
-
-    top: torch.Tensor
-    rank: torch.Tensor
-    margins: torch.Tensor
-
-
-def rank_logits(logits: torch.Tensor, labels: torch.Tensor) -> Ranking:
-    """Ranks the classes of each image.
-
-    Args:
-        logits: float, shape (images, classes), more than five classes.
-        labels: int64, shape (images,): class indices.
-
-    Returns:
-        The ranking, on the device of the logits.
-    """
-    class_count = logits.shape[1]
-    own = logits.gather(1, labels[:, None])
-    before = torch.arange(class_count, device=logits.device)[None, :] < labels[:, None]
-    rank = ((logits > own) | ((logits == own) & before)).sum(1)
-    values, order = torch.sort(logits, dim=1, descending=True, stable=True)
-    at_the_cut = torch.where(rank < TOP, values[:, TOP], values[:, TOP - 1])
-    margins = torch.stack((values[:, 0] - values[:, 1], own[:, 0] - at_the_cut), 1)
-    not_a_number = logits.isnan().any(1)
-    return Ranking(
-        top=order[:, :TOP].masked_fill(not_a_number[:, None], -1).to(torch.int16),
-        rank=rank.masked_fill(not_a_number, class_count).to(torch.int16),
-        margins=margins.masked_fill(not_a_number[:, None], float("nan")).to(torch.float32),
-    )
-
-
-def choose_device(name: str | None) -> torch.device:
-    """The device that was asked for, or by default a GPU where there is one.
-
-    Args:
-        name: ``cpu``, ``cuda``, ``cuda:1``, ``mps``.
-
-    Raises:
-        UsageError: the device cannot be used.
-    """
-    if name is None:
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        torch.empty(0, device=name)
-    except (RuntimeError, AssertionError) as error:
-        raise UsageError(f"the device {name!r} cannot be used", got=str(error).splitlines()[0]) from error
-    return torch.device(name)
-
-
-def device_name(device: str) -> str:
-    """What a device is called: the name of the GPU, or the device's own."""
-    return torch.cuda.get_device_name(device) if device.startswith("cuda") else device

@@ -1,53 +1,87 @@
-"""Measures top-1 and top-5 of one or many networks in one pass over a validation set."""
+"""The evaluation loop: shows the images of a validation set to networks and counts right predictions.
+
+Images are decoded once. The first network sees them as they come from the loader; if they are shown again, to another
+network or in another precision, their crops stay in memory, and each network then runs over them alone, at full speed.
+This thread launches; predictions are taken in, kept and reported by another one.
+"""
 
 from __future__ import annotations
 
 import os
+import sys
+import threading
 import time
 import warnings
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager, closing, nullcontext
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Generator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing, nullcontext
+from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
+from statistics import median
+from typing import Protocol as Interface
 
+import numpy as np
+import numpy.typing as npt
 import torch
 
-from r2convert.catalog.protocol import Pipeline
-from r2convert.errors import UsageError
+from r2convert.catalog.protocol import Protocol
+from r2convert.errors import AccessError, UsageError
 from r2convert.evaluation.backends import (
     Acceleration,
-    Asked,
+    Backend,
     ComputePrecision,
-    Inference,
+    PendingBatch,
     Precision,
     computing_in,
     first_precision,
-    is_out_of_memory,
     network_fingerprint,
-    no_memory,
+    require_accelerations,
+    require_precision,
 )
-from r2convert.evaluation.prediction_store import PredictionFile, Question, Record
-from r2convert.evaluation.predictions import AnsweredPart, Predictions, merge
+from r2convert.evaluation.prediction_store import Measurement, PredictionFile, Record
+from r2convert.evaluation.predictions import NetworkPredictions, Places, Predictions, merged_audit
 from r2convert.evaluation.processes import (
     gather,
+    gather_audits,
     is_first,
     is_shared,
     local_device,
-    merged_audits,
-    own_number,
+    own_rank,
     own_stretch,
     wait_for_all,
 )
-from r2convert.evaluation.recheck import answer_and_audit, answer_and_settle
-from r2convert.imagenet.crop_store import CropCache, KeptCrops
-from r2convert.imagenet.device_resize import resamples_exactly
-from r2convert.imagenet.loader import CropSource, DeviceBatch, DeviceCrops, HostCrops, reader
-from r2convert.imagenet.preprocessing import crop_function, pixel_function
-from r2convert.imagenet.validation_set import ValidationImage, ValidationSet
-from r2convert.results.verification import Accuracy, PrecisionAudit
+from r2convert.evaluation.recheck import audit_precision, recheck
+from r2convert.imagenet.crop_store import CropStore, ResidentCrops, memory_for
+from r2convert.imagenet.device_resize import is_out_of_memory
+from r2convert.imagenet.loader import CropBatch, Loader
+from r2convert.imagenet.preprocessing import STANDARD
+from r2convert.imagenet.validation_set import ValidationSet
+from r2convert.results.verification import Accuracy, PrecisionAudit, Speed
 
 __all__ = ["Accuracy", "AccuracyProgress", "measure_accuracy"]
+
+
+@dataclass(frozen=True, slots=True)
+class AccuracyProgress:
+    """How far a measurement has come.
+
+    Args:
+        network: the one that is shown images now.
+        done: images that this one has been shown, those of an earlier run included.
+        total: images it has to be shown in this process, those of an earlier run included.
+        seconds: time since the start of this network.
+        top1_correct: images right so far, by network.
+        images_per_second: speed of this network.
+    """
+
+    network: str
+    done: int
+    total: int
+    seconds: float
+    top1_correct: Mapping[str, int]
+    images_per_second: float
 
 
 def measure_accuracy(
@@ -56,7 +90,7 @@ def measure_accuracy(
     *,
     device: torch.device | str = "cpu",
     batch_size: int | None = None,
-    pipeline: Pipeline = "pil",
+    protocol: Protocol = STANDARD,
     precision: Precision = "strict",
     accelerations: Sequence[Acceleration] = (),
     progress: Callable[[AccuracyProgress], None] | None = None,
@@ -65,26 +99,25 @@ def measure_accuracy(
     crop_cache: Path | None = None,
     workers: int | None = None,
 ) -> dict[str, Accuracy]:
-    """Shows every image of a set to every network and counts right answers.
+    """Shows every image of a set to every network and counts right predictions.
 
-    Each image is decoded once; where another precision than ``strict`` shows some of them again, their crops are kept
-    on the device if they fit there. Networks are prepared as :class:`~r2convert.evaluation.inference.Inference` says.
-    Inside :func:`~r2convert.evaluation.partition.joined_processes`, several processes share the images, and all return
-    the counts of all.
+    Networks are prepared as :class:`~r2convert.evaluation.backends.Backend` says. Inside
+    :func:`~r2convert.evaluation.processes.joined_processes`, several processes share the images, and all return the
+    counts of all.
 
     Args:
-        networks: by name; each takes float32 (batch, 3, 224, 224), normalised, and returns logits (batch, 1000).
+        networks: by name; each takes float32 (batch, 3, crop, crop), normalised, and returns logits (batch, classes).
         images: what to measure on.
         device: where the networks run.
         batch_size: images a batch; by default four a thread on a CPU (8 to 64), else 256. Halved if memory runs out.
-        pipeline: see :mod:`r2convert.imagenet.preprocessing`.
+        protocol: how images are prepared.
         precision: see :mod:`r2convert.evaluation.backends`.
-        accelerations: see :mod:`r2convert.evaluation.backends`; not for ``strict``.
-        progress: called after every batch.
-        stop_when: called after every batch; once it is true the measurement ends, and counts the images so far.
-            For ``strict`` only.
-        predictions: where to keep every answer, and from where to continue an interrupted run. With ``fast``
-            answers are kept at the end only: any of them may be settled anew until then.
+        accelerations: see there; not for ``strict``.
+        progress: called after every batch, from another thread.
+        stop_when: called after every batch, from another thread; once it is true the network it is about is done,
+            and the images so far are counted. For ``strict`` only.
+        predictions: where to keep every prediction, and from where to continue an interrupted run. With ``fast``
+            those of a network are kept at its end only: any of them may be rechecked until then.
         crop_cache: a folder to keep crops in, so that the next run over these images need not decode them.
         workers: decode threads; by default one a core.
 
@@ -92,79 +125,316 @@ def measure_accuracy(
         The counts by network, in the order of ``networks``.
 
     Raises:
-        CheckpointError: a network does not return 1,000 logits an image.
+        CheckpointError: a network does not take RGB images, or does not return a logit a class.
         AccessError: predictions or crops cannot be written, or the device is too small.
-        UsageError: ``predictions`` holds the answers to other questions, the device lacks the precision or an
-            acceleration, or a package that the pipeline needs is missing.
+        UsageError: ``predictions`` is about another measurement, the device lacks the precision or an acceleration,
+            or a package that the protocol needs is missing.
     """
-    _refuse_impossible(precision, accelerations, can_end_early=stop_when is not None)
     device = local_device(torch.device(device))
-    keeper = None
+    _refuse_impossible(device, precision, accelerations, can_end_early=stop_when is not None)
+    measurement = _measurement(networks, images, protocol, precision, accelerations)
+    found = Predictions(images, networks)
     if predictions is not None:
-        question = _question(networks, images, pipeline, precision, accelerations)
-        keeper = _Keeper(predictions, question)
-    try:
-        inference = Inference(networks, device, batch_size or _default_batch_size(device), accelerations)
-        source = _crop_source(images, pipeline, device, workers or _core_count(), crop_cache)
-        if precision != "strict":
-            source = KeptCrops(source, device, images.images)
-        with warnings.catch_warnings(), torch.cuda.device(device) if device.type == "cuda" else nullcontext():
-            # Pillow warns of odd metadata in pictures it reads well; here, not in the threads: filters are global.
-            warnings.filterwarnings("ignore", module="PIL")
-            image_pass = ImagePass(inference, source, progress, stop_when)
-            answered, audits = _answer_all(image_pass, images, precision, keeper)
-    except RuntimeError as error:
-        if is_out_of_memory(error):
-            raise no_memory(str(device), error) from error
-        raise
+        predictions.restore(measurement, found)
+        gather(found)
+    store = None if crop_cache is None else CropStore(crop_cache, images, protocol)
+    loader = Loader(images.images, protocol, device, workers=workers or _core_count(), store=store)
+    recording = nullcontext(None) if predictions is None else predictions.recording(measurement, found, own_rank())
+    with warnings.catch_warnings(), torch.cuda.device(device) if device.type == "cuda" else nullcontext():
+        # Pillow warns of odd metadata in images it reads well; here, not in the threads: filters are global.
+        warnings.filterwarnings("ignore", module="PIL")
+        with recording as record:
+            run = _Run(
+                found,
+                loader,
+                device,
+                batch_size or _default_batch_size(device),
+                protocol,
+                precision,
+                tuple(accelerations),
+                record,
+                progress,
+                stop_when,
+            )
+            try:
+                run.measure(networks)
+            except RuntimeError as error:
+                if is_out_of_memory(error):
+                    raise _out_of_memory(device, error) from error
+                raise
+    gather(found)
+    audits = gather_audits({name: merged_audit(each) for name, each in run.audits.items()})
+    if predictions is not None:
+        _finish(predictions, measurement, found)
     return {
-        name: answered.accuracy(
-            name, pipeline=pipeline, precision=precision, accelerations=accelerations, audit=audits.get(name)
+        name: found.accuracy(
+            name,
+            protocol=protocol,
+            precision=precision,
+            accelerations=accelerations,
+            audit=audits.get(name),
+            speed=run.speed(name),
         )
         for name in networks
     }
 
 
-def _crop_source(
-    images: ValidationSet, pipeline: Pipeline, device: torch.device, workers: int, crop_cache: Path | None
-) -> CropSource:
-    """Resized on the device, where there is one that does it to the last bit; otherwise by the processor."""
-    cache = None if crop_cache is None else CropCache(crop_cache, images, pipeline)
-    if device.type != "cpu" and pipeline == "pil" and resamples_exactly(device):
-        return DeviceCrops(pixel_function(), device, workers, cache)
-    read_crop = reader(crop_function(pipeline))
-    return HostCrops(read_crop if cache is None else cache.through(read_crop), device, workers)
+class _Crops(Interface):
+    """Where batches of crops come from: the loader, or memory."""
+
+    def batches(self, places: Sequence[int], batch_size: int) -> Generator[CropBatch, None, None]:
+        """Crops of the images at some places, in their order."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Keeper:
-    """Where answers are kept, and to what question."""
+@dataclass(slots=True)
+class _Clock:
+    """What a network has taken so far."""
 
-    file: PredictionFile
-    question: Question
+    images: int = 0
+    seconds: float = 0.0
+    batches: list[float] = field(default_factory=list)
+    batch_size: int = 0
+    peak_bytes: int = 0
 
-    def recording(self) -> AbstractContextManager[Record]:
-        """Gives what writes answers down."""
-        return self.file.recording(self.question, own_number())
 
-    def finish(self, answered: Predictions) -> None:
-        """Puts the file together once every image is answered."""
-        if answered.done < self.question.images:
+@dataclass
+class _Run:
+    """Everything that stays the same from batch to batch, and what is found out."""
+
+    found: Predictions
+    loader: Loader
+    device: torch.device
+    batch_size: int
+    protocol: Protocol
+    precision: Precision
+    accelerations: tuple[Acceleration, ...]
+    record: Record | None
+    progress: Callable[[AccuracyProgress], None] | None
+    stop_when: Callable[[AccuracyProgress], bool] | None
+    audits: dict[str, list[PrecisionAudit]] = field(default_factory=dict)
+    clocks: dict[str, _Clock] = field(default_factory=dict)
+    stopped: set[str] = field(default_factory=set)
+    totals: dict[str, int] = field(default_factory=dict)
+
+    @cached_property
+    def labels(self) -> npt.NDArray[np.int64]:
+        """Class index of every image of the set."""
+        return np.array([image.label for image in self.found.images.images], np.int64)
+
+    def measure(self, networks: Mapping[str, torch.nn.Module]) -> None:
+        """Every network over this process's share of the images that it has not been shown yet."""
+        own = {name: self._own_places(self.found.networks[name]) for name in networks}
+        self.totals = {
+            name: int(np.count_nonzero(self.found.networks[name].done)) + len(places) for name, places in own.items()
+        }
+        needed = np.unique(np.concatenate(list(own.values()))) if own else np.empty(0, np.intp)
+        for crops, chunk in self._crops(needed, passes=len(networks) + (self.precision != "strict")):
+            for name, network in networks.items():
+                places = own[name][np.isin(own[name], chunk)]
+                if len(places) and name not in self.stopped:
+                    self._measure_network(name, network, crops, places)
+
+    def _own_places(self, network: NetworkPredictions) -> Places:
+        places = np.flatnonzero(~network.done)
+        return places[own_stretch(len(places))]
+
+    def _crops(self, places: Places, passes: int) -> Generator[tuple[_Crops, Places], None, None]:
+        """Sources of crops, each with the images it is for: one for all, unless memory is short."""
+        if passes == 1:
+            yield self.loader, places
             return
-        if is_first():
-            self.file.complete(self.question, answered)
-        # Another process may see the same folder: no part goes before its answers have a new place.
-        wait_for_all()
-        self.file.remove_parts()
+        if not len(places):
+            return
+        memory = memory_for(len(places), self.protocol.crop, self.device)
+        for start in range(0, len(places), len(memory)):
+            chunk = places[start : start + len(memory)]
+            yield ResidentCrops(self.loader, memory, chunk.tolist()), chunk
+
+    def _measure_network(self, name: str, network: torch.nn.Module, crops: _Crops, places: Places) -> None:
+        """One network over images: as the precision has it, with an audit or a recheck where it is not strict."""
+        if self.device.type == "cuda":
+            torch.cuda.reset_peak_memory_stats(self.device)
+        backend = Backend(
+            name,
+            network,
+            self.device,
+            self.batch_size,
+            accelerations=self.accelerations,
+            protocol=self.protocol,
+            classes=len(self.found.images.classes),
+            ranked=self.found.images.ranked,
+        )
+        into = self.found.networks[name]
+        if self.precision == "strict":
+            self._show(backend, crops, places, "strict", into, self.record)
+            return
+
+        def show_strict(some: Places) -> NetworkPredictions:
+            strict = NetworkPredictions.unknown(len(into.done), len(self.found.images.classes))
+            self._show(backend, crops, some, "strict", strict, None)
+            return strict
+
+        ids = [image.id for image in self.found.images.images]
+        if self.precision == "fast":
+            first = first_precision(self.device)
+            self._show(backend, crops, places, first, into, None)
+            audit = recheck(into, self._with_crop(places), ids, show_strict, first)
+            if self.record is not None:
+                self.record(name, into, places.tolist())
+        else:
+            self._show(backend, crops, places, self.precision, into, self.record)
+            audit = audit_precision(into, self._with_crop(places), ids, show_strict, self.precision)
+        self.audits.setdefault(name, []).append(audit)
+
+    def _with_crop(self, places: Places) -> Places:
+        return np.array([place for place in places.tolist() if place not in self.found.problems], np.intp)
+
+    def _show(
+        self,
+        backend: Backend,
+        crops: _Crops,
+        places: Places,
+        precision: ComputePrecision,
+        into: NetworkPredictions,
+        record: Record | None,
+    ) -> None:
+        """The loop: one network over some images, in order."""
+        intake = _Intake(self, backend.name, into, record)
+        pending: deque[Future[None]] = deque()
+        with (
+            computing_in(precision, self.device),
+            torch.inference_mode(),
+            closing(crops.batches(places.tolist(), backend.images_at_once)) as batches,
+            ThreadPoolExecutor(1, thread_name_prefix="predictions") as thread,
+        ):
+            try:
+                for batch in batches:
+                    launched = backend.predict(batch.crops, self.labels[list(batch.places)], precision)
+                    pending.append(thread.submit(intake.take, batch, launched))
+                    while len(pending) > backend.batches_ahead:
+                        pending.popleft().result()
+                    if intake.ended.is_set():
+                        break
+                for each in pending:
+                    each.result()
+            finally:
+                intake.ended.set()
+        clock = self.clocks.setdefault(backend.name, _Clock())
+        clock.seconds += time.perf_counter() - intake.started
+        clock.batches += intake.batches
+        # Images that are shown again, as evidence, do not count.
+        clock.images += intake.shown if into is self.found.networks[backend.name] else 0
+        clock.batch_size, clock.peak_bytes = backend.images_at_once, max(clock.peak_bytes, self._peak_bytes())
+
+    def _peak_bytes(self) -> int:
+        if self.device.type == "cuda":
+            return int(torch.cuda.max_memory_allocated(self.device))
+        try:
+            import resource
+        except ImportError:  # Windows
+            return 0
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        return peak if sys.platform == "darwin" else peak * 1024
+
+    def speed(self, name: str) -> Speed | None:
+        """How fast this run showed its images to a network, ``None`` if it showed it none."""
+        clock = self.clocks.get(name)
+        if clock is None or not clock.batches:
+            return None
+        return Speed(
+            images=clock.images,
+            seconds=clock.seconds,
+            images_per_second=clock.images / clock.seconds if clock.seconds else 0.0,
+            batch_size=clock.batch_size,
+            batch_milliseconds=1000 * median(clock.batches),
+            busy=min(1.0, sum(clock.batches) / clock.seconds) if clock.seconds else 0.0,
+            peak_bytes=clock.peak_bytes,
+        )
 
 
-def _refuse_impossible(precision: Precision, accelerations: Sequence[Acceleration], *, can_end_early: bool) -> None:
+class _Intake:
+    """Takes in predictions, batch after batch, on a thread of its own.
+
+    Args:
+        run: the measurement.
+        name: of the network that runs.
+        into: where its predictions go.
+        record: writes them down.
+    """
+
+    def __init__(self, run: _Run, name: str, into: NetworkPredictions, record: Record | None) -> None:
+        self._run, self._name, self._into, self._record = run, name, into, record
+        self.started, self.shown = time.perf_counter(), 0
+        self.batches: list[float] = []
+        self.ended = threading.Event()
+
+    def take(self, batch: CropBatch, launched: PendingBatch) -> None:
+        """Waits for a batch; does nothing once the network is done or has failed."""
+        if self.ended.is_set():
+            return
+        try:
+            self._take(batch, launched)
+        except BaseException:
+            self.ended.set()
+            raise
+
+    def _take(self, batch: CropBatch, launched: PendingBatch) -> None:
+        ranking, seconds = launched.wait()
+        found = self._run.found
+        if batch.digests is not None:
+            found.note(batch.places, batch.problems, batch.digests())
+        found.add(self._into, batch.places, batch.problems, ranking)
+        self.batches.append(seconds)
+        self.shown += len(batch.places)
+        if self._record is not None:
+            self._record(self._name, self._into, batch.places)
+        if self._is_enough():
+            self._run.stopped.add(self._name)
+            self.ended.set()
+
+    def _is_enough(self) -> bool:
+        """Tells whoever listens how far the measurement is; whether that is enough of this network."""
+        run = self._run
+        if run.progress is None and run.stop_when is None:
+            return False
+        total = run.totals[self._name]
+        is_first_pass = self._into is run.found.networks[self._name]
+        seconds = time.perf_counter() - self.started
+        step = AccuracyProgress(
+            network=self._name,
+            done=int(np.count_nonzero(self._into.done)) if is_first_pass else total,
+            total=total,
+            seconds=seconds,
+            top1_correct={name: network.top1_correct for name, network in run.found.networks.items()},
+            images_per_second=self.shown / seconds,
+        )
+        if run.progress is not None:
+            run.progress(step)
+        return run.stop_when is not None and run.stop_when(step)
+
+
+def _finish(file: PredictionFile, measurement: Measurement, found: Predictions) -> None:
+    """Puts the file together once every prediction is there."""
+    if not all(network.done.all() for network in found.networks.values()):
+        return
+    if is_first():
+        file.complete(measurement, found)
+    # Another process may see the same folder: no part goes before its predictions have a new place.
+    wait_for_all()
+    file.remove_parts()
+
+
+def _refuse_impossible(
+    device: torch.device, precision: Precision, accelerations: Sequence[Acceleration], *, can_end_early: bool
+) -> None:
     if accelerations and precision == "strict":
         raise UsageError(
             "strict is the reference and takes no shortcut",
             expected="--precision fast, or fp32, bf16, ... with --accelerate",
             got=f"strict with {', '.join(accelerations)}",
         )
+    require_precision(precision, device)
+    require_accelerations(accelerations, device)
     if can_end_early and precision != "strict":
         raise UsageError("only a strict measurement can be ended early", got=f"precision {precision}")
     if can_end_early and is_shared():
@@ -174,60 +444,32 @@ def _refuse_impossible(precision: Precision, accelerations: Sequence[Acceleratio
         )
 
 
-def _question(
+def _measurement(
     networks: Mapping[str, torch.nn.Module],
     images: ValidationSet,
-    pipeline: Pipeline,
+    protocol: Protocol,
     precision: Precision,
     accelerations: Sequence[Acceleration],
-) -> Question:
-    fingerprints = {name: network_fingerprint(network) for name, network in networks.items()}
-    count = len(images.images)
-    return Question(images.fingerprint, count, pipeline, precision, fingerprints, tuple(accelerations))
+) -> Measurement:
+    is_standard = protocol == Protocol(pipeline=protocol.pipeline)
+    return Measurement(
+        images.fingerprint,
+        len(images.images),
+        protocol.pipeline,
+        precision,
+        {name: network_fingerprint(network) for name, network in networks.items()},
+        tuple(accelerations),
+        "" if is_standard else repr(protocol),
+    )
 
 
-def _answer_all(
-    image_pass: ImagePass, images: ValidationSet, precision: Precision, keeper: _Keeper | None
-) -> tuple[Predictions, dict[str, PrecisionAudit]]:
-    """What earlier runs have left, this process's share of the rest, and everybody else's."""
-    names = image_pass.inference.names
-    known = [] if keeper is None else gather(keeper.file.known(keeper.question, images), images.images)
-    earlier = merge(images.images, known, names)
-    answered_places = {place for part in known for place in part.places}
-    places = [place for place in range(len(images.images)) if place not in answered_places]
-    places = places[own_stretch(len(places))]
-    with nullcontext(_keep_nothing) if keeper is None else keeper.recording() as record:
-        own, audits = _answer(
-            replace(image_pass, earlier=earlier), [images.images[place] for place in places], precision, record
-        )
-        record(own)
-    parts = gather(AnsweredPart(places, own), images.images)
-    whole = merge(images.images, [*known, *parts], names)
-    if keeper is not None:
-        keeper.finish(whole)
-    return whole, merged_audits(audits)
-
-
-def _answer(
-    image_pass: ImagePass, images: Sequence[ValidationImage], precision: Precision, record: Record
-) -> tuple[Predictions, dict[str, PrecisionAudit]]:
-    """What the networks answer to some images, and what was found out about the precision."""
-    if precision == "strict":
-        return image_pass.answer(images, "strict", record), {}
-    if not images:
-        return Predictions((), image_pass.inference.names), {}
-    if precision == "fast":
-        return answer_and_settle(image_pass.answer, images, first_precision(image_pass.inference.device))
-
-    def answer(some: Sequence[ValidationImage], shown_in: ComputePrecision) -> Predictions:
-        # What strict says of a sample is evidence, not an answer to be kept.
-        return image_pass.answer(some, shown_in, record if shown_in == precision else None)
-
-    return answer_and_audit(answer, images, precision)
-
-
-def _keep_nothing(answered: Predictions) -> None:
-    """What is called after every batch when no answers are kept."""
+def _out_of_memory(device: torch.device, error: RuntimeError) -> AccessError:
+    return AccessError(
+        "out of memory",
+        where=str(device),
+        got=str(error).partition("\n")[0],
+        next_step="free memory, choose a smaller --batch-size, or use --device cpu",
+    )
 
 
 def _default_batch_size(device: torch.device) -> int:
@@ -239,94 +481,3 @@ def _core_count() -> int:
     """Cores for this process: those it may run on, or its part of them if several processes share the machine."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return max(1, cores // int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
-
-
-@dataclass(frozen=True, slots=True)
-class AccuracyProgress:
-    """How far a measurement has come.
-
-    Args:
-        done: images finished, those of an earlier run that is continued included.
-        total: images this process has to show, those of an earlier run included.
-        seconds: time since the start of this run.
-        top1_correct: images right so far, by network.
-        images_per_second: speed of this run.
-    """
-
-    done: int
-    total: int
-    seconds: float
-    top1_correct: Mapping[str, int]
-    images_per_second: float
-
-
-@dataclass(frozen=True, slots=True)
-class ImagePass:
-    """How images are shown.
-
-    Args:
-        inference: the networks on their device.
-        source: where crops come from.
-        progress: called after every batch.
-        stop_when: called after every batch; once it is true the pass ends.
-        earlier: what an interrupted run has answered already; progress counts it in.
-    """
-
-    inference: Inference
-    source: CropSource
-    progress: Callable[[AccuracyProgress], None] | None = None
-    stop_when: Callable[[AccuracyProgress], bool] | None = None
-    earlier: Predictions | None = None
-
-    def answer(
-        self,
-        images: Sequence[ValidationImage],
-        precision: ComputePrecision,
-        record: Callable[[Predictions], None] | None = None,
-    ) -> Predictions:
-        """What the networks answer to all of these images, or to the first so many if the pass is ended.
-
-        Args:
-            images: what to show.
-            precision: how networks are run.
-            record: called after every batch with all answers so far.
-        """
-        answered = Predictions(images, self.inference.names)
-        asked: deque[tuple[DeviceBatch, Asked]] = deque()
-        started = time.monotonic()
-
-        def take_in() -> bool:
-            batch, question = asked.popleft()
-            answered.add(batch.outcome(), question.answers())
-            if record is not None:
-                record(answered)
-            return self._ends_here(answered, time.monotonic() - started)
-
-        reading = self.source.batches(images, self.inference.images_at_once)
-        with closing(reading) as batches, computing_in(precision, self.inference.device), torch.inference_mode():
-            for batch in batches:
-                asked.append((batch, self._ask(batch, precision)))
-                if len(asked) > self.inference.batches_ahead and take_in():
-                    return answered
-            while asked:
-                if take_in():
-                    break
-        return answered
-
-    def _ask(self, batch: DeviceBatch, precision: ComputePrecision) -> Asked:
-        rows = [row for row, problem in enumerate(batch.problems) if problem is None]
-        labels = [batch.images[row].label for row in rows]
-        return self.inference.ask(batch.crops, rows, labels, precision)
-
-    def _ends_here(self, answered: Predictions, seconds: float) -> bool:
-        """Tells whoever listens how far it is; whether that is enough."""
-        before = self.earlier.done if self.earlier is not None else 0
-        top1 = {name: answers.top1_correct for name, answers in answered.answers.items()}
-        if self.earlier is not None:
-            for name, answers in self.earlier.answers.items():
-                top1[name] += answers.top1_correct
-        total = before + len(answered.images)
-        progress = AccuracyProgress(before + answered.done, total, seconds, top1, answered.done / seconds)
-        if self.progress is not None:
-            self.progress(progress)
-        return self.stop_when is not None and self.stop_when(progress)

@@ -6,7 +6,13 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 from r2convert.errors import InputError, UsageError
-from r2convert.evaluation.prediction_store import Answer, AnsweredImage, Question, read_question, read_whole_lines
+from r2convert.evaluation.prediction_store import (
+    Measurement,
+    PredictedImage,
+    Prediction,
+    read_measurement,
+    read_whole_lines,
+)
 from r2convert.evaluation.statistics import mcnemar
 from r2convert.imagenet.labels import TOP
 from r2convert.results.documents import BothSides, ChangedImage, PairedCounts, PredictionComparison
@@ -28,7 +34,7 @@ def network_pairs(
         UsageError: it is not clear which networks are meant.
         AccessError: a file cannot be read.
     """
-    names_a, names_b = read_question(a).networks, read_question(b).networks
+    names_a, names_b = read_measurement(a).networks, read_measurement(b).networks
     several = len(names_a) > 1 or len(names_b) > 1
     if network_a is None and network_b is None and several and a != b and set(names_a) == set(names_b):
         return [(name, name) for name in names_a]
@@ -51,14 +57,14 @@ def compare_predictions(
         UsageError: the files are about different images, or it is not clear which network is meant.
         AccessError: a file cannot be read.
     """
-    questions = read_question(a), read_question(b)
-    _refuse_other_images(a, b, *questions)
-    name_a = _choose_network(a, questions[0].networks, network_a)
-    name_b = _choose_network(b, questions[1].networks, network_b)
-    rows_a, rows_b = _read_rows(a, questions[0], name_a), _read_rows(b, questions[1], name_b)
+    measurements = read_measurement(a), read_measurement(b)
+    _refuse_other_images(a, b, *measurements)
+    name_a = _choose_network(a, measurements[0].networks, network_a)
+    name_b = _choose_network(b, measurements[1].networks, network_b)
+    rows_a, rows_b = _read_rows(a, measurements[0], name_a), _read_rows(b, measurements[1], name_b)
     # The order of the images is part of the set's fingerprint, so two files of one set agree line by line.
     pairs = [
-        (first, first.answers.get(name_a), second, second.answers.get(name_b))
+        (first, first.predictions.get(name_a), second, second.predictions.get(name_b))
         for first, second in zip(rows_a, rows_b, strict=True)
     ]
     changed = tuple(
@@ -79,7 +85,7 @@ def compare_predictions(
     )
 
 
-def _refuse_other_images(a: Path, b: Path, first: Question, second: Question) -> None:
+def _refuse_other_images(a: Path, b: Path, first: Measurement, second: Measurement) -> None:
     if first.data_set != second.data_set:
         raise UsageError(
             "these predictions are about different images",
@@ -89,21 +95,23 @@ def _refuse_other_images(a: Path, b: Path, first: Question, second: Question) ->
             f"{second.data_set[:12]}",
             next_step="measure both on the same set, with the same --limit and --seed",
         )
-    if first.pipeline != second.pipeline:
+    if (first.pipeline, first.protocol) != (second.pipeline, second.protocol):
         raise UsageError(
             "these predictions are about different crops of the images",
             where=f"{a} and {b}",
-            expected="the same --pipeline",
-            got=f"{first.pipeline} and {second.pipeline}",
-            next_step="measure both with the same --pipeline",
+            expected="images prepared in the same way",
+            got=" and ".join(
+                each.protocol or f"the standard protocol with {each.pipeline}" for each in (first, second)
+            ),
+            next_step="measure both with the same --pipeline, --image-size, --crop-pct, --interpolation, --mean, --std",
         )
 
 
-def _top(answer: Answer | None) -> tuple[int, ...]:
+def _top(answer: Prediction | None) -> tuple[int, ...]:
     return () if answer is None else answer.top
 
 
-def _count(answers: Iterable[tuple[Answer | None, Answer | None]], cut: int) -> PairedCounts:
+def _count(answers: Iterable[tuple[Prediction | None, Prediction | None]], cut: int) -> PairedCounts:
     outcomes = [tuple(answer is not None and answer.rank < cut for answer in pair) for pair in answers]
     only_a, only_b = outcomes.count((True, False)), outcomes.count((False, True))
     return PairedCounts(
@@ -131,16 +139,16 @@ def _choose_network(path: Path, networks: Mapping[str, str], name: str | None) -
     )
 
 
-def _read_rows(path: Path, question: Question, network: str) -> Iterator[AnsweredImage]:
+def _read_rows(path: Path, measurement: Measurement, network: str) -> Iterator[PredictedImage]:
     count = 0
-    for row in read_whole_lines(path, {network: question.networks[network]}):
+    for row in read_whole_lines(path, {network: measurement.networks[network]}):
         count += 1
         yield row
-    if count != question.images:
+    if count != measurement.images:
         raise InputError(
             "the predictions are incomplete",
             where=str(path),
-            expected=f"{question.images:,} images",
+            expected=f"{measurement.images:,} images",
             got=f"{count:,}",
             next_step="finish the measurement with --resume",
         )

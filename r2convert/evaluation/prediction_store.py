@@ -1,13 +1,13 @@
-"""Every answer of a measurement in a file: kept while it runs, to continue from, and to recompute scores from.
+"""Every prediction of a measurement in a file: kept while it runs, to continue from, and to recompute scores from.
 
 While a measurement runs, each of its processes keeps what it finds out in a part of its own: ``<name>.partial``,
 ``<name>.partial.1`` and so on. Whole lines of a part are good whatever happened to the process; the last one may be
-cut off. A run that continues takes the answers of all parts it finds, however many processes wrote them. When every
-image is answered, the file appears under its own name, in the order of the set, and the parts go.
+cut off. A run that continues takes the predictions of all parts it finds, however many processes wrote them. When
+everything is done, the file appears under its own name, in the order of the set, and the parts go.
 
-One JSON document a line. The first says what was asked of whom; each further one is an image: its id, label, SHA-256
-of its crop (or why there is none), and for every network its first five classes, the rank of the label, and two
-margins (see :class:`~r2convert.evaluation.backends.Ranking`; null where one is no number).
+One JSON document a line. The first says what is measured; each further one is an image: its id, label, SHA-256 of its
+crop (or why there is none), and for every network (in a part: for one of them) the first five classes, the rank of the
+label, and two margins (see :class:`~r2convert.evaluation.backends.Ranking`; null where one is no finite number).
 """
 
 from __future__ import annotations
@@ -15,24 +15,80 @@ from __future__ import annotations
 import json
 import math
 import os
-from collections import defaultdict, deque
-from collections.abc import Callable, Iterator, Mapping
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from r2convert.errors import AccessError, InputError, OutputExistsError, UsageError
-from r2convert.evaluation.predictions import AnsweredPart, NetworkAnswers, Predictions
-from r2convert.imagenet.labels import CLASS_COUNT, TOP
-from r2convert.imagenet.validation_set import NO_CROP, LoadedImage, ValidationSet
+import numpy as np
 
-Record = Callable[[Predictions], None]
+from r2convert.errors import AccessError, InputError, OutputExistsError, UsageError
+from r2convert.evaluation.predictions import NetworkPredictions, Predictions
+from r2convert.imagenet.labels import TOP
+from r2convert.imagenet.validation_set import NO_CROP
+
+SCHEMA = "r2convert.predictions/1"
+
+Record = Callable[[str, NetworkPredictions, Iterable[int]], None]
+"""Writes down what a network, by name, predicts for the images at some positions."""
+
+
+@dataclass(frozen=True, slots=True)
+class Measurement:
+    """What is measured: predictions can be put together only if this is the same.
+
+    Args:
+        data_set: fingerprint of the validation set.
+        images: number of its images.
+        pipeline: how crops are made.
+        precision: how networks are run.
+        networks: by name, SHA-256 over names and values of its tensors.
+        accelerations: what else makes them run faster.
+        protocol: how images are prepared, in words.
+    """
+
+    data_set: str
+    images: int
+    pipeline: str
+    precision: str
+    networks: dict[str, str]
+    accelerations: tuple[str, ...] = ()
+    protocol: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Prediction:
+    """What one network says of one image: see :class:`~r2convert.evaluation.backends.Ranking`."""
+
+    top: tuple[int, ...]
+    rank: int
+    margins: tuple[float, float]
+
+
+@dataclass(frozen=True, slots=True)
+class PredictedImage:
+    """One line.
+
+    Args:
+        image: id of the image.
+        label: its class index.
+        crop: SHA-256 of its crop, in hexadecimal digits; ``None`` if there is none.
+        problem: why there is none.
+        predictions: by network; nothing if there is no crop.
+    """
+
+    image: str
+    label: int
+    crop: str | None
+    problem: str | None
+    predictions: Mapping[str, Prediction]
 
 
 @dataclass(frozen=True, slots=True)
 class PredictionFile:
-    """Where to keep the answers of a measurement.
+    """Where to keep the predictions of a measurement.
 
     Args:
         path: the file; it appears when the measurement is complete.
@@ -44,58 +100,71 @@ class PredictionFile:
     resume: bool = False
     overwrite: bool = False
 
-    def part(self, number: int = 0) -> Path:
-        """Where a process of this number keeps its answers until all are there."""
-        suffix = f".partial.{number}" if number else ".partial"
+    def part(self, rank: int = 0) -> Path:
+        """Where a process of this rank keeps its predictions until all are there."""
+        suffix = f".partial.{rank}" if rank else ".partial"
         return self.path.with_name(self.path.name + suffix)
 
-    def known(self, question: Question, images: ValidationSet) -> AnsweredPart:
-        """What earlier runs have left; without ``resume`` it is removed instead.
+    def require_place(self) -> None:
+        """Finds out whether predictions can be kept here, before hours are spent.
 
         Raises:
-            UsageError: a file holds the answers to another question.
             OutputExistsError: there is a file, and neither ``resume`` nor ``overwrite`` was asked for.
-            InputError: a file is damaged.
-            AccessError: a file cannot be read.
+            AccessError: the folder cannot be made or written.
         """
-        parts = [path for path in self._parts() if path.exists()]
-        existing = [self.path] if self.path.exists() else parts
-        if self.resume:
-            return _restore(existing, question, images)
-        if existing and not self.overwrite:
+        existing = self._existing()
+        if existing and not (self.resume or self.overwrite):
             raise OutputExistsError(
                 "there are predictions at this place already",
                 where=str(existing[0]),
                 next_step="--resume continues them, --overwrite replaces them",
             )
         with _explaining_failures(self.path):
-            for path in parts:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            if not os.access(self.path.parent, os.W_OK | os.X_OK):
+                raise PermissionError(f"the folder {self.path.parent} cannot be written")
+
+    def restore(self, measurement: Measurement, into: Predictions) -> None:
+        """Takes in what earlier runs have left; without ``resume`` it is removed instead.
+
+        Raises:
+            UsageError: a file holds the predictions of another measurement.
+            OutputExistsError: there is a file, and neither ``resume`` nor ``overwrite`` was asked for.
+            InputError: a file is damaged.
+            AccessError: a file cannot be read.
+        """
+        self.require_place()
+        if self.resume:
+            restorer = _Restorer(into)
+            for path in self._existing():
+                if _belongs_to(path, measurement):
+                    restorer.take_in(path, measurement, of_one_network=path != self.path)
+            return
+        with _explaining_failures(self.path):
+            for path in self._parts():
                 path.unlink(missing_ok=True)
-        return AnsweredPart((), Predictions((), question.networks))
 
     @contextmanager
-    def recording(self, question: Question, number: int = 0) -> Iterator[Record]:
-        """Gives a function that writes down what has been answered since it was called last.
+    def recording(self, measurement: Measurement, predictions: Predictions, rank: int = 0) -> Iterator[Record]:
+        """Gives a function that writes predictions down.
 
         Args:
-            question: what is asked.
-            number: of this process, from 0.
+            measurement: what is measured.
+            predictions: where to look up what became of an image.
+            rank: of this process, from 0.
 
         Raises:
             AccessError: the file cannot be written.
         """
         with _explaining_failures(self.path):
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            file = self.part(number).open("a+b")
-            _cut_to_whole_lines(file, question_line(question))
-        written = 0
+            file = self.part(rank).open("a+b")
+            _cut_to_whole_lines(file, _measurement_line(measurement))
 
-        def record(answered: Predictions) -> None:
-            nonlocal written
+        def record(name: str, network: NetworkPredictions, places: Iterable[int]) -> None:
             with _explaining_failures(self.path):
-                file.writelines(image_line(_row(answered, row)) for row in range(written, answered.done))
+                file.writelines(_lines(predictions, {name: network}, places))
                 file.flush()
-            written = answered.done
 
         with file:
             try:
@@ -105,8 +174,8 @@ class PredictionFile:
                     file.flush()
                     os.fsync(file.fileno())
 
-    def complete(self, question: Question, answered: Predictions) -> None:
-        """Puts the file in its place, every image answered.
+    def complete(self, measurement: Measurement, predictions: Predictions) -> None:
+        """Puts the file in its place, everything done.
 
         Raises:
             AccessError: the file cannot be written.
@@ -114,8 +183,8 @@ class PredictionFile:
         beside = self.path.with_name(self.path.name + ".complete")
         with _explaining_failures(self.path):
             with beside.open("wb") as file:
-                file.write(question_line(question))
-                file.writelines(image_line(_row(answered, row)) for row in range(answered.done))
+                file.write(_measurement_line(measurement))
+                file.writelines(_lines(predictions, predictions.networks, range(measurement.images)))
                 file.flush()
                 os.fsync(file.fileno())
             beside.replace(self.path)
@@ -130,6 +199,9 @@ class PredictionFile:
             for path in self._parts():
                 path.unlink(missing_ok=True)
 
+    def _existing(self) -> list[Path]:
+        return [self.path] if self.path.exists() else [path for path in self._parts() if path.exists()]
+
     def _parts(self) -> list[Path]:
         """The parts that are there, whichever processes wrote them."""
         first = self.part()
@@ -138,57 +210,102 @@ class PredictionFile:
         return [first, *sorted(path for path in self.path.parent.iterdir() if path.name.startswith(f"{first.name}."))]
 
 
-@contextmanager
-def _explaining_failures(path: Path) -> Iterator[None]:
+class _Restorer:
+    """Finds the place of each line in a set; no two lines of a network have the same one.
+
+    The same images may lie in another form by now, flat or in class folders: so file names and labels are compared,
+    as in the fingerprint of the set.
+    """
+
+    def __init__(self, into: Predictions) -> None:
+        self._into = into
+        self._places: dict[tuple[str, int], list[int]] = defaultdict(list)
+        for place, image in enumerate(into.images.images):
+            self._places[image.file_name, image.label].append(place)
+        self._taken: dict[tuple[str, str, int], int] = defaultdict(int)
+
+    def take_in(self, path: Path, measurement: Measurement, *, of_one_network: bool) -> None:
+        """All whole lines of a file, each about one network or about all of them."""
+        networks = measurement.networks
+        for number, line in enumerate(read_whole_lines(path, () if of_one_network else networks), 2):
+            unknown = set(line.predictions) - set(networks)
+            if unknown or not (line.predictions or line.problem):
+                raise _damaged_line(path, number, f"other networks: {', '.join(sorted(unknown)) or 'none'}")
+            for name in line.predictions or networks:
+                self._take_line(path, number, line, name)
+
+    def _take_line(self, path: Path, number: int, line: PredictedImage, name: str) -> None:
+        key = line.image.rpartition("/")[2], line.label
+        places = self._places[key]
+        used = self._taken[name, *key]
+        if used >= len(places):
+            if line.problem is not None:
+                return  # each network of a part says so
+            raise _damaged_line(path, number, f"no other image of this set is {line.image}, class {line.label}")
+        self._taken[name, *key] = used + 1
+        place = places[used]
+        digest = NO_CROP if line.crop is None else bytes.fromhex(line.crop)
+        self._into.note([place], [line.problem], np.frombuffer(digest, np.uint8))
+        network = self._into.networks[name]
+        network.done[place] = True
+        if name in line.predictions:
+            found = line.predictions[name]
+            network.top[place], network.rank[place], network.margins[place] = found.top, found.rank, found.margins
+
+
+def read_measurement(path: Path) -> Measurement:
+    """What a prediction file is about.
+
+    Raises:
+        InputError: it is no prediction file.
+        AccessError: it cannot be read.
+    """
     try:
-        yield
+        with path.open("rb") as file:
+            return _parse_measurement(path, file.readline())
     except OSError as error:
-        raise AccessError(
-            "the predictions cannot be kept",
-            where=str(path),
-            got=str(error),
-            next_step="free space or choose another place; --resume continues from what was kept",
-        ) from error
+        raise _unreadable(path, error) from error
 
 
-def _restore(paths: list[Path], question: Question, images: ValidationSet) -> AnsweredPart:
-    """The answers in some files; no two of them have the same image."""
-    free: dict[tuple[str, int], deque[int]] = defaultdict(deque)
-    for place, image in enumerate(images.images):
-        free[image.id, image.label].append(place)
-    found: dict[int, AnsweredImage] = {}
-    for path in paths:
-        if not _answers(path, question):
-            continue
-        for number, row in enumerate(read_whole_lines(path, question.networks), 2):
-            places = free[row.image, row.label]
-            if not places:
-                raise damaged_line(path, number, f"no other image of this set is {row.image}, class {row.label}")
-            found[places.popleft()] = row
-    places_found = tuple(sorted(found))
-    known = Predictions([images.images[place] for place in places_found], question.networks)
-    for place in places_found:
-        _take_in(known, found[place])
-    return AnsweredPart(places_found, known)
+def read_whole_lines(path: Path, networks: Iterable[str]) -> Iterator[PredictedImage]:
+    """The images of a file, in its order; a last line that was cut off is left out.
+
+    Args:
+        path: the file.
+        networks: those that every image has predictions of; if none are named, each has those it has.
+
+    Raises:
+        InputError: a line is damaged.
+        AccessError: the file cannot be read.
+    """
+    names = tuple(networks)
+    try:
+        with path.open("rb") as file:
+            file.readline()
+            for number, line in enumerate(file, 2):
+                if line.endswith(b"\n"):
+                    yield _parse_image(path, number, line, names)
+    except OSError as error:
+        raise _unreadable(path, error) from error
 
 
-def _answers(path: Path, question: Question) -> bool:
+def _belongs_to(path: Path, measurement: Measurement) -> bool:
     """Whether a file has anything to say; a first line that was cut off says nothing.
 
     Raises:
-        UsageError: it answers another question.
+        UsageError: it is about another measurement.
     """
     with _explaining_failures(path), path.open("rb") as file:
         first = file.readline()
     if not first.endswith(b"\n"):
         return False
-    found = parse_question(path, first)
-    if found != question:
-        differing = [name for name in asdict(question) if getattr(found, name) != getattr(question, name)]
+    found = _parse_measurement(path, first)
+    if found != measurement:
+        differing = [name for name in asdict(measurement) if getattr(found, name) != getattr(measurement, name)]
         raise UsageError(
             "these predictions belong to another measurement",
             where=str(path),
-            expected="the same " + ", ".join(asdict(question)),
+            expected="the same " + ", ".join(asdict(measurement)),
             got="another " + ", ".join(differing),
             next_step="choose another file, or --overwrite this one",
         )
@@ -196,7 +313,7 @@ def _answers(path: Path, question: Question) -> bool:
 
 
 def _cut_to_whole_lines(file: BinaryIO, first_line: bytes) -> None:
-    """Leaves the whole lines of a part, to go on behind them; a part without any begins with the question."""
+    """Leaves the whole lines of a part, to go on behind them; a part without any begins with the measurement."""
     size = file.seek(0, os.SEEK_END)
     good, block = 0, 1 << 16
     for end in range(size, 0, -block):
@@ -212,130 +329,42 @@ def _cut_to_whole_lines(file: BinaryIO, first_line: bytes) -> None:
         file.write(first_line)
 
 
-def _row(answered: Predictions, row: int) -> AnsweredImage:
-    loaded = answered.loaded[row]
-    image, label = loaded.image.id, loaded.image.label
-    if loaded.problem is not None:
-        return AnsweredImage(image, label, None, loaded.problem, {})
-    answers = {name: _answer(answers, row) for name, answers in answered.answers.items()}
-    return AnsweredImage(image, label, loaded.crop_digest.hex(), None, answers)
+def _measurement_line(measurement: Measurement) -> bytes:
+    return json.dumps({"schema": SCHEMA, **asdict(measurement)}, separators=(",", ":")).encode() + b"\n"
 
 
-def _answer(answers: NetworkAnswers, row: int) -> Answer:
-    # The shortest digits that are read back as the same float32.
-    first, second = (float(str(margin)) for margin in answers.margins[row])
-    return Answer(tuple(answers.top[row].tolist()), int(answers.rank[row]), (first, second))
+def _lines(
+    predictions: Predictions, networks: Mapping[str, NetworkPredictions], places: Iterable[int]
+) -> Iterator[bytes]:
+    """Lines of images. Put together as text: ``json.dumps`` takes ten times as long, on every image."""
+    names = {name: json.dumps(name) for name in networks}
+    for place in places:
+        image = predictions.images.images[place]
+        head = f'{{"image":{json.dumps(image.id)},"label":{image.label},"crop":'
+        if place in predictions.problems:
+            yield f'{head}null,"problem":{json.dumps(predictions.problems[place])}}}\n'.encode()
+            continue
+        found = ",".join(f"{names[name]}:{_prediction_text(network, place)}" for name, network in networks.items())
+        yield f'{head}"{predictions.digests[place].tobytes().hex()}","answers":{{{found}}}}}\n'.encode()
 
 
-def _take_in(known: Predictions, row: AnsweredImage) -> None:
-    image = known.images[known.done]
-    for name, answer in row.answers.items():
-        answers = known.answers[name]
-        answers.top[known.done] = answer.top
-        answers.rank[known.done] = answer.rank
-        answers.margins[known.done] = answer.margins
-    digest = NO_CROP if row.crop is None else bytes.fromhex(row.crop)
-    known.loaded.append(LoadedImage(image, digest, row.problem))
+def _prediction_text(network: NetworkPredictions, place: int) -> str:
+    top = ",".join(map(str, network.top[place].tolist()))
+    margins = ",".join(map(_margin_text, network.margins[place]))
+    return f'{{"top5":[{top}],"rank":{network.rank[place]},"margins":[{margins}]}}'
 
 
-SCHEMA = "r2convert.predictions/1"
+def _margin_text(margin: np.float32) -> str:
+    # The shortest digits that are read back as the same float32, as JSON has numbers.
+    return repr(float(str(margin))) if math.isfinite(margin) else "null"
 
 
-@dataclass(frozen=True, slots=True)
-class Question:
-    """What was asked of whom: answers can be put together only if this is the same.
-
-    Args:
-        data_set: fingerprint of the validation set.
-        images: number of its images.
-        pipeline: how crops were made.
-        precision: how networks were run.
-        networks: by name, SHA-256 over names and values of its tensors.
-        accelerations: what else made them run faster.
-    """
-
-    data_set: str
-    images: int
-    pipeline: str
-    precision: str
-    networks: dict[str, str]
-    accelerations: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """What one network said of one image: see :class:`~r2convert.evaluation.ranking.Ranking`."""
-
-    top: tuple[int, ...]
-    rank: int
-    margins: tuple[float, float]
-
-
-@dataclass(frozen=True, slots=True)
-class AnsweredImage:
-    """One line.
-
-    Args:
-        image: id of the image.
-        label: its class index.
-        crop: SHA-256 of its crop, in hexadecimal digits; ``None`` if there is none.
-        problem: why there is none.
-        answers: by network; nothing if there is no crop.
-    """
-
-    image: str
-    label: int
-    crop: str | None
-    problem: str | None
-    answers: Mapping[str, Answer]
-
-
-def question_line(question: Question) -> bytes:
-    """The first line of a file."""
-    return _line({"schema": SCHEMA, **asdict(question)})
-
-
-def image_line(answered: AnsweredImage) -> bytes:
-    """The line of an image."""
-    fields: dict[str, Any] = {"image": answered.image, "label": answered.label, "crop": answered.crop}
-    if answered.crop is None:
-        return _line({**fields, "problem": answered.problem})
-    answers = {
-        name: {
-            "top5": answer.top,
-            "rank": answer.rank,
-            "margins": [margin if math.isfinite(margin) else None for margin in answer.margins],
-        }
-        for name, answer in answered.answers.items()
-    }
-    return _line({**fields, "answers": answers})
-
-
-def read_question(path: Path) -> Question:
-    """What a prediction file answers.
-
-    Raises:
-        InputError: it is no prediction file.
-        AccessError: it cannot be read.
-    """
-    try:
-        with path.open("rb") as file:
-            return parse_question(path, file.readline())
-    except OSError as error:
-        raise _unreadable(path, error) from error
-
-
-def parse_question(path: Path, line: bytes) -> Question:
-    """The first line of a file.
-
-    Raises:
-        InputError: it is none.
-    """
+def _parse_measurement(path: Path, line: bytes) -> Measurement:
     try:
         fields = json.loads(line)
         if fields.pop("schema") == SCHEMA:
             fields["accelerations"] = tuple(fields.get("accelerations", ()))
-            return _checked(Question(**fields))
+            return _checked(Measurement(**fields))
         got = "another schema"
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         got = str(error)
@@ -348,72 +377,61 @@ def parse_question(path: Path, line: bytes) -> Question:
     )
 
 
-def _checked(question: Question) -> Question:
-    texts = (question.data_set, question.pipeline, question.precision, *question.accelerations)
-    if not isinstance(question.networks, dict) or not isinstance(question.images, int):
+def _checked(measurement: Measurement) -> Measurement:
+    texts = (measurement.data_set, measurement.pipeline, measurement.precision, measurement.protocol)
+    if not isinstance(measurement.networks, dict) or not isinstance(measurement.images, int):
         raise TypeError("a field of another kind")
-    if not all(isinstance(text, str) for text in (*texts, *question.networks.values())):
+    if not all(isinstance(text, str) for text in (*texts, *measurement.accelerations, *measurement.networks.values())):
         raise TypeError("a field that is no text")
-    return question
+    return measurement
 
 
-def read_whole_lines(path: Path, networks: Mapping[str, str]) -> Iterator[AnsweredImage]:
-    """The images of a file, in its order; a last line that was cut off is left out.
-
-    Args:
-        path: the file.
-        networks: those that every image has answers of.
-
-    Raises:
-        InputError: a line is damaged.
-        AccessError: the file cannot be read.
-    """
-    try:
-        with path.open("rb") as file:
-            file.readline()
-            for number, line in enumerate(file, 2):
-                if line.endswith(b"\n"):
-                    yield _parse_image(path, number, line, networks)
-    except OSError as error:
-        raise _unreadable(path, error) from error
-
-
-def _parse_image(path: Path, number: int, line: bytes, networks: Mapping[str, str]) -> AnsweredImage:
+def _parse_image(path: Path, number: int, line: bytes, networks: tuple[str, ...]) -> PredictedImage:
     try:
         row = json.loads(line)
         image, label, crop = str(row["image"]), int(row["label"]), row["crop"]
         if crop is None:
-            return AnsweredImage(image, label, None, str(row["problem"]), {})
-        if len(bytes.fromhex(crop)) != 32:
+            return PredictedImage(image, label, None, str(row["problem"]), {})
+        if len(bytes.fromhex(crop)) != len(NO_CROP):
             raise ValueError("the crop's digest has another length")
-        answers = {name: _parse_answer(row["answers"][name]) for name in networks}
-        return AnsweredImage(image, label, crop, None, answers)
+        found = row["answers"]
+        predictions = {name: _parse_prediction(found[name]) for name in networks or found}
+        return PredictedImage(image, label, crop, None, predictions)
     except (ValueError, ArithmeticError, TypeError, LookupError, AttributeError, RecursionError) as error:
-        raise damaged_line(path, number, str(error)) from error
+        raise _damaged_line(path, number, str(error)) from error
 
 
-def damaged_line(path: Path, number: int, got: str) -> InputError:
-    """The error for a line that does not hold what it ought to."""
-    return InputError(
-        "the predictions are damaged",
-        where=f"{path}:{number}",
-        expected="an image of the set, with the answers of the networks",
-        got=got,
-        next_step="measure again with --predictions and --overwrite",
-    )
-
-
-def _parse_answer(fields: Mapping[str, Any]) -> Answer:
+def _parse_prediction(fields: Mapping[str, Any]) -> Prediction:
     top = tuple(map(int, fields["top5"]))
     first, second = (math.nan if margin is None else float(margin) for margin in fields["margins"])
     rank = int(fields["rank"])
-    if len(top) != TOP or not all(-1 <= each < CLASS_COUNT for each in top) or not 0 <= rank <= CLASS_COUNT:
+    largest = int(np.iinfo(np.int16).max)
+    if len(top) != TOP or not all(-1 <= each <= largest for each in top) or not 0 <= rank <= largest:
         raise ValueError("classes or a rank that do not exist")
-    return Answer(top, rank, (first, second))
+    return Prediction(top, rank, (first, second))
 
 
-def _line(fields: Mapping[str, Any]) -> bytes:
-    return json.dumps(fields, separators=(",", ":")).encode() + b"\n"
+@contextmanager
+def _explaining_failures(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise AccessError(
+            "the predictions cannot be kept",
+            where=str(path),
+            got=str(error),
+            next_step="free space or choose another place; --resume continues from what was kept",
+        ) from error
+
+
+def _damaged_line(path: Path, number: int, got: str) -> InputError:
+    return InputError(
+        "the predictions are damaged",
+        where=f"{path}:{number}",
+        expected="an image of the set, with the predictions of the networks",
+        got=got,
+        next_step="measure again with --predictions and --overwrite",
+    )
 
 
 def _unreadable(path: Path, error: OSError) -> AccessError:

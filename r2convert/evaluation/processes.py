@@ -1,28 +1,29 @@
 """Several processes, on one machine or many, share the images of one measurement: each image in exactly one of them.
 
 Started by ``torchrun``. Nothing is padded and nothing counted twice: a process takes a stretch of the set, and at the
-end all of them have all answers. Only those travel between processes, so gloo is enough, whatever the devices are.
+end all of them have all predictions. Only those travel between processes, so gloo is enough, whatever the devices are.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import distributed
 
 from r2convert.errors import UsageError
-from r2convert.evaluation.predictions import AnsweredPart, NetworkAnswers, Predictions
-from r2convert.imagenet.validation_set import LoadedImage, ValidationImage
+from r2convert.evaluation.predictions import Predictions, merged_audit
 from r2convert.results.verification import PrecisionAudit
+
+Message = TypeVar("Message")
 
 
 @contextmanager
 def joined_processes() -> Iterator[int]:
-    """Joins the processes that ``torchrun`` has started, if it has; gives the number of this one, from 0.
+    """Joins the processes that ``torchrun`` has started, if it has; gives the rank of this one, from 0.
 
     Raises:
         UsageError: this build of torch cannot.
@@ -52,14 +53,20 @@ def is_first() -> bool:
 
 
 def local_device(device: torch.device) -> torch.device:
-    """The device of this process: with several on one machine and ``cuda`` without a number, each has its own."""
+    """The device of this process: with several on one machine and ``cuda`` without a number, each has its own.
+
+    It is made the current one, so that whatever allocates without naming a device does it there.
+    """
+    if device.type != "cuda":
+        return device
     if str(device) == "cuda" and is_shared():
-        return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
+        device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
+    torch.cuda.set_device(device)
     return device
 
 
-def own_number() -> int:
-    """The number of this process, from 0."""
+def own_rank() -> int:
+    """The rank of this process, from 0."""
     return distributed.get_rank() if is_shared() else 0
 
 
@@ -77,55 +84,46 @@ def wait_for_all() -> None:
         distributed.barrier()
 
 
-def gather(own: AnsweredPart, images: Sequence[ValidationImage]) -> list[AnsweredPart]:
-    """Everybody's answers, those of this process among them.
-
-    Args:
-        own: what this process has found out.
-        images: the whole set.
-    """
+def gather(predictions: Predictions) -> None:
+    """Adds to the predictions of this process those of all others."""
     if not is_shared():
-        return [own]
-    predictions = own.predictions
+        return
     message = {
-        "places": list(own.places)[: predictions.done],
-        "loaded": [(loaded.crop_digest, loaded.problem) for loaded in predictions.loaded],
-        "answers": {name: (each.top, each.rank, each.margins) for name, each in predictions.answers.items()},
+        "loaded": predictions.loaded,
+        "digests": predictions.digests[predictions.loaded],
+        "problems": predictions.problems,
+        "networks": {
+            name: (network.done, *(array[network.done] for array in network.arrays[1:]))
+            for name, network in predictions.networks.items()
+        },
     }
-    return [_unpack(each, images) for each in _exchange(message)]
+    for each in _exchange(message):
+        predictions.merge(_unpack(each, predictions))
 
 
-def merged_audits(audits: Mapping[str, PrecisionAudit]) -> dict[str, PrecisionAudit]:
+def gather_audits(audits: Mapping[str, PrecisionAudit]) -> dict[str, PrecisionAudit]:
     """Everybody's audits as one, by network."""
     if not is_shared():
         return dict(audits)
     everybodys = _exchange(dict(audits))
     names = dict.fromkeys(name for each in everybodys for name in each)
-    return {name: _merge([each[name] for each in everybodys if name in each]) for name in names}
+    return {name: merged_audit([each[name] for each in everybodys if name in each]) for name in names}
 
 
-def _exchange(message: dict[str, Any]) -> list[dict[str, Any]]:
-    messages: list[dict[str, Any]] = [{} for _ in range(distributed.get_world_size())]
+def _exchange(message: Message) -> list[Message]:
+    messages: list[Any] = [None] * distributed.get_world_size()
     distributed.all_gather_object(messages, message)
     return messages
 
 
-def _unpack(message: Mapping[str, Any], images: Sequence[ValidationImage]) -> AnsweredPart:
-    chosen = [images[place] for place in message["places"]]
-    part = Predictions(chosen, ())
-    part.answers = {name: NetworkAnswers(*arrays) for name, arrays in message["answers"].items()}
-    part.loaded += [LoadedImage(image, *found) for image, found in zip(chosen, message["loaded"], strict=True)]
-    return AnsweredPart(message["places"], part)
-
-
-def _merge(audits: list[PrecisionAudit]) -> PrecisionAudit:
-    bounds = [audit.bound for audit in audits if audit.bound is not None]
-    return PrecisionAudit(
-        first_precision=audits[0].first_precision,
-        images=sum(audit.images for audit in audits),
-        changed_top1=sum(audit.changed_top1 for audit in audits),
-        changed_top1_correct=sum(audit.changed_top1_correct for audit in audits),
-        changed_top5_correct=sum(audit.changed_top5_correct for audit in audits),
-        largest_drift=max(audit.largest_drift for audit in audits),
-        bound=max(bounds) if bounds else None,
-    )
+def _unpack(message: Mapping[str, Any], like: Predictions) -> Predictions:
+    part = Predictions(like.images, like.networks)
+    part.loaded[...] = message["loaded"]
+    part.digests[part.loaded] = message["digests"]
+    part.problems.update(message["problems"])
+    for name, (done, *values) in message["networks"].items():
+        network = part.networks[name]
+        network.done[...] = done
+        for array, found in zip(network.arrays[1:], values, strict=True):
+            array[done] = found
+    return part

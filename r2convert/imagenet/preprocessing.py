@@ -1,7 +1,8 @@
 """From an encoded image to the uint8 crop a network is shown, exactly as the published numbers were measured.
 
-Short side to 256 with Pillow's antialiased bilinear filter, then the central 224x224: what torchvision's
-``Resize(256)``, ``CenterCrop(224)`` on Pillow images compute, rounding included. EXIF rotation is not applied.
+The short side is resized with one of Pillow's antialiased filters, then the centre cut out: to the last bit what
+torchvision's and timm's ``Resize(256)``, ``CenterCrop(224)`` compute on Pillow images. EXIF rotation is not applied.
+How large, and with which filter, is said by a :class:`~r2convert.catalog.protocol.Protocol`.
 
 The width is resized first and the height of that result then, each pass rounded to uint8. Every Pillow up to 12 does
 so; from 13 on it takes the height first where that shrinks more than twice as much, which is off by one in many
@@ -20,7 +21,7 @@ There are two pipelines:
 ``opencv``
     what PaddleClas 2.6 does with OpenCV (``ResizeImage`` and ``CropImage`` of its validation configuration) for the
     accuracies it publishes: EXIF rotation applied, both sides scaled and rounded so that the short one is 256, plain
-    bilinear interpolation without antialiasing, centre crop with the odd pixel on the right and at the bottom. Needs
+    interpolation without antialiasing, centre crop with the odd pixel on the right and at the bottom. Needs
     the extra ``opencv``.
 """
 
@@ -29,48 +30,67 @@ from __future__ import annotations
 import io
 from collections.abc import Callable
 from itertools import product
+from typing import Final
 
 import numpy as np
 import numpy.typing as npt
 import simplejpeg  # type: ignore[import-untyped]
 from PIL import Image, UnidentifiedImageError
 
-from r2convert.catalog.protocol import Pipeline
+from r2convert.catalog.protocol import Interpolation, Protocol
 from r2convert.errors import UnreadableImageError, UsageError
 
-RESIZED_SHORT_SIDE = 256
-CROP_SIDE = 224
+STANDARD: Final = Protocol()
+"""Short side 256, bilinear, crop 224: what nearly all published accuracies of ImageNet were measured with."""
+
+RESIZED_SHORT_SIDE: Final = STANDARD.resize
+CROP_SIDE: Final = STANDARD.crop
 
 Pixels = npt.NDArray[np.uint8]
 Crop = Pixels
+
+FILTERS: Final[dict[Interpolation, Image.Resampling]] = {
+    "bilinear": Image.Resampling.BILINEAR,
+    "bicubic": Image.Resampling.BICUBIC,
+}
+SUPPORT: Final[dict[Interpolation, float]] = {"bilinear": 1.0, "bicubic": 2.0}
+"""How far a filter reaches, in source pixels, where the image does not shrink."""
 
 # Pillow's own limit against decompression bombs, applied to the resized image too: a hair of 1x6000 becomes a giant.
 _MOST_PIXELS = 178_956_970
 
 
-def crop_image(data: bytes) -> Crop:
+def crop_image(data: bytes, protocol: Protocol = STANDARD) -> Crop:
     """Decodes an image, resizes it and cuts out its centre, all with Pillow: the reference.
 
     Args:
         data: an encoded image: JPEG of any colour space, or anything else Pillow reads.
+        protocol: how; its pipeline is taken for ``pil``.
 
     Returns:
-        uint8, shape (224, 224, 3), red green blue.
+        uint8, shape (crop, crop, 3), red green blue.
 
     Raises:
         UnreadableImageError: the bytes are no image, stop in the middle of one, or describe an absurd one.
     """
     image = _decode(data)
-    new_width, new_height = resized_size(*image.size)
-    resized = _resize(_resize(image, new_width, image.height), new_width, new_height)
-    left, top = crop_corner(new_width, new_height)
-    return np.asarray(resized.crop((left, top, left + CROP_SIDE, top + CROP_SIDE)))
+    width, height = resized_size(*image.size, protocol.resize)
+    image_filter, side = FILTERS[protocol.interpolation], protocol.crop
+    resized = image.resize((width, image.height), image_filter).resize((width, height), image_filter)
+    left, top = crop_corner(width, height, side)
+    return np.asarray(resized.crop((left, top, left + side, top + side)))
 
 
-def fast_crop_function() -> Callable[[bytes], Crop]:
-    """A function that gives the bytes of :func:`crop_image`, for any data, in less time on this machine."""
+def crop_function(protocol: Protocol = STANDARD) -> Callable[[bytes], Crop]:
+    """The fastest function on a processor that gives exactly the crops of a protocol, from encoded images.
+
+    Raises:
+        UsageError: a package that the pipeline needs is not installed.
+    """
+    if protocol.pipeline == "opencv":
+        return _opencv_crop_function(protocol)
     decode = pixel_function()
-    return lambda data: crop_pixels(decode(data))
+    return lambda data: crop_pixels(decode(data), protocol)
 
 
 def pixel_function() -> Callable[[bytes], Pixels]:
@@ -88,66 +108,55 @@ def pixel_function() -> Callable[[bytes], Pixels]:
     return decode
 
 
-def crop_pixels(pixels: Pixels) -> Crop:
-    """Resizes and crops decoded pixels, leaving out what the crop does not show.
+def crop_pixels(pixels: Pixels, protocol: Protocol = STANDARD) -> Crop:
+    """Resizes and crops decoded pixels with Pillow, leaving out what the crop does not show.
 
     The first pass, over the width, needs only the source rows under the crop; the second only the columns of the
     crop. (``Image.resize(box=...)`` would save more and is not exact: its box is rounded to float32.)
 
     Args:
         pixels: uint8, shape (height, width, 3).
+        protocol: how; its pipeline is taken for ``pil``.
 
     Returns:
-        uint8, shape (224, 224, 3), equal to what :func:`crop_image` cuts from the same pixels.
+        uint8, shape (crop, crop, 3), equal to what :func:`crop_image` cuts from the same pixels.
 
     Raises:
         UnreadableImageError: the image is absurdly long and thin.
     """
     height, width = pixels.shape[:2]
-    new_width, new_height = resized_size(width, height)
-    left, top = crop_corner(new_width, new_height)
-    first, last = _source_rows(height, new_height, top)
-    narrow = _resize(Image.fromarray(pixels[first:last]), new_width, last - first)
+    side, image_filter = protocol.crop, FILTERS[protocol.interpolation]
+    new_width, new_height = resized_size(width, height, protocol.resize)
+    left, top = crop_corner(new_width, new_height, side)
+    # The source rows under the crop, or a few more.
+    scale = height / new_height
+    reach = max(scale, 1.0) * SUPPORT[protocol.interpolation] + 1
+    first, last = max(0, int(top * scale - reach)), min(height, int((top + side) * scale + reach) + 1)
+    narrow = Image.fromarray(pixels[first:last]).resize((new_width, last - first), image_filter)
     # Back to full height, so that the second pass weighs the rows as it would those of the whole image.
-    columns = narrow.crop((left, -first, left + CROP_SIDE, height - first))
-    resized = _resize(columns, CROP_SIDE, new_height)
-    return np.asarray(resized.crop((0, top, CROP_SIDE, top + CROP_SIDE)))
+    columns = narrow.crop((left, -first, left + side, height - first))
+    resized = columns.resize((side, new_height), image_filter)
+    return np.asarray(resized.crop((0, top, side, top + side)))
 
 
-def resized_size(width: int, height: int) -> tuple[int, int]:
-    """Width and height after bringing the short side to 256; the long side is cut to an integer, not rounded.
+def resized_size(width: int, height: int, short_side: int = RESIZED_SHORT_SIDE) -> tuple[int, int]:
+    """Width and height after resizing the short side; the long side is cut to an integer, not rounded.
 
     Raises:
         UnreadableImageError: the result would be larger than any image Pillow agrees to open.
     """
     if width <= height:
-        resized = RESIZED_SHORT_SIDE, int(RESIZED_SHORT_SIDE * height / width)
+        resized = short_side, int(short_side * height / width)
     else:
-        resized = int(RESIZED_SHORT_SIDE * width / height), RESIZED_SHORT_SIDE
+        resized = int(short_side * width / height), short_side
     if resized[0] * resized[1] > _MOST_PIXELS:
         raise UnreadableImageError("the image is too long and thin", got=f"{width}x{height} pixels: too long and thin")
     return resized
 
 
-def crop_corner(width: int, height: int) -> tuple[int, int]:
+def crop_corner(width: int, height: int, side: int = CROP_SIDE) -> tuple[int, int]:
     """Left and top of the central crop; halves go to the even neighbour, as Python's ``round`` takes them."""
-    return round((width - CROP_SIDE) / 2), round((height - CROP_SIDE) / 2)
-
-
-def _source_rows(height: int, new_height: int, top: int) -> tuple[int, int]:
-    """First and last (excluded) source row under rows ``top`` to ``top + 223`` of the result, or a few more."""
-    scale = height / new_height
-    reach = max(scale, 1.0) + 1
-    return max(0, int(top * scale - reach)), min(height, int((top + CROP_SIDE) * scale + reach) + 1)
-
-
-def require_readable(data: bytes) -> None:
-    """Raises ``UnreadableImageError`` unless Pillow decodes the whole image and its shape is no absurd one."""
-    resized_size(*_decode(data).size)
-
-
-def _resize(image: Image.Image, width: int, height: int) -> Image.Image:
-    return image.resize((width, height), Image.Resampling.BILINEAR)
+    return round((width - side) / 2), round((height - side) / 2)
 
 
 def _decode_pixels(data: bytes) -> Pixels:
@@ -212,29 +221,25 @@ def _probes() -> list[bytes]:
     return [*probes, file.getvalue()]
 
 
-def opencv_crop_function() -> Callable[[bytes], Crop]:
-    """A function from an encoded image to its crop, uint8 (224, 224, 3), red green blue.
-
-    Raises:
-        UsageError: OpenCV is not installed.
-    """
-    crop_pixels = opencv_crop_pixels()
+def _opencv_crop_function(protocol: Protocol) -> Callable[[bytes], Crop]:
+    """A function from an encoded image to its crop, red green blue, with OpenCV."""
+    crop_decoded = opencv_crop_pixels(protocol)
     import cv2
 
     def crop(data: bytes) -> Crop:
-        # OpenCV before 5 makes up what is cut off. Whether a picture is sound is for Pillow to say, as for `pil`.
-        require_readable(data)
+        # OpenCV before 5 makes up what is cut off. Whether an image is sound is for Pillow to say, as for `pil`.
+        resized_size(*_decode(data).size, protocol.resize)
         pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
         if pixels is None:
             raise UnreadableImageError("the image cannot be decoded", got="OpenCV reads no image from it")
-        blue_green_red = crop_pixels(np.asarray(pixels, np.uint8))
+        blue_green_red = crop_decoded(np.asarray(pixels, np.uint8))
         return np.ascontiguousarray(blue_green_red[:, :, ::-1])
 
     return crop
 
 
-def opencv_crop_pixels() -> Callable[[Pixels], Crop]:
-    """The same for decoded pixels, uint8 (height, width, 3), whose channels keep their order.
+def opencv_crop_pixels(protocol: Protocol = STANDARD) -> Callable[[Pixels], Crop]:
+    """A function that resizes and crops decoded pixels with OpenCV; the order of their channels does not matter.
 
     Raises:
         UsageError: OpenCV is not installed.
@@ -247,22 +252,15 @@ def opencv_crop_pixels() -> Callable[[Pixels], Crop]:
             got=str(error),
             next_step='pip install "r2convert[opencv]"',
         ) from error
+    side = protocol.crop
+    image_filter = {"bilinear": cv2.INTER_LINEAR, "bicubic": cv2.INTER_CUBIC}[protocol.interpolation]
 
     def crop(pixels: Pixels) -> Crop:
         height, width = pixels.shape[:2]
-        scale = RESIZED_SHORT_SIDE / min(height, width)
+        scale = protocol.resize / min(height, width)
         new_width, new_height = round(width * scale), round(height * scale)
-        resized = cv2.resize(pixels, (new_width, new_height), interpolation=cv2.INTER_LINEAR)
-        left, top = (new_width - CROP_SIDE) // 2, (new_height - CROP_SIDE) // 2
-        return np.ascontiguousarray(resized[top : top + CROP_SIDE, left : left + CROP_SIDE], np.uint8)
+        resized = cv2.resize(pixels, (new_width, new_height), interpolation=image_filter)
+        left, top = (new_width - side) // 2, (new_height - side) // 2
+        return np.ascontiguousarray(resized[top : top + side, left : left + side], np.uint8)
 
     return crop
-
-
-def crop_function(pipeline: Pipeline) -> Callable[[bytes], Crop]:
-    """The fastest function on a processor that gives exactly the pipeline's crops.
-
-    Raises:
-        UsageError: a package that the pipeline needs is not installed.
-    """
-    return opencv_crop_function() if pipeline == "opencv" else fast_crop_function()

@@ -5,11 +5,11 @@ from __future__ import annotations
 import hashlib
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from pathlib import Path, PurePosixPath
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 
 from r2convert.errors import UsageError
-from r2convert.imagenet.labels import VALIDATION_IMAGE_COUNT, validation_labels, validation_number
+from r2convert.imagenet.labels import VALIDATION_IMAGE_COUNT, synsets, validation_labels, validation_number
 
 NO_CROP = bytes(hashlib.sha256().digest_size)
 """What stands for the digest of a crop that there is none of."""
@@ -60,22 +60,12 @@ class ValidationImage:
     @property
     def number(self) -> int | None:
         """Its number in the ILSVRC 2012 validation set (1 to 50,000), if its file name says one."""
-        return validation_number(PurePosixPath(self.id).name)
+        return validation_number(self.file_name)
 
-
-@dataclass(frozen=True, slots=True)
-class LoadedImage:
-    """What became of one image.
-
-    Args:
-        image: the image.
-        crop_digest: SHA-256 of its crop's bytes (height, width, channel order); 32 zero bytes if there is none.
-        problem: why there is no crop, in words; ``None`` if there is one.
-    """
-
-    image: ValidationImage
-    crop_digest: bytes
-    problem: str | None = None
+    @property
+    def file_name(self) -> str:
+        """The last part of its id."""
+        return self.id.rpartition("/")[2]
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,12 +80,16 @@ class ValidationSet:
         layout: what that is, in words, e.g. ``class folders``.
         images: every image that counts, missing ones included.
         warnings: what a reader of the score has to know, one sentence each.
+        classes: names of the classes a network has to tell apart, by class index: WordNet ids, for ImageNet.
+        ranked: indices of the classes that are ranked, if the set is about some of them only (ImageNet-A, -R).
     """
 
     path: Path
     layout: str
     images: tuple[ValidationImage, ...]
     warnings: tuple[str, ...] = ()
+    classes: tuple[str, ...] = field(default_factory=synsets, repr=False)
+    ranked: tuple[int, ...] | None = None
 
     @property
     def missing(self) -> tuple[ValidationImage, ...]:
@@ -124,10 +118,10 @@ class ValidationSet:
 
     @property
     def fingerprint(self) -> str:
-        """SHA-256 over ids and labels in order: the same fingerprint means the same questions were asked."""
+        """SHA-256 over ids and labels in order: the same fingerprint means the same images and labels."""
         digest = hashlib.sha256()
         for image in self.images:
-            digest.update(f"{PurePosixPath(image.id).name}\t{image.label}\n".encode())
+            digest.update(f"{image.file_name}\t{image.label}\n".encode())
         return digest.hexdigest()
 
 

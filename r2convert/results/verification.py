@@ -68,6 +68,46 @@ class PrecisionAudit(Struct, frozen=True):
     bound: Number | None = None
 
 
+class Preparation(Struct, frozen=True):
+    """How images were made ready for the network.
+
+    Args:
+        resize: pixels of the short side after resizing
+        crop: pixels of the square that was cut from the centre
+        interpolation: the filter of the resizing
+        mean: of red, green and blue, for pixels from 0 to 1
+        std: their standard deviations
+    """
+
+    resize: Count
+    crop: Count
+    interpolation: str
+    mean: tuple[Number, Number, Number]
+    std: tuple[Number, Number, Number]
+
+
+class Speed(Struct, frozen=True):
+    """How fast a network was shown its images in the last run.
+
+    Args:
+        images: how many images that run has shown it
+        seconds: from the first batch that was asked for to the last that was done, loading included
+        images_per_second: the first divided by the second
+        batch_size: images at once
+        batch_milliseconds: median time that the device worked on a batch
+        busy: share of the seconds in which the device worked on the network, 0 to 1
+        peak_bytes: most memory that was taken: on a CUDA device by tensors, else by the whole process
+    """
+
+    images: Count
+    seconds: Number
+    images_per_second: Number
+    batch_size: Count
+    batch_milliseconds: Number
+    busy: Number
+    peak_bytes: Count
+
+
 class Accuracy(Struct, frozen=True):
     """Exact counts of one network on one set; every count is out of `images`.
 
@@ -85,10 +125,12 @@ class Accuracy(Struct, frozen=True):
         real_images: images that have ReaL labels; 0 unless the files have the official names
         real_top1_correct: those of them whose first class is one of their ReaL labels
         audit: for other precisions than `strict`: what was found when images were run again in strict float32
-        per_class: by WordNet id: images of the class, and those whose label is ranked first
+        per_class: by class (its WordNet id, for ImageNet): images of the class, and those whose label is ranked first
         confusions: the pairs of classes confused most often
         problems: id and reason of every missing or unreadable image, in order
         accelerations: what else made the network run faster
+        protocol: how images were made ready
+        speed: how fast that was; absent if everything came from an earlier run
     """
 
     images: Annotated[int, Meta(ge=1, le=2**63 - 1)]
@@ -107,6 +149,8 @@ class Accuracy(Struct, frozen=True):
     confusions: Annotated[tuple[Confusion, ...], Meta(max_length=CONFUSIONS_KEPT)] = ()
     problems: Annotated[tuple[tuple[str, str], ...], Meta(max_length=_MOST_IMAGES)] = ()
     accelerations: Annotated[tuple[str, ...], Meta(max_length=_MOST_WORDS)] = ()
+    protocol: Preparation | None = None
+    speed: Speed | None = None
 
     def __post_init__(self) -> None:
         """Refuse counts that no measurement gives.

@@ -1,17 +1,18 @@
 """Resizing by gathered pixels in int32 gives Pillow's bytes."""
 
 import hashlib
+import io
 import json
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from r2convert.catalog.protocol import Protocol
 from r2convert.errors import UnreadableImageError
 from r2convert.imagenet import device_resize
 from r2convert.imagenet.device_resize import (
@@ -21,11 +22,9 @@ from r2convert.imagenet.device_resize import (
     resamples_exactly,
     resampling_pass,
 )
-from r2convert.imagenet.preprocessing import crop_pixels
+from r2convert.imagenet.preprocessing import Pixels, crop_image, crop_pixels
 
 TORCHVISION = Path(__file__).parents[1] / "data" / "imagenet" / "torchvision_crops.json"
-
-Pixels = npt.NDArray[np.uint8]
 
 
 def crop_together(pictures: list[Pixels], reader: SourceReader | None = None) -> Pixels:
@@ -102,10 +101,32 @@ def test_a_large_picture_is_handed_over_as_its_crop() -> None:
     assert np.array_equal(source[:224, :224], crop_pixels(pixels))
 
 
+@settings(deadline=None, max_examples=60)
+@given(
+    width=st.integers(40, 900),
+    height=st.integers(40, 900),
+    protocol=st.sampled_from(
+        [Protocol(256, 224, "bicubic"), Protocol(248, 224, "bicubic"), Protocol(320, 320), Protocol(64, 48, "bicubic")]
+    ),
+)
+def test_other_sizes_and_filters_are_those_of_pillow(width: int, height: int, protocol: Protocol) -> None:
+    pixels = np.random.default_rng(width * height).integers(0, 256, (height, width, 3), np.uint8)
+    reader = SourceReader(protocol)
+    sources = np.zeros((1, reader.side, reader.side, 3), np.uint8)
+    geometry = reader.put(pixels, sources[0])
+    (crop,) = resample(torch.from_numpy(sources), [geometry], protocol.crop).numpy()
+    assert np.array_equal(crop, crop_pixels(pixels, protocol))
+    file = io.BytesIO()
+    Image.fromarray(pixels).save(file, "PNG", compress_level=1)
+    assert np.array_equal(crop, crop_image(file.getvalue(), protocol))
+
+
 def test_a_device_with_other_bytes_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     assert resamples_exactly(torch.device("cpu"))
     monkeypatch.setattr(
-        device_resize, "crop_pixels", lambda pixels: np.minimum(crop_pixels(pixels), 254).astype(np.uint8)
+        device_resize,
+        "crop_pixels",
+        lambda pixels, protocol: np.minimum(crop_pixels(pixels, protocol), 254).astype(np.uint8),
     )
     assert not resamples_exactly(torch.device("cpu"))
 

@@ -1,26 +1,38 @@
 """Counts of right answers, against a plain loop over single images and against constructed answers."""
 
+import copy
+import dataclasses
 import io
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pytest
 import torch
+from msgspec.structs import replace
 from PIL import Image
 
 from r2convert.checks.standins import SyntheticSet, synthetic_image, write_synthetic_set
 from r2convert.errors import AccessError, CheckpointError, UsageError
-from r2convert.evaluation.engine import AccuracyProgress, measure_accuracy
+from r2convert.evaluation import backends, engine
+from r2convert.evaluation.engine import AccuracyProgress
 from r2convert.imagenet.datasets import open_validation_set
 from r2convert.imagenet.labels import real_labels, synsets, validation_name
 from r2convert.imagenet.preprocessing import Crop
+from r2convert.imagenet.validation_set import ImageLocation
+from r2convert.results.verification import Accuracy
 
 Logits = npt.NDArray[np.float32]
 
 pytestmark = pytest.mark.usefixtures("one_thread")
+
+
+def measure_accuracy(*arguments: Any, **options: Any) -> dict[str, Accuracy]:
+    """What is found, apart from how fast, which differs from run to run."""
+    found = engine.measure_accuracy(*arguments, **options)
+    return {name: replace(accuracy, speed=None) for name, accuracy in found.items()}
 
 
 def build_network(seed: int) -> torch.nn.Module:
@@ -156,7 +168,7 @@ def test_kept_crops_count_like_fresh_ones(network: torch.nn.Module, standin: Syn
 def test_a_measurement_can_be_ended_early(network: torch.nn.Module, standin: SyntheticSet) -> None:
     images = open_validation_set(standin.folder)
     result = measure_accuracy({"it": network}, images, batch_size=10, stop_when=lambda step: step.done >= 20)["it"]
-    whole = measure_accuracy({"it": network}, replace(images, images=images.images[:20]))["it"]
+    whole = measure_accuracy({"it": network}, dataclasses.replace(images, images=images.images[:20]))["it"]
     assert result == whole
     assert result.images == 20
 
@@ -212,8 +224,8 @@ def test_memory_that_runs_out_halves_what_runs_at_once(network: torch.nn.Module,
 
     result = measure_accuracy({"it": Hungry()}, open_validation_set(standin.folder), batch_size=10)["it"]
     assert (result.images, result.top1_correct, result.top5_correct) == (34, 20, 27)
-    assert sizes[:3] == [10, 5, 3]
-    assert set(sizes[3:]) == {3}
+    assert sizes[:4] == [1, 10, 5, 3]  # one image, to see whether the network is fit at all
+    assert set(sizes[4:]) == {3}
 
 
 def test_a_device_too_small_for_one_image_is_named(standin: SyntheticSet) -> None:
@@ -223,6 +235,135 @@ def test_a_device_too_small_for_one_image_is_named(standin: SyntheticSet) -> Non
 
     with pytest.raises(AccessError, match="no memory for a single image"):
         measure_accuracy({"it": Hungry()}, open_validation_set(standin.folder))
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        lambda: torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB"),
+        lambda: RuntimeError("MPS backend out of memory (MPS allocated: 17 GB)"),
+        lambda: RuntimeError("cuDNN error: CUDNN_STATUS_ALLOC_FAILED"),
+        lambda: RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory"),
+    ],
+)
+@pytest.mark.parametrize("where", ["normalise", "network", "rank"])
+def test_memory_that_runs_out_anywhere_loses_no_image(
+    network: torch.nn.Module,
+    standin: SyntheticSet,
+    monkeypatch: pytest.MonkeyPatch,
+    error: Callable[[], RuntimeError],
+    where: str,
+) -> None:
+    calls: list[int] = []
+
+    def failing(whole: Callable[..., Any]) -> Callable[..., Any]:
+        def run(images: torch.Tensor, *rest: Any) -> Any:
+            calls.append(len(images))
+            if len(calls) in (2, 4, 9):
+                raise error()
+            return whole(images, *rest)
+
+        return run
+
+    if where == "network":
+        monkeypatch.setattr(network, "forward", failing(network.forward))
+    else:
+        name = {"normalise": "_normalise", "rank": "rank_logits"}[where]
+        monkeypatch.setattr(backends, name, failing(getattr(backends, name)))
+    result = engine.measure_accuracy({"it": network}, open_validation_set(standin.folder), batch_size=12)["it"]
+    assert (result.images, result.top1_correct, result.top5_correct) == (34, 20, 27)
+    assert result.speed is not None
+    assert result.speed.batch_size < 12
+
+
+def test_another_failure_is_not_taken_for_a_lack_of_memory(standin: SyntheticSet) -> None:
+    sizes: list[int] = []
+
+    class Failing(torch.nn.Module):
+        def forward(self, images: torch.Tensor) -> torch.Tensor:
+            sizes.append(len(images))
+            if len(sizes) > 1:
+                raise RuntimeError("shapes do not fit")
+            return torch.zeros(len(images), 1000)
+
+    with pytest.raises(RuntimeError, match="shapes do not fit"):
+        measure_accuracy({"it": Failing()}, open_validation_set(standin.folder), batch_size=8)
+    assert sizes[:2] == [1, 8]
+
+
+def test_a_network_in_double_precision_runs_in_float32(network: torch.nn.Module, standin: SyntheticSet) -> None:
+    double = copy.deepcopy(network).double()
+    result = measure_accuracy({"it": double}, open_validation_set(standin.folder))["it"]
+    assert (result.top1_correct, result.top5_correct) == (20, 27)
+
+
+def test_a_network_of_other_channels_is_refused_before_images_are_read(standin: SyntheticSet) -> None:
+    grey = torch.nn.Sequential(torch.nn.Conv2d(1, 8, 3), torch.nn.AdaptiveAvgPool2d(1), torch.nn.Flatten())
+    with pytest.raises(CheckpointError, match="cannot be shown RGB images") as caught:
+        measure_accuracy({"grey": grey}, open_validation_set(standin.folder))
+    assert caught.value.where == "grey"
+    assert "1 channels" in str(caught.value.got) or "channels" in str(caught.value.got)
+
+
+def test_a_run_tells_how_fast_it_was(network: torch.nn.Module, standin: SyntheticSet) -> None:
+    images = open_validation_set(standin.folder)
+    for precision in ("strict", "fast"):
+        speed = engine.measure_accuracy({"it": network}, images, batch_size=10, precision=precision)["it"].speed
+        assert speed is not None
+        assert (speed.images, speed.batch_size) == (34, 10)
+        assert 0 < speed.busy <= 1
+        assert 0 < speed.batch_milliseconds < 1000 * speed.seconds
+        assert speed.images_per_second == 34 / speed.seconds
+        assert speed.peak_bytes > 10 * 2**20
+
+
+def test_images_are_decoded_once_whatever_memory_there_is(
+    network: torch.nn.Module, standin: SyntheticSet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    images = open_validation_set(standin.folder)
+    networks = {"right": network, "other": build_network(1)}
+    expected = measure_accuracy(networks, images)
+    read: list[ImageLocation] = []
+    whole = ImageLocation.read
+
+    def counting(location: ImageLocation) -> bytes:
+        read.append(location)
+        return whole(location)
+
+    def little_memory(count: int, side: int, device: torch.device) -> torch.Tensor:
+        return torch.empty((min(count, 13), side, side, 3), dtype=torch.uint8)
+
+    monkeypatch.setattr(ImageLocation, "read", counting)
+    monkeypatch.setattr(engine, "memory_for", little_memory)
+    assert measure_accuracy(networks, images, batch_size=5) == expected
+    assert len(read) == len(set(read)) == 34
+    fast = measure_accuracy(networks, images, batch_size=5, precision="fast")
+    assert all(fast[name].top5_correct == expected[name].top5_correct for name in networks)
+    assert len(read) == 2 * 34
+
+
+def test_each_network_ends_by_itself(network: torch.nn.Module, standin: SyntheticSet) -> None:
+    images = open_validation_set(standin.folder)
+    networks = {"stopped": build_network(1), "whole": network}
+    found = measure_accuracy(
+        networks, images, batch_size=10, stop_when=lambda step: step.network == "stopped" and step.done >= 20
+    )
+    assert {name: accuracy.images for name, accuracy in found.items()} == {"stopped": 20, "whole": 34}
+
+
+@pytest.mark.parametrize("precision", ["ieee", "tf32"])
+def test_older_and_newer_settings_of_torch_can_be_read_inside(precision: str) -> None:
+    newer: Any = torch.backends.cudnn
+    found = newer.conv.fp32_precision
+    try:
+        newer.conv.fp32_precision = precision
+        with backends.computing_in("strict", torch.device("cpu")):
+            assert torch.backends.cudnn.allow_tf32 is False
+            assert torch.get_float32_matmul_precision() == "highest"
+            assert torch.backends.cuda.matmul.allow_tf32 is False
+        assert newer.conv.fp32_precision == precision
+    finally:
+        newer.conv.fp32_precision = found
 
 
 def test_settings_of_torch_are_left_as_they_were(network: torch.nn.Module, standin: SyntheticSet) -> None:

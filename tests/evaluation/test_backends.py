@@ -1,17 +1,22 @@
-"""Networks that run faster answer the same within rounding, and results say what that changed."""
+"""Networks on a device: how they are run, made faster and ranked, and what results say of that."""
+
+from __future__ import annotations
 
 import functools
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from r2convert.catalog import Catalog
 from r2convert.checks.standins import synthetic_image
 from r2convert.errors import UsageError
-from r2convert.evaluation.backends import Acceleration, Precision, accelerated, fold_batch_norms
+from r2convert.evaluation.backends import Acceleration, Precision, accelerated, fold_batch_norms, rank_logits
 from r2convert.evaluation.engine import measure_accuracy
-from r2convert.evaluation.prediction_store import PredictionFile, read_question
+from r2convert.evaluation.prediction_store import PredictionFile, read_measurement
 from r2convert.imagenet.datasets import open_validation_set
 from r2convert.imagenet.labels import synsets
 from r2convert.imagenet.validation_set import ValidationSet
@@ -111,7 +116,7 @@ def test_what_accelerations_change_is_counted(
     result = measure_accuracy({"it": Small()}, images, precision="fp32", accelerations=accelerations, predictions=file)[
         "it"
     ]
-    assert result.accelerations == read_question(file.path).accelerations == accelerations
+    assert result.accelerations == read_measurement(file.path).accelerations == accelerations
     assert result.audit is not None
     assert (result.audit.images, result.audit.first_precision) == (24, "fp32")
     assert result.audit.changed_top1 == 0
@@ -150,3 +155,40 @@ def test_float32_without_shortcuts_is_strict(images: ValidationSet) -> None:
     assert audit is not None
     assert audit.largest_drift == 0
     assert found["fp32"].top5_correct == found["strict"].top5_correct
+
+
+@settings(deadline=None)
+@given(
+    rows=st.lists(st.lists(st.integers(-3, 3), min_size=8, max_size=8), min_size=1, max_size=5), label=st.integers(0, 7)
+)
+def test_ranks_are_those_of_a_sort_by_logit_then_class_index(rows: list[list[int]], label: int) -> None:
+    logits = torch.tensor(rows, dtype=torch.float32)
+    ranking = rank_logits(logits, torch.full((len(rows),), label))
+    for row, values in enumerate(rows):
+        expected = sorted(range(8), key=lambda index, values=values: (-values[index], index))  # type: ignore[misc]
+        assert ranking.top[row].tolist() == expected[:5]
+        assert ranking.rank[row] == expected.index(label)
+        ordered = sorted(values, reverse=True)
+        cut = ordered[5] if label in expected[:5] else ordered[4]
+        assert ranking.margins[row].tolist() == [ordered[0] - ordered[1], values[label] - cut]
+
+
+def test_a_row_with_a_nan_ranks_nothing() -> None:
+    logits = torch.arange(20, dtype=torch.float32).repeat(3, 1)
+    logits[1, 4] = torch.nan
+    logits[2] = torch.nan
+    ranking = rank_logits(logits, torch.tensor([19, 19, 19]))
+    assert ranking.rank.tolist() == [0, 20, 20]
+    assert ranking.top.tolist() == [[19, 18, 17, 16, 15], [-1] * 5, [-1] * 5]
+    assert np.isnan(ranking.margins[1:].numpy()).all()
+
+
+def test_infinite_logits_are_ranked_by_size() -> None:
+    logits = torch.tensor([[0.0, torch.inf, -torch.inf, 1, 2, 3, 4]])
+    assert rank_logits(logits, torch.tensor([1])).rank.tolist() == [0]
+    assert rank_logits(logits, torch.tensor([2])).rank.tolist() == [6]
+
+
+def test_no_images_give_an_empty_ranking() -> None:
+    ranking = rank_logits(torch.empty((0, 10)), torch.empty(0, dtype=torch.int64))
+    assert (ranking.top.shape, ranking.rank.shape, ranking.margins.shape) == ((0, 5), (0,), (0, 2))

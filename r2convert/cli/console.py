@@ -18,9 +18,12 @@ from r2convert.files import atomic_output, printable
 
 if TYPE_CHECKING:  # rich takes a sixth of the time of a conversion, which prints without it
     from rich.console import Console
-    from rich.table import Table
 
 _COLUMNS = 80
+_FOLDED = 12
+"""Columns that are enough for a cell that goes on in the next line."""
+_BETWEEN = 2
+"""Columns between two cells, and around the first and the last."""
 
 
 def settings() -> Settings:
@@ -44,22 +47,45 @@ def stderr_console() -> Console:
     return Console(stderr=True, highlight=False, width=_width(), quiet=settings().quiet)
 
 
-def plain_table(*headings: str, right: Sequence[str] = (), fold: Sequence[str] = ()) -> Table:
-    """A table with a rule under its headings and no other lines.
+def print_table(
+    headings: Sequence[str], rows: Sequence[Sequence[str]], *, right: Sequence[str] = (), fold: Sequence[str] = ()
+) -> None:
+    """Print rows on stdout as a table, or as blocks of a line a cell where the terminal is too narrow for one.
 
     Args:
         headings: one a column.
+        rows: cells, none of which is read as markup.
         right: headings of columns that are set flush right.
         fold: headings of columns that go on in the next line where they are too long.
     """
     from rich import box
+    from rich.cells import cell_len
     from rich.table import Table
+    from rich.text import Text
 
+    console = stdout_console()
+    widths = [max(map(cell_len, column)) for column in zip(headings, *rows, strict=True)]
+    needed = [min(width, _FOLDED) if name in fold else width for name, width in zip(headings, widths, strict=True)]
+    if sum(needed) + _BETWEEN * len(needed) > console.width:
+        for row in rows:
+            _print_block(console, headings, row)
+        return
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1), collapse_padding=True)
     for heading in headings:
-        justify, overflow = "right" if heading in right else "left", "fold" if heading in fold else "ellipsis"
-        table.add_column(heading, justify=justify, overflow=overflow, no_wrap=heading not in fold)  # type: ignore[arg-type]
-    return table
+        table.add_column(heading, justify="right" if heading in right else "left", no_wrap=heading not in fold)
+        table.columns[-1].overflow = "fold"
+    for row in rows:
+        table.add_row(*map(Text, row))
+    console.print(table)
+
+
+def _print_block(console: Console, headings: Sequence[str], row: Sequence[str]) -> None:
+    """The first cell as a heading, the others below it with theirs; nothing is cut off."""
+    console.print(row[0], style="bold", markup=False, soft_wrap=True)
+    label = max(map(len, headings[1:]))
+    for heading, cell in zip(headings[1:], row[1:], strict=True):
+        if cell:
+            console.print(f"  {heading:<{label}}  {cell}", markup=False, soft_wrap=True)
 
 
 def print_note(message: str) -> None:

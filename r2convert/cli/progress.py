@@ -27,6 +27,7 @@ from r2convert.cli.console import stderr_console
 
 _FILE_BAR = 20
 _TRANSFER_BAR = 10
+_WIDE = 66
 
 
 class HasPath(Protocol):
@@ -41,8 +42,18 @@ Item = TypeVar("Item", bound=HasPath)
 
 
 def _bars(console: Console, *columns: ProgressColumn, transient: bool = True, expand: bool = False) -> Progress:
+    """Columns for a terminal; a narrow one keeps those that say what is done, how far it is, and how long it takes."""
     disabled = not console.is_terminal or console.quiet
-    return Progress(*columns, console=console, transient=transient, expand=expand, disable=disabled)
+    kept = columns if console.width >= _WIDE else [each for each in columns if not isinstance(each, _IN_WIDE)]
+    return Progress(*kept, console=console, transient=transient, expand=expand, disable=disabled)
+
+
+class _RateColumn(TextColumn):
+    """How fast it goes."""
+
+
+_IN_WIDE = (BarColumn, TransferSpeedColumn, _RateColumn)
+"""What is drawn in a terminal of at least that many columns."""
 
 
 def over_files(items: Sequence[Item], what: str) -> Iterator[Item]:
@@ -89,7 +100,7 @@ class ImageProgress:
             TextColumn("{task.description}"),
             BarColumn(bar_width=None),
             MofNCompleteColumn(),
-            TextColumn("{task.fields[rate]}"),
+            _RateColumn("{task.fields[rate]}"),
             TimeRemainingColumn(compact=True),
             TextColumn("{task.fields[top1]}"),
         )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from tests.cli.conftest import Run
 
 
@@ -54,3 +56,15 @@ def test_the_table_as_json(run: Run) -> None:
     assert (document["variant"], document["from"], document["to"]) == ("res2net50_w14_s8", "official", "mm")
     assert len(document["tensors"]) == 896
     assert document["tensors"][0] == {"from": "conv1.weight", "to": "backbone.conv1.weight", "shape": [64, 3, 7, 7]}
+
+
+@pytest.mark.parametrize("columns", [20, 40, 79, 80, 200])
+def test_nothing_is_cut_off_however_narrow_the_terminal(run: Run, columns: int) -> None:
+    for option in ((), ("--claims",)):
+        ran = run("list", *option, COLUMNS=str(columns))
+        assert "…" not in ran.out
+        assert set(WIDE.split()) <= set(ran.out.split())
+    assert ("res2net50_w14_s8\n  params " in run("list", COLUMNS=str(columns)).out) == (columns < 70)
+
+
+WIDE = "res2net200_vd_w26_s4_ssld res2net_dla60_w28_s4 official"

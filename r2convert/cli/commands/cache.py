@@ -9,7 +9,7 @@ import click
 
 from r2convert import api
 from r2convert.cli import options
-from r2convert.cli.console import counted, plain_table, print_json, print_note, stdout_console
+from r2convert.cli.console import counted, print_json, print_note, print_table, stdout_console
 from r2convert.cli.progress import over_files
 from r2convert.errors import UsageError
 
@@ -46,8 +46,6 @@ def command(context: click.Context, verify: bool, clean: bool, forget: str | Non
 
 
 def _show(as_json: bool) -> None:
-    from rich.text import Text  # here: `cache --json` prints without it
-
     folder, rows = api.cache_folder(), api.cache_rows()
     if as_json:
         files = [{"name": row.path.name, **asdict(row), "path": str(row.path)} for row in rows]
@@ -58,10 +56,8 @@ def _show(as_json: bool) -> None:
     if not rows:
         console.print("(empty)")
         return
-    table = plain_table("file", "bytes", "state", "hash", "from", right=("bytes",), fold=("file", "from"))
-    for row in rows:
-        table.add_row(Text(row.path.name), f"{row.size:,}", row.state, row.trust or "-", Text(_host(row.origin)))
-    console.print(table)
+    cells = [(row.path.name, f"{row.size:,}", row.state, row.trust or "-", _host(row.origin)) for row in rows]
+    print_table(("file", "bytes", "state", "hash", "from"), cells, right=("bytes",), fold=("file", "from"))
     console.print(
         "hash: pinned (SHA-256 is the catalogue's), seen (SHA-256 prefix matches), unknown (none is published)"
     )

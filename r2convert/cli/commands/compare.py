@@ -4,20 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 from msgspec.structs import replace
 
 from r2convert import api
 from r2convert.cli import options
-from r2convert.cli.console import plain_table, print_json, stdout_console
+from r2convert.cli.console import print_json, print_table, stdout_console
 from r2convert.errors import UsageError
 from r2convert.files import printable
 from r2convert.results.reading import plain
-
-if TYPE_CHECKING:
-    from rich.table import Table
 
 EXIT_DIFFERENT = 1
 _SHOWN = 20
@@ -182,30 +178,28 @@ def _print_predictions(
         )
     if comparison.other_crops:
         console.print(f"[yellow]warning:[/] the crops of {comparison.other_crops:,} images differ")
-    console.print(_score_table(comparison))
+    _print_scores(comparison)
     if comparison.changed:
-        console.print(_changed_table(comparison.changed[:limit]))
+        _print_changed(comparison.changed[:limit])
     _print_rest(len(comparison.changed), limit)
 
 
-def _score_table(comparison: api.PredictionComparison) -> Table:
+def _print_scores(comparison: api.PredictionComparison) -> None:
     columns = ("A", "B", "both", "only A", "only B", "neither", "McNemar p")
-    table = plain_table("correct in", *columns, right=columns)
+    rows = []
     for name, counts in (("top-1", comparison.top1), ("top-5", comparison.top5)):
         numbers = (counts.a, counts.b, counts.both, counts.only_a, counts.only_b, counts.neither)
-        table.add_row(name, *(f"{number:,}" for number in numbers), f"{counts.mcnemar_p:.2g}")
-    return table
+        rows.append((name, *(f"{number:,}" for number in numbers), f"{counts.mcnemar_p:.2g}"))
+    print_table(("correct in", *columns), rows, right=columns)
 
 
-def _changed_table(changed: Sequence[api.ChangedImage]) -> Table:
-    from rich.text import Text  # here: a comparison that finds no difference prints without it
-
+def _print_changed(changed: Sequence[api.ChangedImage]) -> None:
     synsets = api.synsets()
-    table = plain_table("image", "label", "A", "B")
+    rows = []
     for each in changed:
         first = (synsets[side[0]] if side and side[0] >= 0 else "-" for side in (each.a, each.b))
-        table.add_row(Text(_shortened(each.image)), synsets[each.label], *first)
-    return table
+        rows.append((_shortened(each.image), synsets[each.label], *first))
+    print_table(("image", "label", "A", "B"), rows)
 
 
 def _shortened(image: str) -> str:

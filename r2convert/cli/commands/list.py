@@ -9,7 +9,7 @@ import click
 
 from r2convert import api
 from r2convert.cli import options
-from r2convert.cli.console import plain_table, print_json, stdout_console
+from r2convert.cli.console import print_json, print_table, stdout_console
 from r2convert.errors import UsageError
 
 
@@ -53,14 +53,17 @@ def command(
 
 
 def _print_variants(rows: Sequence[api.ListedVariant]) -> None:
-    numbers = ("params", "FLOPs", "top-1", "top-5")
-    files = "files, * = cached"
-    table = plain_table("variant", *numbers, files, right=numbers, fold=(files,))
-    for row in rows:
-        published = (row.published.get(metric, "-") for metric in ("parameters", "flops", "top1", "top5"))
-        table.add_row(row.variant.id, *(text.removesuffix(" %") for text in published), _files(row))
+    numbers, files = ("params", "FLOPs", "top-1", "top-5"), "files, * = cached"
+    cells = [
+        (
+            row.variant.id,
+            *(row.published.get(metric, "-").removesuffix(" %") for metric in ("parameters", "flops", "top1", "top5")),
+            _files(row),
+        )
+        for row in rows
+    ]
+    print_table(("variant", *numbers, files), cells, right=numbers, fold=(files,))
     console = stdout_console()
-    console.print(table)
     for row in rows:
         for source, cached in zip(row.variant.sources, row.cached, strict=True):
             if cached is not None:
@@ -83,13 +86,13 @@ def _files(row: api.ListedVariant) -> str:
 
 
 def _print_claims(variants: Iterable[api.Variant]) -> None:
-    console = stdout_console()
     for variant in variants:
-        table = plain_table("printed by", "metric", "printed", "counted as", "file of", right=("printed",))
-        for claim in variant.claims:
-            printed = f"{claim.printed} {claim.unit}"
-            table.add_row(claim.source, claim.metric, printed, claim.convention or "", claim.publisher)
-        console.print(f"[bold]{variant.id}[/]", table)
+        stdout_console().print(variant.id, style="bold", markup=False, soft_wrap=True)
+        rows = [
+            (claim.metric, f"{claim.printed} {claim.unit}", claim.convention or "", claim.source, claim.publisher)
+            for claim in variant.claims
+        ]
+        print_table(("metric", "printed", "counted as", "printed by", "file of"), rows, right=("printed",))
 
 
 def _describe(row: api.ListedVariant) -> dict[str, object]:

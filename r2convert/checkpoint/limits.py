@@ -25,7 +25,7 @@ GATHER_BYTES: Final = 16 * MEBIBYTE
 
 #: What reading one checkpoint may cost, in units of about half a microsecond and fifty bytes: an opcode of a pickle,
 #: an entry copied or shown, a KiB read that belongs to no tensor. A state dict needs about 40 a tensor.
-WORK_UNITS: Final = 1_500_000
+WORK_UNITS: Final = 1_000_000
 
 #: Objects on the stack of one pickle, and marks within it.
 MAX_PICKLE_STACK: Final = 200_000

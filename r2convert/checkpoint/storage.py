@@ -15,7 +15,7 @@ from typing import Final
 
 from isal.isal_zlib import crc32
 
-from r2convert.checkpoint.limits import CHUNK_BYTES, KIBIBYTE, WorkBudget
+from r2convert.checkpoint.limits import CHUNK_BYTES, WorkBudget
 from r2convert.errors import (
     AccessError,
     CorruptCheckpointError,
@@ -28,6 +28,8 @@ from r2convert.files import read_at
 _WINDOW_BYTES: Final = 512
 #: The header of a Paddle variable fits in.
 _HEAD_BYTES: Final = 512
+#: Bytes that take a unit of work to read.
+_READ_UNIT: Final = 512
 #: What opening one of many files costs.
 _OPENING: Final = 20
 
@@ -352,7 +354,7 @@ class StorageReader:
         """Fill ``target`` with a storage's bytes from ``start`` on; their checksum is checked first."""
         self.require_checked(index)
         storage = self._storages[index]
-        self.charge_reading(len(storage.extents) * KIBIBYTE)
+        self.charge_reading(len(storage.extents) * _READ_UNIT)
         filled, position = 0, 0
         for extent in storage.extents:
             if extent.encoding is Encoding.RAW:
@@ -377,8 +379,8 @@ class StorageReader:
 
     def charge_reading(self, nbytes: int) -> None:
         """Charge bytes that are read and belong to no tensor that is asked for."""
-        if nbytes >= KIBIBYTE:
-            self._files[0].budget.charge(nbytes // KIBIBYTE)
+        if nbytes >= _READ_UNIT:
+            self._files[0].budget.charge(nbytes // _READ_UNIT)
 
     def require_unchanged(self, index: int) -> None:
         """Raise as :meth:`OpenFile.require_unchanged` does if a file that a storage lies in was written to."""

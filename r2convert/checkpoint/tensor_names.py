@@ -122,7 +122,6 @@ class _Taken:
         counters = [name for name in _COUNTERS if name in self.named]
         if counters and all(name.startswith("module.") for name in self.named if name not in counters):
             reasons |= dict.fromkeys(counters, "counter of an averaged model")
-            self.notes.append("the names are those of an averaged model: these are its averages")
         if len(reasons) < len(self.named):
             self._drop(reasons)
 
@@ -194,7 +193,8 @@ class _Taken:
             )
         outside = len(self.named) - len(under)
         if outside:
-            self.notes.append(f"{outside} tensors outside {prefix!r} are left out")
+            what = "1 tensor outside {!r} is" if outside == 1 else f"{outside} tensors outside {{!r}} are"
+            self.notes.append(f"{what.format(prefix)} left out")
         self.named = under
         self.prefix_removed += prefix
 

@@ -235,7 +235,7 @@ def test_a_backbone_inside_a_larger_network_is_found_and_taken_out(run: Run, sta
     asked = ("--prefix", "resnet.", "--backbone-only")
     ran = run("map", "--src", tmp_path / "pranet.pth", "--dst", tmp_path / "mm.pth", *asked, "--json")
     assert ran.code == 0
-    assert "1 tensors outside 'resnet.' are left out" in ran.err
+    assert "1 tensor outside 'resnet.' is left out" in ran.err
     after = torch.load(tmp_path / "mm.pth", weights_only=True)
     assert torch.equal(after["backbone.stem.1.conv.weight"], state["conv1.3.weight"])
     assert len(after) == len(state) - 2

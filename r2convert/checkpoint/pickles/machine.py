@@ -43,8 +43,10 @@ _DOUBLE: Final = struct.Struct(">d")
 _SIGNED_INTEGER: Final = struct.Struct("<i")
 #: No known callable has more arguments.
 _ARGUMENTS: Final = 16
-#: What an object costs beside its opcode: it takes as much memory as four numbers.
+#: What things cost beside their opcodes: a dictionary or list, an object, a name that is new.
+_CONTAINER: Final = 2
 _OBJECT: Final = 4
+_NAME: Final = 20
 
 
 class PickleMachine:
@@ -67,12 +69,12 @@ class PickleMachine:
         self._marks: list[int] = []
         self._memo: dict[int, object] = {}
         self._text_bytes = 0
-        self._opaque: dict[str, None] = {}
+        self._opaque: dict[tuple[str, str], str] = {}
 
     @property
     def opaque(self) -> tuple[str, ...]:
         """The dotted names met that are not looked into, in the order of their first mention."""
-        return tuple(self._opaque)
+        return tuple(dict.fromkeys(self._opaque.values()))
 
     def load(self) -> object:
         """Interpret the pickle and return what it describes.
@@ -215,9 +217,9 @@ class PickleMachine:
 
     # -- containers --------------------------------------------------------------------------------------
 
-    def _empty_dictionary(self) -> None:
-        self._charge(1)
-        self._stack.append({})
+    def _empty(self, made: type[dict[object, object]] | type[list[object]]) -> None:
+        self._charge(_CONTAINER)
+        self._stack.append(made())
 
     def _tuple_of(self, count: int) -> None:
         first = len(self._stack) - count
@@ -274,14 +276,13 @@ class PickleMachine:
 
     # -- the memo ----------------------------------------------------------------------------------------
 
-    def _put(self, width: int) -> None:
-        self._memo[self._data.unsigned(width)] = self._top()
+    def _put(self, index: int) -> None:
+        self._memo[index] = self._top()
 
     def _memoize(self) -> None:
         self._memo[len(self._memo)] = self._top()
 
-    def _get(self, width: int) -> None:
-        index = self._data.unsigned(width)
+    def _get(self, index: int) -> None:
         if index not in self._memo:
             raise CorruptCheckpointError("The pickle recalls a value it never stored", got=f"memo {index}")
         self._stack.append(self._memo[index])
@@ -302,6 +303,9 @@ class PickleMachine:
         known = self._names.get((module, name))
         if known is not None:
             return known
+        full = self._opaque.get((module, name))
+        if full is not None:
+            return self._object(full)
         full = ascii(f"{module}.{name}"[: limits.METADATA_TEXT])[1:-1]
         if is_dangerous(module, name):
             raise UnsafeCheckpointError(
@@ -311,9 +315,9 @@ class PickleMachine:
                 next_step="Do not load this file with another program. Get it from its publisher, "
                 "or save only the state dict from the program that wrote it.",
             )
-        self._charge(_OBJECT)
-        self._opaque[full] = None
-        return Opaque(full)
+        self._charge(_NAME)
+        self._opaque[module, name] = full
+        return self._object(full)
 
     def _reduce(self) -> None:
         arguments, function = self._pop(), self._pop()
@@ -321,7 +325,7 @@ class PickleMachine:
             self._charge(_weight(arguments))
             self._push(function.build(arguments))
         elif isinstance(function, Opaque):
-            self._push_object(function, arguments)
+            self._push(self._object(function.name, arguments))
         else:
             raise CorruptCheckpointError(
                 "The pickle calls something that cannot be called", got=describe_briefly(function)
@@ -331,11 +335,11 @@ class PickleMachine:
         keywords, arguments, made = self._pop(), self._pop(), self._pop()
         if not isinstance(made, Opaque):
             raise CorruptCheckpointError("The pickle makes an object of no class", got=describe_briefly(made))
-        self._push_object(made, (arguments, keywords))
+        self._push(self._object(made.name, (arguments, keywords)))
 
-    def _push_object(self, made: Opaque, arguments: object) -> None:
+    def _object(self, name: str, arguments: object = None) -> Opaque:
         self._charge(_OBJECT)
-        self._push(Opaque(made.name, arguments))
+        return Opaque(name, arguments)
 
     def _build(self) -> None:
         state, target = self._pop(), self._top()
@@ -378,9 +382,9 @@ _BY_OPCODE: Final[dict[int, Callable[[PickleMachine], object]]] = {
     ord("B"): lambda machine: machine._bytes(4),
     0x8E: lambda machine: machine._bytes(8),
     0x96: lambda machine: machine._bytes(8),
-    ord("}"): PickleMachine._empty_dictionary,
-    ord("]"): lambda machine: machine._stack.append([]),
-    0x8F: lambda machine: machine._stack.append(PickledSet()),
+    ord("}"): lambda machine: machine._empty(dict),
+    ord("]"): lambda machine: machine._empty(list),
+    0x8F: lambda machine: machine._empty(PickledSet),
     0x90: PickleMachine._add_items,
     0x91: lambda machine: machine._stack.append(PickledSet(machine._pop_mark())),
     ord("0"): PickleMachine._pop,
@@ -394,11 +398,11 @@ _BY_OPCODE: Final[dict[int, Callable[[PickleMachine], object]]] = {
     ord("e"): PickleMachine._appends,
     ord("s"): PickleMachine._set_item,
     ord("u"): PickleMachine._set_items,
-    ord("q"): lambda machine: machine._put(1),
-    ord("r"): lambda machine: machine._put(4),
+    ord("q"): lambda machine: machine._put(machine._data.byte()),
+    ord("r"): lambda machine: machine._put(machine._data.unsigned(4)),
     0x94: PickleMachine._memoize,
-    ord("h"): lambda machine: machine._get(1),
-    ord("j"): lambda machine: machine._get(4),
+    ord("h"): lambda machine: machine._get(machine._data.byte()),
+    ord("j"): lambda machine: machine._get(machine._data.unsigned(4)),
     ord("c"): PickleMachine._global,
     0x93: PickleMachine._stack_global,
     ord("R"): PickleMachine._reduce,
@@ -416,7 +420,11 @@ def _weight(value: object) -> int:
     """What a constructor that copies its arguments may cost, at most."""
     if not isinstance(value, (list, tuple)):
         return 1
-    return 2 * sum((len(inner) for inner in value[:_ARGUMENTS] if isinstance(inner, (list, tuple, dict))), len(value))
+    weight = len(value)
+    for inner in value[:_ARGUMENTS]:
+        if isinstance(inner, (list, tuple, dict)):
+            weight += len(inner)
+    return 2 * weight
 
 
 class PickleBytes:

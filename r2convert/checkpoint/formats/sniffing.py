@@ -7,7 +7,7 @@ from collections.abc import Callable, Collection, Iterator
 from enum import Enum
 from typing import Final
 
-from r2convert.checkpoint.formats.torch_legacy import MAGIC
+from r2convert.checkpoint.formats.torch_legacy import starts_legacy
 from r2convert.checkpoint.storage import OpenFile
 from r2convert.errors import CheckpointError, CorruptCheckpointError, UnsupportedCheckpointError
 from r2convert.files import printable
@@ -145,7 +145,7 @@ def other_folder(names: Collection[str]) -> tuple[str, str]:
 def _known_kind(head: bytes, size: int) -> Kind | None:
     if head.startswith((b"PK\x03\x04", b"PK\x05\x06")):
         return Kind.ZIP
-    if head.startswith(MAGIC) or (size < len(MAGIC) and MAGIC.startswith(head)):
+    if starts_legacy(head):
         return Kind.TORCH_LEGACY
     if head[257:262] == b"ustar":
         return Kind.TAR

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from r2convert.checkpoint.formats.contents import Contents
-from r2convert.checkpoint.formats.torch_legacy import MAGIC, read_torch_legacy
+from r2convert.checkpoint.formats.torch_legacy import LONGEST_MAGIC, read_torch_legacy, starts_legacy
 from r2convert.checkpoint.formats.zip_directory import ZipRecord
 from r2convert.checkpoint.storage import Extent, OpenFile, Storage, StorageReader
 from r2convert.errors import UnsupportedCheckpointError
@@ -40,4 +40,5 @@ def _require_checksum(source: OpenFile, record: ZipRecord) -> None:
 
 
 def _is_legacy(source: OpenFile, record: ZipRecord) -> bool:
-    return record.size > len(MAGIC) and source.read(record.offset, len(MAGIC), record.name) == MAGIC
+    head = source.read(record.offset, min(record.size, LONGEST_MAGIC), record.name)
+    return record.size >= LONGEST_MAGIC and starts_legacy(head) is not None

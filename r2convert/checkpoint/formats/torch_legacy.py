@@ -19,6 +19,10 @@ from r2convert.errors import CorruptCheckpointError, UnsupportedCheckpointError
 
 #: The first pickle of every legacy file: torch's magic number 0x1950a86a20f9469cfc6c, pickled.
 MAGIC: Final = bytes.fromhex("80028a0a6cfc9c46f9206aa850192e")
+_FRAME: Final = b"\x95" + struct.pack("<Q", len(MAGIC) - 2)
+#: The same in the other protocols that `torch.save(pickle_protocol=...)` may be given; from 4 on in a frame.
+_MAGICS: Final = (MAGIC, b"\x80\x03" + MAGIC[2:], *(bytes((0x80, each)) + _FRAME + MAGIC[2:] for each in (4, 5)))
+LONGEST_MAGIC: Final = max(map(len, _MAGICS))
 _PROTOCOL_VERSION: Final = 1001
 _ELEMENTS: Final = struct.Struct("<q")
 
@@ -35,7 +39,8 @@ def read_torch_legacy(source: OpenFile, start: int = 0, end: int | None = None) 
         CheckpointError: it is damaged, unsafe or of a kind that is not read.
     """
     end = source.size if end is None else end
-    data = PickleBytes(source, start + len(MAGIC), end, "the pickle stream")
+    magic = starts_legacy(source.read(start, min(LONGEST_MAGIC, end - start), "torch's magic number")) or MAGIC
+    data = PickleBytes(source, start + len(magic), end, "the pickle stream")
     _require_version(data)
     _require_little_endian(data)
     storages = DeclaredStorages()
@@ -46,6 +51,11 @@ def read_torch_legacy(source: OpenFile, start: int = 0, end: int | None = None) 
     order = _require_keys(storages, keys, data.where(keys_at))
     found = _locate_storages(source, storages, order, data.position, end)
     return Contents("torch-legacy", root, found, {}, opaque=machine.opaque)
+
+
+def starts_legacy(head: bytes) -> bytes | None:
+    """Return the pickled magic number that a file starts with, or ends within; ``None`` if it is none."""
+    return next((magic for magic in _MAGICS if head.startswith(magic) or magic.startswith(head)), None)
 
 
 def _require_version(data: PickleBytes) -> None:

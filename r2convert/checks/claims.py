@@ -115,10 +115,10 @@ def accuracy_checks(variant: Variant, accuracy: Accuracy, origin: Origin, *, ful
             yield _check(claim, correct, images, accuracy, origin, full_set=full_set)
 
 
-def lowest_published_top1(variant: Variant, origin: Origin) -> float | None:
-    """The least top-1 (0 to 1) that any number counting for a file stands for; ``None`` if none counts."""
+def lowest_published_top1(variant: Variant, origin: Origin) -> int | None:
+    """The fewest images right at top-1 that any number counting for a file stands for; ``None`` if none counts."""
     counting = [claim for claim in variant.claims_on("top1") if claim.publisher == origin.publisher]
-    return min((printed_interval(claim).first / images_of(claim) for claim in counting), default=None)
+    return min((printed_interval(claim).first for claim in counting), default=None)
 
 
 def _check(claim: Claim, correct: int, images: int, accuracy: Accuracy, origin: Origin, *, full_set: bool) -> Check:
@@ -155,12 +155,12 @@ def _check_whole(claim: Claim, correct: int, notes: list[str]) -> Check:
 
 
 def _check_sample(claim: Claim, correct: int, images: int, notes: list[str]) -> Check:
-    """A random part of the images: an exact binomial test of the printed interval."""
+    """A random part of the images: an exact hypergeometric test of the printed interval."""
     interval, whole = printed_interval(claim), images_of(claim)
-    said = judge_sample(correct, images, interval.first / whole, interval.last / whole)
+    said = judge_sample(correct, images, (interval.first, interval.last), whole)
     notes.insert(
         0,
-        f"{correct:,} of {images:,} drawn images is {said.consistency} with {readable(claim.printed, claim.unit)} "
+        f"{correct:,} of {images:,} images is {said.consistency} with {readable(claim.printed, claim.unit)} "
         f"(p = {said.probability:.2g}; 99.9 % interval {100 * said.low:.1f}..{100 * said.high:.1f} %)",
     )
     verdicts: dict[str, Verdict] = {"consistent": "pass", "inconsistent": "fail", "inconclusive": "inconclusive"}

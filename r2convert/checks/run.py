@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from msgspec.structs import replace
 
 from r2convert.catalog.protocol import Pipeline, Protocol
-from r2convert.catalog.variant import IMAGENET_CLASSES, Variant
+from r2convert.catalog.variant import IMAGENET_CLASSES, IMAGENET_IMAGES, Variant
 from r2convert.checkpoint.open import Checkpoint, open_checkpoint
 from r2convert.checks.claims import Origin, PublishedNumbers, accuracy_checks, lowest_published_top1, origin_of
 from r2convert.checks.counting import require_input_size
@@ -299,6 +299,6 @@ def _certain_failure(examined: Mapping[str, Examined]) -> Callable[[AccuracyProg
     def stop(progress: AccuracyProgress) -> bool:
         low = lowest[progress.network]
         correct = progress.top1_correct[progress.network]
-        return low is not None and is_certainly_below(correct, progress.done, low)
+        return low is not None and is_certainly_below(correct, progress.done, low, IMAGENET_IMAGES)
 
     return stop

@@ -1,11 +1,13 @@
-"""How sure a count of images makes one: exact binomial probabilities, no normal approximation.
+"""How sure a count of images makes one: exact probabilities, no normal approximation.
 
-A sample drawn without replacement, every class alike, scatters less than a binomial does: what is called
-inconsistent here is so all the more.
+A sample of a finite set drawn without replacement is hypergeometric: half of the set scatters only 0.7 times as far as
+a binomial would, and all of it not at all. (A stratified sample, every class alike, scatters less still: what is called
+inconsistent here is so all the more.) Two networks compared on the same images differ as coins do.
 """
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Callable
 from dataclasses import dataclass
 from math import exp, fsum, lgamma, log, log1p
@@ -33,7 +35,7 @@ class SampleVerdict:
         consistency: ``inconsistent``: chance alone does this less than once in 1,000 times; ``consistent``: it is
             not, and the sample is large enough to have shown a broken conversion; ``inconclusive``: too small for that.
         probability: two-sided probability of a count at least as far off, for the most favourable published value.
-        low: lower end of the exact 99.9 % interval of the accuracy, 0 to 1.
+        low: lower end of the exact 99.9 % interval of the accuracy on the whole set, 0 to 1.
         high: its upper end.
     """
 
@@ -43,30 +45,72 @@ class SampleVerdict:
     high: float
 
 
-def judge_sample(correct: int, images: int, published_low: float, published_high: float) -> SampleVerdict:
-    """Holds a sample against a published accuracy.
+def judge_sample(correct: int, images: int, published: tuple[int, int], whole: int) -> SampleVerdict:
+    """Hold a sample against a published accuracy.
 
     Args:
-        correct: images answered rightly.
+        correct: images of the sample that are right.
         images: images of the sample, at least one.
-        published_low: lower end of the interval the published digits stand for, 0 to 1.
-        published_high: its upper end.
+        published: the least and the most right images of the whole set that the published digits stand for.
+        whole: images of the whole set.
     """
+    least, most = published
     probability = 1.0
-    if correct > published_high * images:
-        probability = min(1.0, 2 * probability_of_at_least(correct, images, published_high))
-    elif correct < published_low * images:
-        probability = min(1.0, 2 * probability_of_at_most(correct, images, published_low))
-    low, high = accuracy_interval(correct, images)
+    if correct * whole > most * images:
+        probability = min(1.0, 2 * part_has_at_least(correct, images, most, whole))
+    elif correct * whole < least * images:
+        probability = min(1.0, 2 * part_has_at_most(correct, images, least, whole))
+    low, high = whole_interval(correct, images, whole)
     if probability < SURE:
         return SampleVerdict("inconsistent", probability, low, high)
     telling = (high - low) / 2 <= TELLING_WIDTH
     return SampleVerdict("consistent" if telling else "inconclusive", probability, low, high)
 
 
-def is_certainly_below(correct: int, images: int, published_low: float) -> bool:
-    """Whether a random part of a set already rules out that the whole reaches a published accuracy."""
-    return correct < published_low * images and probability_of_at_most(correct, images, published_low) < CERTAIN
+def is_certainly_below(correct: int, images: int, least: int, whole: int) -> bool:
+    """Whether a random part of a set already rules out that at least so many of the whole are right."""
+    too_few = images <= whole and correct * whole < least * images
+    return too_few and part_has_at_most(correct, images, least, whole) < CERTAIN
+
+
+def part_has_at_most(correct: int, images: int, right: int, whole: int) -> float:
+    """Probability that a random part of a set has no more than ``correct`` right images.
+
+    Args:
+        correct: right images of the part.
+        images: images of the part.
+        right: right images of the whole set.
+        whole: images of the whole set.
+    """
+    least, most = max(0, images - (whole - right)), min(images, right)
+    if correct >= most:
+        return 1.0
+    if correct < least:
+        return 0.0
+    all_ways = _log_ways(whole, images)
+
+    def term(count: int) -> float:
+        return exp(_log_ways(right, count) + _log_ways(whole - right, images - count) - all_ways)
+
+    # Summed away from the likeliest count, so that terms fall.
+    if correct * whole > right * images:
+        return max(0.0, 1.0 - _tail(range(correct + 1, most + 1), term))
+    return min(1.0, _tail(range(correct, least - 1, -1), term))
+
+
+def part_has_at_least(correct: int, images: int, right: int, whole: int) -> float:
+    """Probability that a random part of a set has ``correct`` right images or more; see :func:`part_has_at_most`."""
+    return part_has_at_most(images - correct, images, whole - right, whole)
+
+
+def whole_interval(correct: int, images: int, whole: int, *, doubt: float = SURE) -> tuple[float, float]:
+    """The exact interval of the accuracy (0 to 1) on a whole set, told from a random part of it."""
+    possible, each_end = range(correct, whole - (images - correct) + 1), doubt / 2
+    low = bisect_left(possible, x=True, key=lambda right: part_has_at_least(correct, images, right, whole) > each_end)
+    too_high = bisect_left(
+        possible, x=True, key=lambda right: part_has_at_most(correct, images, right, whole) <= each_end
+    )
+    return possible[low] / whole, possible[too_high - 1] / whole
 
 
 def accuracy_interval(correct: int, images: int, *, doubt: float = SURE) -> tuple[float, float]:
@@ -96,9 +140,13 @@ def probability_of_at_most(correct: int, images: int, chance: float) -> float:
     """Probability of no more than ``correct`` right answers in ``images``, each right by ``chance``."""
     if chance in (0.0, 1.0):
         return 1.0 if chance == 0.0 or correct >= images else 0.0
+
+    def term(count: int) -> float:
+        return exp(_log_ways(images, count) + count * log(chance) + (images - count) * log1p(-chance))
+
     if correct > chance * images:
-        return max(0.0, 1.0 - _tail(range(correct + 1, images + 1), images, chance))
-    return min(1.0, _tail(range(correct, -1, -1), images, chance))
+        return max(0.0, 1.0 - _tail(range(correct + 1, images + 1), term))
+    return min(1.0, _tail(range(correct, -1, -1), term))
 
 
 def probability_of_at_least(correct: int, images: int, chance: float) -> float:
@@ -106,14 +154,16 @@ def probability_of_at_least(correct: int, images: int, chance: float) -> float:
     return probability_of_at_most(images - correct, images, 1.0 - chance)
 
 
-def _tail(counts: range, images: int, chance: float) -> float:
-    """Sum of binomial probabilities away from the mode; stops where they no longer matter."""
+def _log_ways(of: int, chosen: int) -> float:
+    return lgamma(of + 1) - lgamma(chosen + 1) - lgamma(of - chosen + 1)
+
+
+def _tail(counts: range, term: Callable[[int], float]) -> float:
+    """Sum of probabilities away from the likeliest count; stops where they no longer matter."""
     terms: list[float] = []
     for count in counts:
-        ways = lgamma(images + 1) - lgamma(count + 1) - lgamma(images - count + 1)
-        term = exp(ways + count * log(chance) + (images - count) * log1p(-chance))
-        terms.append(term)
-        if term < 1e-18 * terms[0]:
+        terms.append(term(count))
+        if terms[-1] < 1e-18 * terms[0]:
             break
     return fsum(terms)
 

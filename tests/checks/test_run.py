@@ -174,7 +174,7 @@ def test_a_random_part_is_judged_by_an_exact_test(tables: Tables, correct: int, 
         if "README" in (each.source or "")
     }
     assert found["top1"].verdict == verdict
-    assert f"{correct:,} of 2,000 drawn images" in found["top1"].note
+    assert f"{correct:,} of 2,000 images" in found["top1"].note
 
 
 def test_few_images_prove_nothing(tables: Tables) -> None:

@@ -72,8 +72,9 @@ def images_from(folder: Path) -> WiringImages:
             got="a file" if folder.exists() else "nothing of that name",
             next_step="put --wiring after the checkpoints, or write --wiring=FOLDER",
         )
-    files = [entry for entry in list_folder(folder).entries if entry.name.lower().endswith(_SUFFIXES)]
-    crops = list(_crops([entry.location.path for entry in files]))
+    files = [entry.location.path for entry in list_folder(folder).entries if entry.name.lower().endswith(_SUFFIXES)]
+    # Sorted, so that the same folder gives the same images everywhere.
+    crops = list(_crops(sorted(files)))
     if len(crops) < FEWEST:
         raise DatasetError(
             "too few images to tell anything",
@@ -96,16 +97,16 @@ def _crops(paths: Sequence[Path]) -> Iterator[Crop]:
             continue
 
 
-TIMES_TYPICAL = 6.0
-"""How many times further off than the network's typical layer one has to be."""
-MEAN_SHIFT_LIMITS = (0.25, 0.5)
-LOG_VARIANCE_LIMITS = (0.5, 1.0)
-"""The least and the most that ``TIMES_TYPICAL`` may come to: a sound layer stays below the first with 32 ImageNet
-pictures (0.10 and 0.28 were measured), and a network of which most is broken must not make that typical."""
-CORRELATION_LIMIT = 0.6
-LEAST_MEAN_SHIFT = 0.1
-LEAST_LOG_VARIANCE = 0.2
-"""Nearer than this, a pattern over the channels is hidden by noise, and its loss says nothing."""
+MEAN_SHIFT_TIMES, MEAN_SHIFT_LIMITS = 6.0, (0.25, 0.5)
+LOG_VARIANCE_TIMES, LOG_VARIANCE_LIMITS = 9.0, (0.5, 2.0)
+"""How many times further off than the network's typical layer a layer has to be, and the least and the most that this
+may come to: a network of which most is broken must not make that typical."""
+LEAST_MEAN_SHIFT, MEAN_CORRELATION = 0.1, 0.6
+LEAST_LOG_VARIANCE, VARIANCE_CORRELATION = 0.2, 0.3
+"""A layer that is further off than the one has to keep the pattern over its channels up to the other; nearer, noise
+hides it. All of these were set by ``scripts/wiring_false_alarms.py`` on one trained network; on another, none of 42
+folders of images shows a layer beyond the stem, and eleven planted errors are each found at their place."""
+_STEM = ("bn1", "stem.", "base_layer.", "level0.", "level1.")
 
 
 def check_wiring(network: nn.Module, batches: Iterable[Tensor]) -> tuple[LayerWiring, ...]:
@@ -132,7 +133,7 @@ def check_wiring(network: nn.Module, batches: Iterable[Tensor]) -> tuple[LayerWi
     finally:
         for hook in hooks:
             hook.remove()
-    return _judge([meter.agreement(name) for name, meter in meters.items()])
+    return judge(meter.agreement(name) for name, meter in meters.items())
 
 
 class _Meter:
@@ -196,30 +197,39 @@ def _rank_correlation(measured: Tensor, running: Tensor) -> float:
     return float(torch.corrcoef(torch.stack(ranks))[0, 1])
 
 
-def _judge(layers: Sequence[LayerWiring]) -> tuple[LayerWiring, ...]:
+def judge(layers: Iterable[LayerWiring]) -> tuple[LayerWiring, ...]:
     """Mark the layers that disagree, each held against the network's typical one."""
-    if not layers:
+    measured = tuple(layers)
+    if not measured:
         return ()
-    shift_limit = _limit([number(layer.mean_shift) for layer in layers], MEAN_SHIFT_LIMITS)
-    variance_limit = _limit([number(layer.log_variance) for layer in layers], LOG_VARIANCE_LIMITS)
-    return tuple(_judged(layer, shift_limit, variance_limit) for layer in layers)
+    shift_limit = _limit([number(layer.mean_shift) for layer in measured], MEAN_SHIFT_TIMES, MEAN_SHIFT_LIMITS)
+    variance_limit = _limit([number(layer.log_variance) for layer in measured], LOG_VARIANCE_TIMES, LOG_VARIANCE_LIMITS)
+    return tuple(replace(layer, suspect=_disagrees(layer, shift_limit, variance_limit)) for layer in measured)
 
 
-def _limit(values: Sequence[float], limits: tuple[float, float]) -> float:
+def beyond_the_stem(suspects: Iterable[LayerWiring]) -> tuple[LayerWiring, ...]:
+    """Those that no choice of images accounts for.
+
+    How bright images are, and which colours they have on average, decides what arrives at the layers before the first
+    block, and hardly anything further down: every BatchNorm on the way normalises it away.
+    """
+    return tuple(layer for layer in suspects if not layer.name.removeprefix("backbone.").startswith(_STEM))
+
+
+def _limit(values: Sequence[float], times: float, limits: tuple[float, float]) -> float:
     least, most = limits
-    return min(max(TIMES_TYPICAL * median(values), least), most)
+    return min(max(times * median(values), least), most)
 
 
-def _judged(layer: LayerWiring, shift_limit: float, variance_limit: float) -> LayerWiring:
+def _disagrees(layer: LayerWiring, shift_limit: float, variance_limit: float) -> bool:
     shift, variance = number(layer.mean_shift), number(layer.log_variance)
-    suspect = (
+    return (
         # Written so that what is not a number is suspect too.
         not shift <= shift_limit
         or not variance <= variance_limit
-        or (shift > LEAST_MEAN_SHIFT and number(layer.mean_correlation) < CORRELATION_LIMIT)
-        or (variance > LEAST_LOG_VARIANCE and number(layer.variance_correlation) < CORRELATION_LIMIT)
+        or (shift > LEAST_MEAN_SHIFT and number(layer.mean_correlation) < MEAN_CORRELATION)
+        or (variance > LEAST_LOG_VARIANCE and number(layer.variance_correlation) < VARIANCE_CORRELATION)
     )
-    return replace(layer, suspect=suspect)
 
 
 _BATCH = 32
@@ -241,7 +251,10 @@ def run_wiring(network: nn.Module, images: WiringImages, device: torch.device) -
 
 
 def wiring_check(result: WiringResult) -> Check:
-    """The verdict: suspects fail a network on given images; synthetic ones are unlike any training data and cannot."""
+    """The verdict: layers beyond the stem fail a network; images can put the stem itself out of line.
+
+    Synthetic images are unlike any training data, and fail nothing.
+    """
     suspects, synthetic = result.suspects, result.source is None
     measured = len(result.layers) - len(suspects)
     if not suspects:
@@ -251,7 +264,12 @@ def wiring_check(result: WiringResult) -> Check:
     note = f"what arrives is not what these BatchNorms remember, in network order: {named}{more}"
     if synthetic:
         note += "; synthetic images may do that to a sound network: give photographs with --wiring FOLDER"
-    return Check("wiring", "inconclusive" if synthetic else "fail", measured=measured, note=note)
+        return Check("wiring", "inconclusive", measured=measured, note=note)
+    if not beyond_the_stem(suspects):
+        note += "; all of it is sound after the stem: images brighter, paler or of other colours than those it was "
+        note += "trained on do that too, as does a first convolution with red and blue exchanged"
+        return Check("wiring", "inconclusive", measured=measured, note=note)
+    return Check("wiring", "fail", measured=measured, note=note)
 
 
 def _batches(images: WiringImages, device: torch.device, dtype: torch.dtype) -> Iterator[Tensor]:

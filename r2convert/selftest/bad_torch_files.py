@@ -206,6 +206,8 @@ def bad_pickles() -> tuple[BadFile, ...]:
     return (
         *calls,
         _pickle("a global named by two texts on the stack", UnsafeCheckpointError, _stack_global),
+        _pickle("an attribute of a module that is another module", UnsafeCheckpointError, lambda: _attribute("os")),
+        _pickle("an attribute that loads files", UnsafeCheckpointError, lambda: _attribute("load")),
         _pickle("a call of a tensor", corrupt, lambda: _around(tensor(storage_id("0", 12)) + b")R")),
         _pickle("an object of no class", corrupt, lambda: _around(b"N)\x81")),
         _pickle("a tensor built by its class", UnsupportedCheckpointError, _built_tensor),
@@ -256,6 +258,12 @@ def _around(value: bytes) -> bytes:
     """Put a pickled value beside a sound tensor in a torch zip."""
     entries = [("other", value), ("conv.weight", tensor(storage_id("0", 12)))]
     return torch_zip(pickled(dictionary(entries)))
+
+
+def _attribute(name: str) -> bytes:
+    """Ask for an attribute as protocol 2 spells methods of classes: `getattr(torch.serialization, name)`."""
+    call = global_name("__builtin__", "getattr") + global_name("torch", "serialization") + text(name) + b"\x86R"
+    return _around(call)
 
 
 def _stack_global() -> bytes:

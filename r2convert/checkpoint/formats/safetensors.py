@@ -6,8 +6,10 @@ Source: https://huggingface.co/docs/safetensors/index, section Format.
 from __future__ import annotations
 
 import json
+import math
 import struct
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Final, NoReturn
 
 from r2convert.checkpoint import limits
@@ -16,6 +18,7 @@ from r2convert.checkpoint.elements import DType
 from r2convert.checkpoint.formats.contents import Contents, Segments
 from r2convert.checkpoint.formats.sniffing import COMPARE_DIGESTS
 from r2convert.checkpoint.metadata import summarise
+from r2convert.checkpoint.pickles.values import UnreadTensor
 from r2convert.checkpoint.storage import Extent, OpenFile, Storage
 from r2convert.checkpoint.tensor import TensorInfo, contiguous_strides, is_count, require_shape
 from r2convert.errors import CorruptCheckpointError, LimitExceededError, UnsupportedCheckpointError
@@ -31,6 +34,22 @@ _TYPES: Final = {
     "I8": DType.INT8,
     "U8": DType.UINT8,
     "BOOL": DType.BOOL,
+}
+#: Types that are described and not read: torch's names of them, and the bits of an element.
+_OTHER_TYPES: Final = {
+    "U16": ("uint16", 16),
+    "U32": ("uint32", 32),
+    "U64": ("uint64", 64),
+    "C64": ("complex64", 64),
+    "C128": ("complex128", 128),
+    "F8_E4M3": ("float8_e4m3fn", 8),
+    "F8_E4M3FNUZ": ("float8_e4m3fnuz", 8),
+    "F8_E5M2": ("float8_e5m2", 8),
+    "F8_E5M2FNUZ": ("float8_e5m2fnuz", 8),
+    "F8_E8M0": ("float8_e8m0fnu", 8),
+    "F6_E2M3": ("float6_e2m3", 6),
+    "F6_E3M2": ("float6_e3m2", 6),
+    "F4": ("float4_e2m1fn", 4),
 }
 _TYPE_NAMES: Final = {dtype: name for name, dtype in _TYPES.items()}
 _LENGTH: Final = struct.Struct("<Q")
@@ -59,12 +78,14 @@ def read_safetensors(source: OpenFile) -> Contents:
         raise LimitExceededError("Too many tensors", where=str(source.path), expected=f"at most {limits.MAX_TENSORS}")
     entries = {name: _entry(source, name, entry) for name, entry in header.items()}
     _require_tiled(source, buffer_start, entries)
-    root: dict[str, TensorInfo] = {}
+    root: dict[str, TensorInfo | UnreadTensor] = {}
     storages: list[Storage] = []
-    for name, (reference, start, end) in entries.items():
-        root[name] = TensorInfo("", reference.dtype, reference.shape, reference.strides, 0, len(storages))
-        extent = Extent(0, buffer_start + start, end - start)
-        storages.append(Storage(f"tensor {name[:80]!a}", (extent,), end - start))
+    for name, (tensor, start, end) in entries.items():
+        root[name] = tensor
+        if isinstance(tensor, TensorInfo):
+            root[name] = replace(tensor, storage=len(storages))
+            extent = Extent(0, buffer_start + start, end - start)
+            storages.append(Storage(f"tensor {name[:80]!a}", (extent,), end - start))
     return Contents("safetensors", root, tuple(storages), summarise(metadata))
 
 
@@ -109,40 +130,36 @@ def _metadata(source: OpenFile, value: object) -> Mapping[object, object]:
     return value
 
 
-def _entry(source: OpenFile, name: str, entry: object) -> tuple[TensorInfo, int, int]:
+def _entry(source: OpenFile, name: str, entry: object) -> tuple[TensorInfo | UnreadTensor, int, int]:
     """Check one tensor's entry; return its description and its range in the buffer."""
     shown = f"Tensor {name[:80]!a}"
     if not isinstance(entry, dict) or entry.keys() != _FIELDS:
         raise _corrupt(source, f"{shown} is described in an unknown way", expected=", ".join(sorted(_FIELDS)))
-    dtype = _TYPES.get(entry["dtype"]) if isinstance(entry["dtype"], str) else None
-    if dtype is None:
+    code = entry["dtype"] if isinstance(entry["dtype"], str) else ""
+    dtype = _TYPES.get(code)
+    kind, bits = (dtype.value, 8 * dtype.itemsize) if dtype else _OTHER_TYPES.get(code, ("", 0))
+    if not kind:
         raise UnsupportedCheckpointError(
-            f"{shown} has an element type that is not read",
+            f"{shown} has an element type that is not known",
             where=str(source.path),
-            expected=", ".join(_TYPES),
+            expected=", ".join((*_TYPES, *_OTHER_TYPES)),
             got=ascii(entry["dtype"])[:40],
         )
     shape = require_shape(entry["shape"], shown)
     offsets = entry["data_offsets"]
     if not isinstance(offsets, list) or len(offsets) != 2 or not all(map(is_count, offsets)):
         raise _corrupt(source, f"{shown} has impossible offsets")
-    reference = TensorInfo("", dtype, shape, contiguous_strides(shape), 0, 0)
-    needed = 0 if 0 in shape else _elements(shape) * dtype.itemsize
-    if offsets[1] - offsets[0] != needed:
+    start, end = offsets
+    if 8 * (end - start) != math.prod(shape) * bits:
         raise _corrupt(
-            source, f"{shown} has the wrong size", f"{offsets[1] - offsets[0]} bytes", f"{needed} bytes for its shape"
+            source, f"{shown} has the wrong size", f"{end - start} bytes", f"{math.prod(shape)} elements of {bits} bits"
         )
-    return reference, offsets[0], offsets[1]
+    if dtype is None:
+        return UnreadTensor(kind, shape), start, end
+    return TensorInfo("", dtype, shape, contiguous_strides(shape), 0, 0), start, end
 
 
-def _elements(shape: tuple[int, ...]) -> int:
-    product = 1
-    for length in shape:
-        product *= length
-    return product
-
-
-def _require_tiled(source: OpenFile, buffer_start: int, entries: Mapping[str, tuple[TensorInfo, int, int]]) -> None:
+def _require_tiled(source: OpenFile, buffer_start: int, entries: Mapping[str, tuple[object, int, int]]) -> None:
     """The tensors must cover the buffer, and the buffer the rest of the file, without holes or overlaps."""
     position = 0
     for name, (_, start, end) in sorted(entries.items(), key=lambda item: item[1][1:]):

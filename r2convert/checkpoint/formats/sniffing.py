@@ -110,6 +110,8 @@ def other_archive(names: Collection[str]) -> tuple[str, str] | None:
             "a zipped OneFlow checkpoint",
             "Unpack it, `oneflow.load` the folder, and save its tensors as .safetensors.",
         )
+    if "constants.pkl" in last or any("/code/__torch__" in name for name in names):
+        return "a TorchScript program", "Use its state dict: torch.save(torch.jit.load(FILE).state_dict(), NEW_FILE)."
     if "serialized_exported_program.json" in last or "archive_format" in last:
         return "a torch.export program (.pt2)", "Use the state_dict() of the module it was exported from."
     if any("/.data/extern_modules" in f"/{name}" for name in names):

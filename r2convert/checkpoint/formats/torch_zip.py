@@ -34,7 +34,6 @@ _PICKLE: Final = "data.pkl"
 _KNOWN_RECORDS: Final = frozenset(
     {"version", "byteorder", ".format_version", ".storage_alignment", ".data/serialization_id"}
 )
-_TORCHSCRIPT_MARKS: Final = ("constants.pkl", "code/")
 _SMALL_RECORD_BYTES: Final = 4 * limits.KIBIBYTE
 
 
@@ -74,12 +73,6 @@ def _without_stem(source: OpenFile, records: dict[str, ZipRecord]) -> dict[str, 
 
 def _require_known(source: OpenFile, members: dict[str, ZipRecord]) -> None:
     for name in members:
-        if name.startswith(_TORCHSCRIPT_MARKS):
-            raise UnsupportedCheckpointError(
-                "This is a TorchScript program, not a state dict",
-                where=f"{source.path}, record {name!r}",
-                next_step="Save the module's state_dict() from the program that made it.",
-            )
         is_data = name.startswith("data/") and name[5:].isdecimal() and name.isascii()
         if not is_data and name != _PICKLE and name not in _KNOWN_RECORDS:
             raise UnsafeCheckpointError(

@@ -7,7 +7,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
-from r2convert.errors import CorruptCheckpointError
+from r2convert.checkpoint import limits
+from r2convert.checkpoint.pickles.dangerous import is_dangerous
+from r2convert.errors import CorruptCheckpointError, UnsafeCheckpointError
 
 #: Larger integers can be chosen so that they all fall into one slot of a dictionary, which takes quadratic time.
 LARGEST_KEY: Final = (1 << 60) - 1
@@ -193,6 +195,21 @@ def _old_object(arguments: tuple[object, ...]) -> object:
     return Opaque(made.name if isinstance(made, Opaque) else "builtins.object", arguments)
 
 
+def _attribute(arguments: tuple[object, ...]) -> Opaque:
+    """Describe ``getattr(class, name)``, as protocols below 4 spell a method: no danger if the class is none."""
+    made, name = arguments if len(arguments) == 2 else (None, None)
+    named = f"{made.name}.{name}" if isinstance(made, Opaque) and made.arguments is None else ""
+    is_method = isinstance(name, str) and name.isidentifier() and 0 < len(named) <= limits.METADATA_TEXT
+    if not is_method or is_dangerous(*named.rsplit(".", 1)):
+        raise UnsafeCheckpointError(
+            "The pickle calls builtins.getattr, which reaches into what it names",
+            expected="a method of a harmless class",
+            got=f"getattr({describe_briefly(made)}, {describe_briefly(name)})",
+            next_step="Do not load this file with another program: it may run code.",
+        )
+    return Opaque(named)
+
+
 PYTHON_NAMES: Final[KnownNames] = {
     (module, name): Constructor(f"{module}.{name}", build)
     for modules, name, build in (
@@ -202,6 +219,7 @@ PYTHON_NAMES: Final[KnownNames] = {
         (("builtins", "__builtin__"), "set", _set),
         (("builtins", "__builtin__"), "frozenset", _set),
         (("builtins", "__builtin__"), "complex", _complex),
+        (("builtins", "__builtin__"), "getattr", _attribute),
         (("copyreg", "copy_reg"), "_reconstructor", _old_object),
     )
     for module in modules

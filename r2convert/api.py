@@ -1079,16 +1079,17 @@ def open_images(
 
 
 @dataclass(frozen=True, slots=True)
-class Verification:
+class VerifyRun:
     """The results of one run.
 
     Args:
-        results: one a checkpoint.
+        results: one a checkpoint that could be checked.
         device: where networks ran; ``None`` if none did.
     """
 
     results: tuple[CheckpointResult, ...]
     device: str | None = None
+    unchecked: tuple[tuple[Path, R2ConvertError], ...] = ()
 
 
 def verify(
@@ -1182,8 +1183,11 @@ def verify_all(
     prefix: str = "",
     following: Callable[[Sequence[Request]], Iterable[Request]] = iter,
     progress: Callable[[AccuracyProgress], None] = _ignore,
-) -> Verification:
+) -> VerifyRun:
     """Check several checkpoints; with images, all networks see them in one pass.
+
+    One file among several that cannot be read is told with the results, and the others are checked; a single one
+    raises its error.
 
     Args:
         checkpoints: checkpoints, or names of variants in the cache; none for everything in the cache.
@@ -1225,13 +1229,22 @@ def verify_all(
             expected="a checkpoint, or a variant in the cache",
             next_step="give the path of a file, or `r2convert fetch VARIANT` one",
         )
+    unchecked: list[tuple[Path, R2ConvertError]] = []
+
+    def note(request: Request, error: R2ConvertError) -> None:
+        unchecked.append((request.path, error))
+
+    # One bad file among several must not cost the results of the others.
+    on_error = note if len(requests) > 1 else None
     chosen = _device(device) if images is not None or wiring else None
     probes = _probes(input_size, wiring, peer, chosen)
     if images is None:
         results = [
-            result for request in following(requests) for result in verify_checkpoints(tables, [request], None, probes)
+            result
+            for request in following(requests)
+            for result in verify_checkpoints(tables, [request], None, probes, on_error)
         ]
-        return Verification(tuple(results), _device_name(chosen))
+        return VerifyRun(tuple(results), _device_name(chosen), tuple(unchecked))
     with joined_processes():
         run = _image_run(
             images,
@@ -1245,10 +1258,11 @@ def verify_all(
             predictions=(predictions, resume, overwrite),
             crop_cache=crop_cache,
         )
-        return Verification(tuple(verify_checkpoints(tables, requests, run, probes)), _device_name(chosen))
+        results = verify_checkpoints(tables, requests, run, probes, on_error)
+        return VerifyRun(tuple(results), _device_name(chosen), tuple(unchecked))
 
 
-def verify_references(*, input_size: tuple[int, int] = (224, 224)) -> Verification:
+def verify_references(*, input_size: tuple[int, int] = (224, 224)) -> VerifyRun:
     """Check the reference networks themselves against the published sizes; needs no file.
 
     Args:
@@ -1259,7 +1273,7 @@ def verify_references(*, input_size: tuple[int, int] = (224, 224)) -> Verificati
     """
     from r2convert.checks.run import verify_references as verify_every_reference
 
-    return Verification(tuple(verify_every_reference(_tables(), input_size)))
+    return VerifyRun(tuple(verify_every_reference(_tables(), input_size)))
 
 
 def cached_checkpoints() -> list[Located]:

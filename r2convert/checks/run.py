@@ -5,6 +5,7 @@ torch is imported when a network runs, not before: checking a file without image
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +19,7 @@ from r2convert.checkpoint.open import Checkpoint, open_checkpoint
 from r2convert.checks.claims import Origin, PublishedNumbers, accuracy_checks, lowest_published_top1, origin_of
 from r2convert.checks.counting import require_input_size
 from r2convert.checks.static import file_checks, file_numbers, receipt_check
-from r2convert.errors import MappingError
+from r2convert.errors import AccessError, InputError, MappingError, R2ConvertError
 from r2convert.evaluation.statistics import is_certainly_below
 from r2convert.mapping.conversion import content_hash_of
 from r2convert.mapping.identity import Resolution, resolve
@@ -137,6 +138,7 @@ def examine(tables: Tables, request: Request, probes: Probes, *, load: bool) -> 
         content,
         identity.layout,
         (*checks, *claims),
+        dtypes=dict(Counter(tensor.dtype.value for tensor in checkpoint.tensors.values())),
         operations=operations.summary(probes.input_size),
         wiring=wiring,
         parity=parity,
@@ -256,17 +258,38 @@ def _verify_reference(tables: Tables, variant: Variant, input_size: tuple[int, i
 
 
 def verify_checkpoints(
-    tables: Tables, requests: Sequence[Request], image_run: ImageRun | None = None, probes: Probes | None = None
+    tables: Tables,
+    requests: Sequence[Request],
+    image_run: ImageRun | None = None,
+    probes: Probes | None = None,
+    on_error: Callable[[Request, R2ConvertError], None] | None = None,
 ) -> list[CheckpointResult]:
     """Verify files; with images, all networks see them in one pass.
+
+    Args:
+        tables: the tables of the catalogue.
+        requests: the files and what is said of them.
+        image_run: images to measure accuracy on.
+        probes: what to do with every network besides reading its file.
+        on_error: told about a file that cannot be checked, so that the others are; by default its error is raised.
+
+    Returns:
+        One result a file that can be checked, in order.
 
     Raises:
         InputError: a file cannot be read, or is none of the known networks.
         AccessError: a file is not there.
         UsageError: a network cannot be shown images of the input size.
     """
-    examined = [examine(tables, request, probes or Probes(), load=image_run is not None) for request in requests]
-    if image_run is None:
+    examined = []
+    for request in requests:
+        try:
+            examined.append(examine(tables, request, probes or Probes(), load=image_run is not None))
+        except (InputError, AccessError) as error:
+            if on_error is None:
+                raise
+            on_error(request, error)
+    if image_run is None or not examined:
         return [each.result for each in examined]
     from r2convert.evaluation.engine import measure_accuracy
 

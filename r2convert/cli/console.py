@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -110,7 +110,7 @@ def print_error(error: R2ConvertError, code: int, said: Settings) -> None:
         _write_json({"error": {**error_document(error), "exit_code": code}})
 
 
-def error_document(error: R2ConvertError) -> dict[str, object]:
+def error_document(error: R2ConvertError) -> dict[str, Any]:
     """An error as plain values."""
     parts = ("what", "where", "expected", "got", "next_step")
     return {"kind": type(error).__name__, **{name: getattr(error, name) for name in parts}}

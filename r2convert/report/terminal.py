@@ -70,7 +70,8 @@ def _heading(result: CheckpointResult) -> Text:
     heading = Text(result.variant, style="bold")
     if result.checkpoint is None:
         return heading.append("  the reference network itself, no file", style="not bold")
-    return heading.append(f"  {Path(result.checkpoint).name}, {result.layout} layout", style="not bold")
+    half = f", {result.half_precision}: half precision" if result.half_precision else ""
+    return heading.append(f"  {Path(result.checkpoint).name}, {result.layout} layout{half}", style="not bold")
 
 
 def _property_lines(checks: Iterable[Check]) -> Text:

@@ -27,6 +27,7 @@ CONFUSIONS_KEPT, CONFUSION_EXAMPLES = 50, 4
 
 _MOST_CHECKS = _MOST_RESULTS = 1_000
 _MOST_LAYERS = _MOST_CLASSES = _MOST_WORDS = 10_000
+_MOST_DTYPES = 100
 _MOST_IMAGES = 100_000
 
 
@@ -361,6 +362,7 @@ class CheckpointResult(Struct, frozen=True):
         operations: what the network costs for one image
         wiring: how well what arrives at each BatchNorm fits what it remembers, with --wiring
         parity: how an independent implementation compares, with --peer
+        dtypes: element type -> how many tensors have it
         verdict: over all checks
     """
 
@@ -374,7 +376,13 @@ class CheckpointResult(Struct, frozen=True):
     operations: Operations | None = None
     wiring: WiringResult | None = None
     parity: ParityResult | None = None
+    dtypes: Annotated[dict[str, Count], Meta(max_length=_MOST_DTYPES)] = {}
     verdict: Verdict = "not-comparable"
+
+    @property
+    def half_precision(self) -> str | None:
+        """The element type of 16 bits that weights are stored in, if they are."""
+        return next((dtype for dtype in ("float16", "bfloat16") if self.dtypes.get(dtype)), None)
 
     def __post_init__(self) -> None:
         """Tell the verdict from the checks: nobody's word is taken for it."""
@@ -423,6 +431,28 @@ def environment(device: str | None = None) -> Environment:
     )
 
 
+class UncheckedFile(Struct, frozen=True):
+    """A file among several that could not be checked.
+
+    Args:
+        checkpoint: its path
+        kind: which error
+        what: what went wrong
+        where: the place it happened at
+        expected: what should have been there
+        got: what was there
+        next_step: what can be done about it
+    """
+
+    checkpoint: str
+    kind: str
+    what: str
+    where: str | None = None
+    expected: str | None = None
+    got: str | None = None
+    next_step: str | None = None
+
+
 class Verification(Struct, frozen=True, kw_only=True):
     """Everything found about every checkpoint.
 
@@ -431,18 +461,21 @@ class Verification(Struct, frozen=True, kw_only=True):
         command: the words of the command line
         environment: the machine
         results: one a checkpoint
-        verdict: over all of them
+        unchecked: the files that could not be checked while others were
+        verdict: over all of them; fail where a file could not be checked
     """
 
     schema: Literal["r2convert.verify/1"] = "r2convert.verify/1"
     command: Annotated[tuple[str, ...], Meta(max_length=_MOST_WORDS)] | None = None
     environment: Environment = Environment()
     results: Annotated[tuple[CheckpointResult, ...], Meta(max_length=_MOST_RESULTS)]
+    unchecked: Annotated[tuple[UncheckedFile, ...], Meta(max_length=_MOST_RESULTS)] = ()
     verdict: Verdict = "not-comparable"
 
     def __post_init__(self) -> None:
         """Tell the verdict from the results."""
-        force_setattr(self, "verdict", overall(result.verdict for result in self.results))
+        verdict = "fail" if self.unchecked else overall(result.verdict for result in self.results)
+        force_setattr(self, "verdict", verdict)
 
 
 def verification(
@@ -451,6 +484,7 @@ def verification(
     *,
     by_layer: bool = False,
     command: Sequence[str] | None = None,
+    unchecked: Iterable[UncheckedFile] = (),
 ) -> Verification:
     """The results of one run.
 
@@ -459,11 +493,13 @@ def verification(
         device: what networks ran on, if they did.
         by_layer: keep the operations of every layer.
         command: the words of the command line.
+        unchecked: files that could not be checked.
     """
     return Verification(
         command=None if command is None else tuple(command),
         environment=environment(device),
         results=tuple(result if by_layer else _without_layers(result) for result in results),
+        unchecked=tuple(unchecked),
     )
 
 

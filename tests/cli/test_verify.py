@@ -10,7 +10,10 @@ from pathlib import Path
 import pytest
 import torch
 
+from r2convert.cli.commands.verify import advice
 from r2convert.mapping.tables import Tables
+from r2convert.results.verdicts import Check, Metric, Verdict
+from r2convert.results.verification import CheckpointResult
 from tests.cli.conftest import Run
 from tests.conftest import Standin
 
@@ -148,3 +151,37 @@ def test_a_path_that_is_not_utf8_does_not_keep_results_from_being_written(
     assert run("verify", path, "--json", tmp_path / "results.json").code == 0
     (result,) = json.loads((tmp_path / "results.json").read_bytes())["results"]
     assert result["checkpoint"] == str(path)
+
+
+def test_one_bad_file_among_several_is_one_row_and_the_others_are_checked(
+    run: Run, standin: Standin, tmp_path: Path
+) -> None:
+    bad = tmp_path / "cut.pth"
+    bad.write_bytes(standin(DLA).read_bytes()[:5000])
+    ran = run("verify", standin(DLA), bad, tmp_path / "gone.pth", "--json", tmp_path / "results.json")
+    assert ran.code == 4
+    assert f"{bad}: not checked: " in ran.out
+    document = json.loads((tmp_path / "results.json").read_text())
+    assert [Path(result["checkpoint"]).name for result in document["results"]] == [standin(DLA).name]
+    assert [(Path(each["checkpoint"]).name, each["kind"]) for each in document["unchecked"]] == [
+        ("cut.pth", "TruncatedCheckpointError"),
+        ("gone.pth", "AccessError"),
+    ]
+    assert document["verdict"] == "fail"
+    # Alone it is an error as of any command.
+    assert (run("verify", bad).code, run("verify", bad).out) == (3, "")
+
+
+def test_half_precision_is_said(run: Run, standin: Standin, tmp_path: Path) -> None:
+    run("map", standin(DLA), tmp_path / "half.pth", "--dtype", "float16")
+    assert "half.pth, mm layout, float16: half precision" in run("verify", tmp_path / "half.pth").out
+    assert "half precision" not in run("verify", standin(DLA)).out
+
+
+def test_an_accuracy_that_is_off_leads_to_the_doctor() -> None:
+    def result(metric: Metric, verdict: Verdict) -> CheckpointResult:
+        return CheckpointResult("res2net50_w14_s8", "my weights.pth", None, None, "mm", (Check(metric, verdict),))
+
+    off = list(advice([result("top1", "fail"), result("flops", "fail"), result("top5", "inconclusive")], "/data/val"))
+    assert off == ["Accuracy is off. To find out why: r2convert doctor 'my weights.pth' --imagenet /data/val"]
+    assert not list(advice([result("wiring", "fail")], None))

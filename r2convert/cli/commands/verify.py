@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from typing import Any
 
@@ -11,9 +12,18 @@ import click
 
 from r2convert import api
 from r2convert.cli import options
-from r2convert.cli.console import open_output, print_json, print_note, print_warning, stderr_console, stdout_console
+from r2convert.cli.console import (
+    error_document,
+    open_output,
+    print_json,
+    print_note,
+    print_warning,
+    stderr_console,
+    stdout_console,
+)
 from r2convert.cli.progress import ImageProgress, over_files
 from r2convert.errors import UsageError
+from r2convert.files import printable
 
 EXIT_FAILED = 1
 
@@ -69,14 +79,16 @@ def command(
         if json_file not in (None, options.STDOUT) and api.is_first_process():
             # A place that cannot take the results is refused before hours go into measuring them.
             write = stack.enter_context(open_output(json_file, "results"))
-        found = api.verify_references(input_size=chosen["input_size"]) if references else _verify(checkpoints, chosen)
+        found = (
+            api.verify_references(input_size=chosen["input_size"]) if references else _verify(checkpoints, dict(chosen))
+        )
         if api.is_first_process():
-            _show(found, json_file, write, details=details, by_layer=by_layer)
-    if any(result.verdict == "fail" for result in found.results):
-        context.exit(EXIT_FAILED)
+            _show(found, json_file, write, chosen["imagenet"], details=details, by_layer=by_layer)
+    failed = EXIT_FAILED if any(result.verdict == "fail" for result in found.results) else 0
+    context.exit(max([failed, *(error.exit_code for _, error in found.unchecked)]))
 
 
-def _verify(checkpoints: tuple[str, ...], chosen: dict[str, Any]) -> api.Verification:
+def _verify(checkpoints: tuple[str, ...], chosen: dict[str, Any]) -> api.VerifyRun:
     imagenet, limit, seed, fetch = (chosen.pop(name) for name in ("imagenet", "limit", "seed", "fetch"))
     images = api.open_images(imagenet, limit=limit, seed=seed, warn=print_warning) if imagenet is not None else None
     files = options.locate(*checkpoints, fetch=fetch) if checkpoints else api.cached_checkpoints()
@@ -123,9 +135,10 @@ def _explain_interrupt(progress: api.AccuracyProgress | None, predictions: str |
 
 
 def _show(
-    found: api.Verification,
+    found: api.VerifyRun,
     json_file: str | None,
     write: Callable[[str], None] | None,
+    imagenet: str | None,
     *,
     details: bool,
     by_layer: bool,
@@ -133,16 +146,34 @@ def _show(
     # Here: they import torch, which `verify --help` does not wait for.
     from r2convert.report.terminal import results_view
     from r2convert.results.reading import plain, to_json
-    from r2convert.results.verification import verification
+    from r2convert.results.verification import UncheckedFile, verification
 
     command_line = ["r2convert", *sys.argv[1:]]
-    document = verification(found.results, found.device, by_layer=by_layer, command=command_line)
+    unchecked = [UncheckedFile(str(path), **error_document(error)) for path, error in found.unchecked]
+    document = verification(found.results, found.device, by_layer=by_layer, command=command_line, unchecked=unchecked)
     if json_file == options.STDOUT:
         print_json(plain(document))
         return
-    stdout_console().print(results_view(found.results, details=details, by_layer=by_layer))
+    console = stdout_console()
+    if found.results:
+        console.print(results_view(found.results, details=details, by_layer=by_layer))
+    for each in unchecked:
+        console.print(
+            printable(f"{each.checkpoint}: not checked: {each.what}"), style="bold red", markup=False, soft_wrap=True
+        )
+    for line in advice(found.results, imagenet):
+        console.print(printable(line), markup=False, soft_wrap=True)
     if write is not None:
         write(to_json(document))
+
+
+def advice(results: Sequence[api.CheckpointResult], imagenet: str | None) -> Iterator[str]:
+    """What to do next where an accuracy is off."""
+    for result in results:
+        off = any(check.verdict == "fail" and check.metric in ("top1", "top5", "real_top1") for check in result.checks)
+        if off and result.checkpoint is not None and imagenet is not None:
+            command_line = shlex.join(["r2convert", "doctor", result.checkpoint, "--imagenet", imagenet])
+            yield f"Accuracy is off. To find out why: {command_line}"
 
 
 _NEEDS = {

@@ -8,7 +8,7 @@ PEERS  := .venv-peers
 PADDLE := .venv-paddle
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-slow test-peers test-browser docs lint typecheck bench clean
+.PHONY: help setup demo test test-slow test-peers test-browser docs lint typecheck bench dist clean
 
 help:  ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -49,6 +49,10 @@ typecheck: $(STAMP)  ## Check types
 
 bench: $(STAMP)  ## Run every benchmark against its peer and write docs/maintainers/benchmarks.md
 	$(BIN)/python -m scripts.bench
+
+dist: $(STAMP)  ## Build the wheel and the source distribution into dist/, twice, and try the wheel by itself
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt twine
+	$(BIN)/python -m scripts.make_distributions
 
 clean:  ## Remove the virtual environment and everything built
 	rm -rf $(VENV) $(PEERS) $(PADDLE) build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis

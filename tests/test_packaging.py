@@ -3,43 +3,68 @@
 from __future__ import annotations
 
 import os
-import shutil
 import subprocess
 import sys
+import tarfile
 import zipfile
 from pathlib import Path
 
 import pytest
+import yaml
+
+from scripts.make_distributions import build
 
 ROOT = Path(__file__).parent.parent
 
 
+DATE = 1_700_000_000
+"""Some second of 2023."""
+
+
 @pytest.fixture(scope="module")
-def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The wheel that pip builds from a copy of the tree."""
-    folder = tmp_path_factory.mktemp("wheel")
-    copy = folder / "source"
-    names = ("r2convert", "mappings", "setup.cfg", "pyproject.toml", "README.md", "LICENSE")
-    copy.mkdir()
-    for name in names:
-        source = ROOT / name
-        if source.is_dir():
-            shutil.copytree(source, copy / name, ignore=shutil.ignore_patterns("__pycache__"))
-        else:
-            shutil.copy(source, copy)
-    command = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation"]
-    subprocess.run([*command, "--wheel-dir", str(folder), str(copy)], check=True, capture_output=True)
-    (built,) = folder.glob("*.whl")
-    return built
+def built(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """The source distribution, and the wheel built out of it."""
+    return build(tmp_path_factory.mktemp("built"), DATE)
+
+
+@pytest.fixture(scope="module")
+def wheel(built: tuple[Path, Path]) -> Path:
+    return built[1]
+
+
+def test_built_again_the_bytes_are_the_same(built: tuple[Path, Path], tmp_path: Path) -> None:
+    before = os.umask(0o077)
+    try:
+        again = build(tmp_path, DATE)
+    finally:
+        os.umask(before)
+    assert [path.name for path in again] == [path.name for path in built]
+    assert [path.read_bytes() for path in again] == [path.read_bytes() for path in built]
 
 
 def test_data_and_typing_marker_are_packaged(wheel: Path) -> None:
     names = set(zipfile.ZipFile(wheel).namelist())
     assert "r2convert/py.typed" in names
-    assert sum(name.startswith("r2convert/mappings/res2ne") for name in names) == 12
-    assert sum(name.startswith("r2convert/mappings/tables/") for name in names) == 5
-    tracked = {f"r2convert/{path.relative_to(ROOT / 'r2convert')}" for path in (ROOT / "r2convert").rglob("*.py")}
-    assert tracked <= names
+    tables = {f"r2convert/{path.relative_to(ROOT)}" for path in (ROOT / "mappings").rglob("*.toml")}
+    code = {f"r2convert/{path.relative_to(ROOT / 'r2convert')}" for path in (ROOT / "r2convert").rglob("*.py")}
+    assert len(tables) > 12
+    assert tables | code <= names
+
+
+def test_the_source_distribution_holds_what_its_users_and_testers_need(built: tuple[Path, Path]) -> None:
+    with tarfile.open(built[0]) as archive:
+        names = {name.partition("/")[2] for name in archive.getnames()}
+    for folder in ("tests", "docs", "scripts"):
+        files = {str(path.relative_to(ROOT)) for path in (ROOT / folder).rglob("*.py")}
+        assert files <= names
+    assert {"CITATION.cff", "CONTRIBUTING.md", "LICENSE", "Makefile", "README.md", "SECURITY.md"} <= names
+    assert not any("__pycache__" in name or name.startswith((".venv", ".git/")) for name in names)
+
+
+def test_the_citation_names_the_program_and_the_paper() -> None:
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text())
+    assert {"cff-version", "message", "title", "authors"} <= set(citation)  # all that the format requires
+    assert citation["references"][0]["doi"] == "10.1109/TPAMI.2019.2938758"
 
 
 def test_the_installed_package_works_from_another_folder(wheel: Path, tmp_path: Path) -> None:

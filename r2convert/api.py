@@ -10,12 +10,13 @@ of ``r2convert list``, HTTP would slow conversions down, and torch takes seconds
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from decimal import Decimal
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, TypeVar
+from typing import TYPE_CHECKING, Literal, TypeVar, cast
 
 from r2convert.catalog.licence import WEIGHTS_LICENCE as WEIGHTS_LICENCE
 from r2convert.catalog.loading import Catalog, load_catalog
@@ -51,9 +52,10 @@ if TYPE_CHECKING:
     from r2convert.models.blocks import Classifier
     from r2convert.results.documents import ChangedImage as ChangedImage
     from r2convert.results.documents import Comparison as Comparison
+    from r2convert.results.documents import Container, PredictionFileSummary
+    from r2convert.results.documents import Inspection as Inspection
     from r2convert.results.documents import PairedCounts as PairedCounts
     from r2convert.results.documents import PredictionComparison as PredictionComparison
-    from r2convert.results.documents import PredictionFileSummary
     from r2convert.results.documents import PredictionsComparison as PredictionsComparison
     from r2convert.results.reading import Run as Run
     from r2convert.results.verification import ActivationComparison as ActivationComparison
@@ -530,43 +532,6 @@ def forget_hash(file_name: str) -> Pin:
 # --- inspect, map, compare -------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class Inspection:
-    """What a file really is.
-
-    Args:
-        path: the file.
-        size: bytes.
-        container: e.g. ``torch-zip`` or ``safetensors``.
-        layout: whose names it has; ``None`` if it is no known network.
-        variant: which network; ``None`` likewise.
-        classes: outputs of its classifier, if it has one.
-        tensors: name -> (dtype, shape), in the order of the file.
-        parameters: learned elements; of an unknown file, all but running statistics.
-        wrapper: the key of the state dict in the file, if there is one.
-        prefix_removed: what was taken off all names, if anything.
-        metadata: what else the file says of itself.
-        sha256: of the file; ``None`` without digests.
-        content_hash: of the network, whatever its container and layout; ``None`` without digests.
-        warnings: what to know of the file.
-    """
-
-    path: Path
-    size: int
-    container: str
-    layout: str | None
-    variant: str | None
-    classes: int | None
-    tensors: Mapping[str, tuple[str, tuple[int, ...]]]
-    parameters: int
-    wrapper: str | None
-    prefix_removed: str | None
-    metadata: Mapping[str, object]
-    sha256: str | None
-    content_hash: str | None
-    warnings: tuple[str, ...]
-
-
 def inspect(checkpoint: FileOrVariant, *, key: str | None = None, prefix: str = "", digests: bool = True) -> Inspection:
     """Say what a file really is: container, layout, variant, tensors, parameters and digests.
 
@@ -583,6 +548,7 @@ def inspect(checkpoint: FileOrVariant, *, key: str | None = None, prefix: str = 
     from r2convert.checkpoint.open import open_checkpoint
     from r2convert.mapping.conversion import content_hash_of, content_hash_of_unknown
     from r2convert.mapping.values import value_problems
+    from r2convert.results.documents import Inspection, TensorEntry
 
     tables = _tables()
     with open_checkpoint(_locate(tables.catalog.find, checkpoint).path, key=key, prefix=prefix) as opened:
@@ -597,13 +563,14 @@ def inspect(checkpoint: FileOrVariant, *, key: str | None = None, prefix: str = 
             warnings += [identity.variant.note] if identity.variant.note else []
             warnings += [] if identity.has_classifier else ["a backbone: it has no classifier"]
         return Inspection(
-            path=opened.path,
+            path=str(opened.path),
             size=opened.size,
-            container=opened.container,
+            container=cast("Container", opened.container),
             layout=identity.layout if identity else None,
             variant=identity.variant.id if identity else None,
             classes=identity.classes if identity and identity.has_classifier else None,
-            tensors={name: (tensor.dtype.value, tensor.shape) for name, tensor in opened.tensors.items()},
+            tensors=len(opened.tensors),
+            dtypes=dict(Counter(tensor.dtype.value for tensor in opened.tensors.values())),
             parameters=_parameters(opened, resolution),
             wrapper=opened.wrapper,
             prefix_removed=opened.prefix_removed or None,
@@ -611,6 +578,9 @@ def inspect(checkpoint: FileOrVariant, *, key: str | None = None, prefix: str = 
             sha256=opened.sha256() if digests else None,
             content_hash=content,
             warnings=tuple(warnings),
+            tensor_list=tuple(
+                TensorEntry(name, tensor.dtype.value, tensor.shape) for name, tensor in opened.tensors.items()
+            ),
         )
 
 

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections import Counter
-
 import click
+from msgspec import UNSET
+from msgspec.structs import replace
 
 from r2convert import api
 from r2convert.cli import options
 from r2convert.cli.console import print_json, stdout_console
 from r2convert.files import printable
+from r2convert.results.reading import plain
 
 
 @options.command("inspect", "What a file really is: container, layout, variant, tensors.")
@@ -35,50 +36,21 @@ def command(
     (located,) = options.locate(file, fetch=fetch)
     found = api.inspect(located, key=key, prefix=prefix, digests=not no_digest)
     if as_json:
-        print_json(_document(found, tensors=tensors))
+        print_json(plain(found if tensors else replace(found, tensor_list=UNSET)))
     else:
         _print(found, tensors=tensors)
 
 
-def _dtypes(found: api.Inspection) -> dict[str, int]:
-    return dict(Counter(dtype for dtype, _ in found.tensors.values()))
-
-
-def _document(found: api.Inspection, *, tensors: bool) -> dict[str, object]:
-    document: dict[str, object] = {
-        "path": str(found.path),
-        "size": found.size,
-        "container": found.container,
-        "layout": found.layout,
-        "variant": found.variant,
-        "classes": found.classes,
-        "tensors": len(found.tensors),
-        "parameters": found.parameters,
-        "dtypes": _dtypes(found),
-        "wrapper": found.wrapper,
-        "prefix_removed": found.prefix_removed,
-        "metadata": dict(found.metadata),
-        "sha256": found.sha256,
-        "content_hash": found.content_hash,
-        "warnings": list(found.warnings),
-    }
-    if tensors:
-        document["tensor_list"] = [
-            {"name": name, "dtype": dtype, "shape": list(shape)} for name, (dtype, shape) in found.tensors.items()
-        ]
-    return document
-
-
 def _print(found: api.Inspection, *, tensors: bool) -> None:
     facts = {
-        "path": str(found.path),
+        "path": found.path,
         "container": found.container,
         "layout": found.layout or "unknown",
         "variant": found.variant or "unknown",
         "classes": None if found.classes is None else f"{found.classes:,}",
-        "tensors": f"{len(found.tensors):,}",
+        "tensors": f"{found.tensors:,}",
         "parameters": f"{found.parameters:,}",
-        "dtypes": ", ".join(f"{dtype} {count}" for dtype, count in _dtypes(found).items()),
+        "dtypes": ", ".join(f"{dtype} {count}" for dtype, count in found.dtypes.items()),
         "wrapper": found.wrapper,
         "metadata": ", ".join(f"{name} {value}" for name, value in found.metadata.items()),
         "sha256": found.sha256,
@@ -91,6 +63,6 @@ def _print(found: api.Inspection, *, tensors: bool) -> None:
     for warning in found.warnings:
         console.print("[yellow]warning[/]      ", end=" ")
         console.print(printable(warning), soft_wrap=True, markup=False)
-    for name, (dtype, shape) in found.tensors.items() if tensors else ():
-        size = "x".join(map(str, shape)) or "scalar"
-        console.print(f"  {printable(name)}  {dtype}  {size}", soft_wrap=True, markup=False)
+    for tensor in found.tensor_list or () if tensors else ():
+        size = "x".join(map(str, tensor.shape)) or "scalar"
+        console.print(f"  {printable(tensor.name)}  {tensor.dtype}  {size}", soft_wrap=True, markup=False)

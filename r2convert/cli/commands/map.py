@@ -11,6 +11,8 @@ from r2convert.cli import options
 from r2convert.cli.console import print_json, print_warning
 from r2convert.errors import UsageError
 from r2convert.files import printable
+from r2convert.results.documents import AccountedTensor, ConversionSummary
+from r2convert.results.reading import plain
 
 _CONVERSION = "The conversion"
 
@@ -108,7 +110,7 @@ def command(
     for warning in planned.plan.warnings:
         print_warning(warning)
     if as_json:
-        print_json(_document(planned, conversion))
+        print_json(plain(_summary(planned, conversion)))
     else:
         _print(planned.plan, conversion, dtype)
 
@@ -140,23 +142,23 @@ def _convert(
     return api.publish(source, publish, **chosen)
 
 
-def _document(planned: api.Planned, conversion: api.Conversion | None) -> dict[str, object]:
+def _summary(planned: api.Planned, conversion: api.Conversion | None) -> ConversionSummary:
     plan = planned.plan
-    return {
-        "src": str(planned.source),
-        "dst": str(conversion.written.path) if conversion else None,
-        "variant": plan.expansion.variant.id,
-        "from": plan.source_layout,
-        "to": plan.target_layout,
-        "renamed": len(plan.rows_of("rename")),
-        "dropped": [{"name": row.source, "reason": row.reason} for row in plan.rows_of("drop")],
-        "filled": [{"name": row.target, "reason": row.reason} for row in plan.rows_of("fill")],
-        "warnings": list(plan.warnings),
-        "src_sha256": conversion.source_sha256 if conversion else None,
-        "dst_sha256": conversion.written.sha256 if conversion else None,
-        "content_hash": conversion.content_hash if conversion else None,
-        "receipt": str(conversion.receipt) if conversion and conversion.receipt else None,
-    }
+    return ConversionSummary(
+        src=str(planned.source),
+        dst=str(conversion.written.path) if conversion else None,
+        variant=plan.expansion.variant.id,
+        source_layout=plan.source_layout,
+        target_layout=plan.target_layout,
+        renamed=len(plan.rows_of("rename")),
+        dropped=tuple(AccountedTensor(row.source or "", row.reason) for row in plan.rows_of("drop")),
+        filled=tuple(AccountedTensor(row.target or "", row.reason) for row in plan.rows_of("fill")),
+        warnings=plan.warnings,
+        src_sha256=conversion.source_sha256 if conversion else None,
+        dst_sha256=conversion.written.sha256 if conversion else None,
+        content_hash=conversion.content_hash if conversion else None,
+        receipt=str(conversion.receipt) if conversion and conversion.receipt else None,
+    )
 
 
 def _print(plan: api.Plan, conversion: api.Conversion | None, dtype: str | None) -> None:

@@ -1494,16 +1494,15 @@ def render_report(runs: Sequence[Run], kind: ReportKind, *, imagenet: str | os.P
 def _page(runs: Sequence[Run], imagenet: Path | None) -> str:
     from importlib.util import find_spec
 
-    missing = [name for name in ("jinja2", "matplotlib") if find_spec(name) is None]
-    if missing:
+    if find_spec("jinja2") is None:
         raise UsageError(
-            "--html needs packages that are not installed",
-            expected="jinja2 and matplotlib",
-            got=f"no {' and no '.join(missing)}",
+            "--html needs a package that is not installed",
+            expected="jinja2",
+            got="no jinja2",
             next_step="pip install 'r2convert[report]'; --markdown and --metafile work without",
         )
-    from r2convert.report.page.rendering import render_page
-    from r2convert.report.page.thumbnails import Thumbnails
+    from r2convert.report.page import render_page
+    from r2convert.report.thumbnails import Thumbnails
 
     return render_page(runs, load_catalog(), Thumbnails.from_images(imagenet))
 

@@ -76,7 +76,7 @@ def difference(check: Check, result: CheckpointResult) -> str:
     if not images:
         return ""
     off = check.measured - published_value(check) / 100 * images
-    whole = images == images_of(_claim(check))
+    whole = images == images_of(claim_of(check))
     # Of all images the printed digits stand for a whole number of them, or half an image more.
     shown = f"{off:+,.0f}" if whole else f"{off:+,.1f}"
     number = shown if Decimal(shown.replace(",", "")) else shown.lstrip("+-")
@@ -84,7 +84,7 @@ def difference(check: Check, result: CheckpointResult) -> str:
 
 
 def _count_difference(check: Check, measured: int) -> str:
-    if measured in printed_interval(_claim(check)):
+    if measured in printed_interval(claim_of(check)):
         return "matches as printed"
     printed = published_value(check) * _SCALE.get(check.unit or "", Decimal(1))
     if not printed:
@@ -92,7 +92,7 @@ def _count_difference(check: Check, measured: int) -> str:
     return f"{100 * (measured - printed) / printed:+.2f} %"
 
 
-def _claim(check: Check) -> Claim:
+def claim_of(check: Check) -> Claim:
     """The claim a check speaks of, as far as its interval depends on it.
 
     Readers of results files let published metrics and units through only; whoever measures starts from a claim.

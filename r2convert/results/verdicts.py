@@ -46,6 +46,15 @@ COUNTED: dict[Metric, str] = {
 }
 """What is counted by checks of a property of the file."""
 
+SIGNS: dict[Verdict, str] = {
+    "pass": "✓",
+    "fail": "✗",
+    "known-deviation": "≈",
+    "inconclusive": "?",
+    "not-comparable": "·",
+}
+"""A sign that stands beside the word, so that colour is never alone."""
+
 WORST_FIRST: tuple[Verdict, ...] = ("fail", "inconclusive", "known-deviation", "pass", "not-comparable")
 
 

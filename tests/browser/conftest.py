@@ -15,8 +15,8 @@ from playwright.sync_api import Browser, sync_playwright
 from r2convert.catalog import Catalog
 from r2convert.checks.standins import synthetic_image
 from r2convert.mapping.tables import Tables
-from r2convert.report.page.rendering import render_page
-from r2convert.report.page.thumbnails import Thumbnails
+from r2convert.report.page import render_page
+from r2convert.report.thumbnails import Thumbnails
 from r2convert.results.reading import read_run
 from tests.report.made import made_document
 
@@ -51,13 +51,17 @@ def pages(tables: Tables, catalog: Catalog, tmp_path_factory: pytest.TempPathFac
         "one": {**everything, "results": sound},
         "static": {**everything, "results": [{**sound[0], "accuracy": None, "wiring": None, "parity": None}]},
         "long": _with_long_names({**everything, "results": broken}),
+        "twenty": {**everything, "results": [*everything["results"], *everything["results"][:8]]},
     }
-    made = {}
+    runs, made = {}, {}
     for name, document in documents.items():
-        results, made[name] = folder / f"{name}.json", folder / f"{name}.html"
+        results = folder / f"{name}.json"
         results.write_text(json.dumps(document), encoding="utf-8")
-        page = render_page([read_run(str(results))], catalog, Thumbnails.from_images(images))
-        made[name].write_text(page, encoding="utf-8")
+        runs[name] = [read_run(str(results))]
+    runs["two"] = [*runs["one"], *runs["all"]]
+    for name, several in runs.items():
+        made[name] = folder / f"{name}.html"
+        made[name].write_text(render_page(several, catalog, Thumbnails.from_images(images)), encoding="utf-8")
     return made
 
 

@@ -138,12 +138,12 @@ def test_what_makes_no_sense_is_wrong_usage(run: Run, results: Path, arguments: 
 def test_without_the_extra_only_the_page_is_refused(run: Run, results: Path, tmp_path: Path) -> None:
     hidden = tmp_path / "hidden"
     hidden.mkdir()
-    (hidden / "sitecustomize.py").write_text("import sys\nsys.modules.update(jinja2=None, matplotlib=None)\n")
+    (hidden / "sitecustomize.py").write_text("import sys\nsys.modules.update(jinja2=None)\n")
     before = os.environ.get("PYTHONPATH", "")
     environment = {"PYTHONPATH": f"{hidden}{os.pathsep}{before}" if before else str(hidden)}
     ran = run("report", results, "--html", tmp_path / "a.html", **environment)
     assert ran.code == 2
-    assert "no jinja2 and no matplotlib" in ran.err
+    assert "no jinja2" in ran.err
     assert "pip install 'r2convert[report]'" in ran.err
     where = ("--markdown", tmp_path / "a.md", "--metafile", tmp_path / "a.yml")
     assert run("report", results, *where, **environment).code == 0

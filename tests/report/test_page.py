@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import base64
 import copy
+import hashlib
 import json
 import re
 from html.parser import HTMLParser
@@ -14,17 +16,16 @@ import pytest
 
 from r2convert.catalog import Catalog
 from r2convert.checks.standins import synthetic_image
-from r2convert.report.page.label_placing import Box, Label, place_labels
-from r2convert.report.page.rendering import render_page
-from r2convert.report.page.thumbnails import Thumbnails
+from r2convert.report.page import render_page
+from r2convert.report.thumbnails import Thumbnails
 from r2convert.results.reading import read_run
 from tests.report.conftest import Read
 
-VOID = {"meta", "link", "img", "br", "path", "use"}
+VOID = {"meta", "link", "img", "br", "input"}
 
 
 class Page(HTMLParser):
-    """Every element with its attributes, and the text outside of style sheets."""
+    """Every element with its attributes, and the text outside of style sheets and scripts."""
 
     def __init__(self, text: str) -> None:
         super().__init__()
@@ -46,7 +47,7 @@ class Page(HTMLParser):
             assert self.open.pop() == tag
 
     def handle_data(self, data: str) -> None:
-        if self.open[-1:] != ["style"]:
+        if self.open[-1:] != ["style"] and self.open[-1:] != ["script"]:
             self.text += data
 
     def all(self, tag: str) -> list[dict[str, str]]:
@@ -76,19 +77,21 @@ def test_every_element_is_closed_and_every_id_is_unique(rendered: str) -> None:
     assert page.open == []
     ids = [attributes["id"] for _, attributes in page.elements if "id" in attributes]
     assert len(ids) == len(set(ids))
-    targets = [link["href"].removeprefix("#") for link in [*page.all("a"), *page.all("use")]]
-    assert set(targets) <= set(ids)
-    described = [name for svg in page.all("svg") for name in svg["aria-labelledby"].split()]
-    assert set(described) <= set(ids)
+    assert {link["href"].removeprefix("#") for link in page.all("a")} <= set(ids)
 
 
-def test_nothing_is_loaded_and_nothing_runs(rendered: str) -> None:
+def test_nothing_is_loaded_and_only_the_page_s_own_script_runs(rendered: str) -> None:
     text, page = rendered, Page(rendered)
-    assert page.all("script") == []
-    assert not re.search(r"https?://|@import|\son\w+=|javascript:", text)
+    assert page.all("script") == [{}]
+    assert not re.search(r"https?://|@import|\son\w+=|javascript:|\sstyle=", text)
     assert {link["href"] for link in page.all("link")} == {"data:,"}
     (policy,) = (meta["content"] for meta in page.all("meta") if meta.get("http-equiv") == "Content-Security-Policy")
     assert policy.startswith("default-src 'none'")
+    assert "unsafe" not in policy
+    for tag in ("style", "script"):
+        (content,) = re.findall(rf"<{tag}>(.*?)</{tag}>", text, re.DOTALL)
+        digest = base64.b64encode(hashlib.sha256(content.encode()).digest()).decode()
+        assert f"{tag}-src 'sha256-{digest}'" in policy
 
 
 def test_the_same_results_give_the_same_bytes(document: Any, render: Any, rendered: str) -> None:
@@ -98,10 +101,8 @@ def test_the_same_results_give_the_same_bytes(document: Any, render: Any, render
 def test_all_twelve_networks_are_in_the_chart_and_all_numbers_in_the_tables(
     document: Any, rendered: str, catalog: Catalog
 ) -> None:
-    text = rendered
-    for variant in catalog.variants.values():
-        assert f">{variant.name}</text>" in text
-    said = " ".join(Page(text).text.split())
+    said = " ".join(Page(rendered).text.split())
+    assert all(variant.name in said for variant in catalog.variants.values())
     for words in (
         "2 networks: 1 fails, 1 passes",
         "\N{MINUS SIGN}4,000 images",
@@ -122,7 +123,9 @@ def test_headings_and_tables_are_marked_up_for_readers(rendered: str) -> None:
     assert all(after - before <= 1 for before, after in pairwise(levels))
     assert len(page.all("caption")) == len(page.all("table"))
     assert all(heading.get("scope") in ("row", "col") for heading in page.all("th"))
-    assert all(svg["role"] == "img" for svg in page.all("svg"))
+    charts = [attributes for tag, attributes in page.elements if attributes.get("role") == "img"]
+    assert len(charts) == 9
+    assert all(len(chart["aria-label"]) > 20 for chart in charts)
 
 
 def test_a_hostile_file_injects_nothing(document: Any, render: Any, rendered: str) -> None:
@@ -143,8 +146,9 @@ def test_a_hostile_file_injects_nothing(document: Any, render: Any, rendered: st
     hostile["command"] = ["rm", "-rf", "/"]
     sound, page = Page(rendered), Page(render(hostile))
     assert page.open == []
-    assert page.all("script") == page.all("img") == []
-    assert {tag for tag, _ in page.elements} == {tag for tag, _ in sound.elements} - {"pre"}
+    assert page.all("script") == [{}]
+    assert page.all("img") == []
+    assert {tag for tag, _ in page.elements} <= {tag for tag, _ in sound.elements}
     assert "{{ 7*7 }}" in page.text
     assert "rm -rf" not in page.text
 
@@ -160,14 +164,50 @@ def test_names_that_look_like_parts_of_a_chart_stay_names(document: Any, render:
     assert page.text.count(name) >= 2
 
 
-def test_results_without_images_or_networks_say_what_would_fill_the_page(document: Any, render: Any) -> None:
+def test_sections_without_content_disappear(document: Any, render: Any, rendered: str) -> None:
     static = copy.deepcopy(document)
     for result in static["results"]:
         result.update(accuracy=None, wiring=None, parity=None)
-    text = " ".join(Page(render(static)).text.split())
-    for option in ("--imagenet PATH", "--wiring=FOLDER", "--peer timm"):
-        assert f"{option} --json results.json" in text
-    assert "No network was verified" in Page(render({**static, "results": []})).text
+        result["checks"] = [check for check in result["checks"] if check["metric"] in ("names", "parameters")]
+    assert sections(rendered) == [
+        "verdicts", "accuracy", "claims", "classes", "wiring", "parity", "checks", "reproduce"
+    ]  # fmt: skip
+    assert sections(render(static)) == ["verdicts", "checks", "reproduce"]
+    none = render({**static, "results": []})
+    assert sections(none) == ["reproduce"]
+    assert "No network was verified" in Page(none).text
+
+
+def sections(text: str) -> list[str]:
+    """Ids of the sections; the links to them are the same."""
+    page = Page(text)
+    found = [section["id"] for section in page.all("section")]
+    assert not page.all("nav") or [link["href"] for link in page.all("a")][: len(found)] == [
+        f"#{each}" for each in found
+    ]
+    return found
+
+
+def test_what_is_not_a_pass_says_what_to_run_next(rendered: str) -> None:
+    said = " ".join(Page(rendered).text.split())
+    broken = "/data/checkpoints/res2net50_26w_8s-2c7c9f12.pth"
+    assert f"next: r2convert doctor {broken} --imagenet '/data/ImageNet 2012/val'" in said
+    assert f"next: r2convert verify {broken} --wiring=FOLDER" in said
+    assert f"next: r2convert compare res2net50_w26_s8 {broken}" in said
+
+
+def test_two_runs_are_shown_side_by_side(document: Any, read: Read, catalog: Catalog) -> None:
+    after = copy.deepcopy(document)
+    sound, mended = copy.deepcopy(document["results"][0]), after["results"][1]
+    for name in ("checks", "accuracy", "wiring", "parity"):
+        mended[name] = sound[name]
+    page = Page(render_page([read(document), read(after)], catalog, Thumbnails.from_images(None)))
+    said = " ".join(page.text.split())
+    section = said[said.index("Checks that came out otherwise") : said.index("Claims in images", 3000)]
+    assert "wiring 147 BatchNorms ✗ fail 149 BatchNorms ✓ pass" in section
+    assert "Right at top-1: 35,600 before, 39,070 after (+3,470; the same pixels)" in said
+    assert "Right at top-1: 39,070 before, 39,070 after (no change; the same pixels)" in said
+    assert "Every check came out as before." in said
 
 
 def test_confused_images_are_shown_if_they_are_at_hand(document: Any, render: Any, tmp_path: Path) -> None:
@@ -188,19 +228,4 @@ def test_values_that_are_no_numbers_are_shown_as_such(document: Any, render: Any
     odd["results"][0]["wiring"]["layers"][0].update(mean_shift=None, log_variance=None, suspect=True)
     odd["results"][0]["parity"]["by_layer"][0].update(max_abs_diff=None, relative=None)
     odd["results"][0]["parity"]["stages"][0].update(max_abs_diff=None, relative=None)
-    assert "no number" in Page(render(odd)).text
-
-
-def test_no_label_covers_another_one_or_a_point() -> None:
-    room = Box(0, 0, 700, 400)
-    labels = [Label(((100.0 + 4 * step, 200.0 + 3 * step),), 90, 14) for step in range(10)]
-    dots = [Box(x - 5, y - 5, 10, 10) for x, y in (label.spot for label in labels)]
-    boxes = [place.box for place in place_labels(labels, dots, room) if place is not None]
-    assert len(boxes) == len(labels)
-    for index, box in enumerate(boxes):
-        assert box.is_inside(room)
-        assert not any(box.overlaps(other) for other in (*dots, *boxes[:index]))
-
-
-def test_a_label_without_room_is_left_out() -> None:
-    assert place_labels([Label(((5, 5),), 90, 14)], [], Box(0, 0, 50, 50)) == [None]
+    assert "not a number" in Page(render(odd)).text

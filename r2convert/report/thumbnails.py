@@ -16,6 +16,8 @@ from r2convert.imagenet.validation_set import ImageLocation
 
 _SIDE = 96
 _QUALITY = 72
+_MOST = 96
+"""Images a page shows: it is to be mailed, and to be made in a moment."""
 
 
 class Thumbnails:
@@ -28,6 +30,7 @@ class Thumbnails:
     def __init__(self, locations: Mapping[str, ImageLocation]) -> None:
         self._locations = locations
         self._made: dict[str, str | None] = {}
+        self._left = _MOST
 
     @classmethod
     def from_images(cls, path: Path | None) -> Thumbnails:
@@ -42,10 +45,11 @@ class Thumbnails:
         return cls({image.id: image.location for image in images if image.location is not None})
 
     def data_uri(self, image_id: str) -> str | None:
-        """What a network saw of an image, as a ``data:`` address; ``None`` if it is not here or cannot be read."""
+        """An image's crop as a ``data:`` address; ``None`` if it is not here, cannot be read, or is one too many."""
         if image_id not in self._made:
-            location = self._locations.get(image_id)
+            location = self._locations.get(image_id) if self._left else None
             self._made[image_id] = _encode(location) if location is not None else None
+            self._left -= location is not None
         return self._made[image_id]
 
 

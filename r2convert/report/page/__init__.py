@@ -1,1 +1,0 @@
-"""The report as one page of HTML; needs the packages of the extra ``[report]``."""

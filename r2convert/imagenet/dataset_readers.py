@@ -12,6 +12,12 @@ flat ``val`` folder. Fields are separated by blanks, a tab or a comma; the class
 
 *WebDataset shards*: tar archives in which ``<key>.jpg`` lies beside ``<key>.cls``, a text file with an index of the
 sorted WordNet ids. Other files of a sample (``.json``) do not count.
+
+*Parquet shards* as Hugging Face has them: a column ``image`` (``bytes`` and ``path``) and a column ``label``.
+
+*Own classes*: one folder a class, of any name. Folders named by numbers are class indices (ImageNet-V2 has the 1,000
+of ImageNet so); other names are the classes in their sorted order, as torchvision's ``ImageFolder`` counts them,
+unless a file ``classes.txt`` beside them names them in another, one a line.
 """
 
 from __future__ import annotations
@@ -21,11 +27,20 @@ import re
 import tarfile
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
-from r2convert.errors import DatasetError
-from r2convert.imagenet.labels import CLASS_COUNT, class_index_by_synset, validation_labels, validation_number
-from r2convert.imagenet.validation_set import ImageLocation, ValidationImage, is_image_name, name_some
+from r2convert.errors import DatasetError, UsageError
+from r2convert.imagenet.labels import (
+    CLASS_COUNT,
+    class_index_by_synset,
+    class_names,
+    synsets,
+    validation_labels,
+    validation_number,
+)
+from r2convert.imagenet.validation_set import ImageLocation, ValidationImage, is_image_name, mention, name_some
 
 CLASS_FOLDERS = "class folders"
 FLAT_FOLDER = "flat folder"
@@ -33,6 +48,10 @@ TAR_ARCHIVE = "tar archive"
 LIST_FILE = "list file"
 OPENMMLAB_LIST = "OpenMMLab list"
 SHARDS = "WebDataset shards"
+PARQUET = "Parquet shards"
+OWN_CLASSES = "folders of own classes"
+
+_SPLITS = ("train", "val", "valid", "validation", "test", "dev")
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +108,7 @@ def list_folder(path: Path) -> Listing:
                 continue
             folders.append(top.name)
             with os.scandir(top) as inside:
-                for item in inside:
+                for item in sorted(inside, key=lambda each: each.name):
                     if item.is_dir():
                         deeper.append(f"{top.name}/{item.name}")
                     else:
@@ -169,12 +188,70 @@ def _folder_names(listing: Listing) -> set[str]:
     return {*listing.folders, *(entry.folder for entry in listing.entries)}
 
 
+def has_own_classes(listing: Listing) -> bool:
+    """Whether images lie in two folders or more, and nowhere else."""
+    folders = {entry.folder for entry in listing.entries if is_image_name(entry.file_name)}
+    return len(folders) > 1 and "" not in folders and not {name.lower() for name in listing.folders} & set(_SPLITS)
+
+
+def read_own_classes(listing: Listing) -> tuple[list[ValidationImage], list[str], tuple[str, ...]]:
+    """The images of all folders, in no particular order, what is odd about the listing, and the classes by index.
+
+    Raises:
+        DatasetError: the names do not say which class of ImageNet a folder is, or contradict ``classes.txt``.
+    """
+    entries = [entry for entry in listing.entries if "/" in entry.name and is_image_name(entry.file_name)]
+    folders = sorted({entry.folder for entry in entries})
+    classes = _own_classes(listing.path, sorted({*folders, *listing.folders}))
+    index_of = {name: index for index, name in enumerate(classes)}
+    if classes == synsets():
+        index_of = {str(index): index for index in range(CLASS_COUNT)}
+    images = [ValidationImage(entry.name, index_of[entry.folder], entry.location) for entry in entries]
+    empty = sorted(set(listing.folders) - set(folders))
+    return images, _describe(empty, sorted(listing.deeper)), classes
+
+
+def _own_classes(path: Path, folders: list[str]) -> tuple[str, ...]:
+    """The classes that folders stand for, by class index."""
+    named = path / "classes.txt"
+    if named.is_file():
+        classes = tuple(line.strip() for line in _read_lines(named) if line.strip())
+        unknown = [name for name in folders if name not in classes]
+        if unknown or len(set(classes)) < len(classes):
+            raise DatasetError(
+                "classes.txt does not fit the folders",
+                where=str(named),
+                expected="the name of every class folder, one a line, in the order of the class indices",
+                got=f"not in it: {name_some(unknown)}" if unknown else "a class twice",
+                next_step="add the missing names, or remove the file to take the folders in their sorted order",
+            )
+        return classes
+    if all(name.isascii() and name.isdigit() and str(int(name)) == name for name in folders):
+        count = max(map(int, folders)) + 1
+        return synsets() if count == CLASS_COUNT else tuple(map(str, range(count)))
+    known = {_plain(name.partition(",")[0]) for name in class_names()}
+    if len(folders) == CLASS_COUNT or all(name.isdigit() or _plain(name) in known for name in folders):
+        raise DatasetError(
+            "the names of these folders do not say which classes of ImageNet they are",
+            where=str(path),
+            expected="folders named by WordNet id such as n01440764",
+            got=f"{len(folders)} folders: {name_some(folders)}",
+            next_step="name them by WordNet id, or list them in classes.txt in the order of the network's classes",
+        )
+    return tuple(folders)
+
+
+def _plain(name: str) -> str:
+    return name.strip().lower().replace(" ", "_")
+
+
 def _describe(empty: list[str], passed_over: list[str]) -> list[str]:
     warnings = []
     if empty:
-        warnings.append(f"{len(empty)} class folders hold no image: {name_some(empty)}")
+        warnings.append(mention(empty, "class folder holds no image", "class folders hold no image"))
     if passed_over:
-        warnings.append(f"{len(passed_over)} entries are no images of a class, left out: {name_some(passed_over)}")
+        one, many = "entry is no image of a class, left out", "entries are no images of a class, left out"
+        warnings.append(mention(passed_over, one, many))
     return warnings
 
 
@@ -207,7 +284,9 @@ def read_official_names(listing: Listing) -> tuple[list[ValidationImage], list[s
             passed_over.append(entry.name)
     if not passed_over:
         return images, []
-    return images, [f"{len(passed_over)} entries have no official name, left out: {name_some(sorted(passed_over))}"]
+    return images, [
+        mention(sorted(passed_over), "entry has no official name, left out", "entries have no official name, left out")
+    ]
 
 
 def _number(listing: Listing, entry: Entry) -> int | None:
@@ -221,19 +300,30 @@ _LINE = re.compile(r"(?P<image>.+?)[ \t,]+(?P<label>\S+?)\s*", re.ASCII)
 _LARGEST_LIST = 64 * 2**20
 
 
-def read_list_file(path: Path, *, image_folder: Path | None = None) -> tuple[list[ValidationImage], list[str]]:
+def read_list_file(
+    path: Path, *, image_folder: Path | None = None
+) -> tuple[list[ValidationImage], list[str], tuple[str, ...] | None]:
     """The images a list names, in no particular order; those that are not there have no location.
+
+    A file ``classes.txt`` beside the list names classes that are not those of ImageNet, one a line; the list has
+    their names or their indices then.
 
     Args:
         path: the list, UTF-8; empty lines and lines that begin with ``#`` do not count.
         image_folder: what its paths are relative to; by default the first of the list's folder, ``val`` in it, the
             folder above and ``val`` in that one, that has the first image of the list.
 
+    Returns:
+        The images, what is odd about them, and the classes by index, if they are not those of ImageNet.
+
     Raises:
         DatasetError: a line cannot be read, a class does not exist, or none of the images is there.
     """
-    rows = [_read_line(path, number, line) for number, line in enumerate(_read_lines(path), 1) if _counts(line)]
-    _refuse_labels_from_one(path, [label for _, label in rows])
+    lines = [(number, line) for number, line in enumerate(_read_lines(path), 1) if _counts(line)]
+    classes = _classes_beside(path)
+    rows = [_read_line(path, number, line, classes) for number, line in lines]
+    if classes is None:
+        _refuse_labels_from_one(path, [label for _, label in rows])
     folder = image_folder or _find_images(path, [name for name, _ in rows])
     images = []
     for name, label in rows:
@@ -249,8 +339,32 @@ def read_list_file(path: Path, *, image_folder: Path | None = None) -> tuple[lis
             next_step="keep the list beside the images, or one folder above or below them",
         )
     if not missing:
-        return images, []
-    return images, [f"{len(missing)} images of the list are missing and count as wrong: {name_some(missing)}"]
+        return images, [], classes
+    return (
+        images,
+        [
+            mention(
+                missing,
+                "image of the list is missing and counts as wrong",
+                "images of the list are missing and count as wrong",
+            )
+        ],
+        classes,
+    )
+
+
+def list_has_images(path: Path, image_folder: Path) -> bool:
+    """Whether any of the images that a list names lies in a folder."""
+    matches = (_LINE.fullmatch(line.strip()) for line in _read_lines(path) if _counts(line))
+    return any(_is_file(image_folder / match["image"].removeprefix("./")) for match in matches if match)
+
+
+def _classes_beside(path: Path) -> tuple[str, ...] | None:
+    """The classes that ``classes.txt`` beside a list names, by class index."""
+    named = path.with_name("classes.txt")
+    if named == path or not named.is_file():
+        return None
+    return tuple(line.strip() for line in _read_lines(named) if line.strip())
 
 
 def _read_lines(path: Path) -> list[str]:
@@ -280,21 +394,27 @@ def _counts(line: str) -> bool:
     return bool(line.strip()) and not line.startswith("#")
 
 
-def _read_line(path: Path, number: int, line: str) -> tuple[str, int]:
+def _read_line(path: Path, number: int, line: str, classes: tuple[str, ...] | None) -> tuple[str, int]:
     match = _LINE.fullmatch(line.strip())
-    label = None if match is None else _class_index(match["label"])
+    label = None if match is None else _class_index(match["label"], classes)
     if match is None or label is None:
         raise DatasetError(
             "a line of the list does not name an image and its class",
             where=f"{path}:{number}",
-            expected="a file name and a class index or WordNet id, such as: ILSVRC2012_val_00000001.JPEG 65",
+            expected="a file name and a class index or WordNet id, such as: ILSVRC2012_val_00000001.JPEG 65"
+            if classes is None
+            else f"a file name and one of the {len(classes)} classes of classes.txt, or its index",
             got=line[:200],
             next_step="correct the line; lines that begin with # do not count",
         )
     return match["image"].removeprefix("./"), label
 
 
-def _class_index(text: str) -> int | None:
+def _class_index(text: str, classes: tuple[str, ...] | None) -> int | None:
+    if classes is not None:
+        if text in classes:
+            return classes.index(text)
+        return int(text) if text.isascii() and text.isdigit() and int(text) < len(classes) else None
     if text.isascii() and text.isdigit() and int(text) <= CLASS_COUNT:
         return int(text)
     return class_index_by_synset().get(text)
@@ -370,7 +490,7 @@ def read_shards(path: Path, shards: Sequence[Listing]) -> tuple[list[ValidationI
         images += found
     if not without_image:
         return images, []
-    return images, [f"{len(without_image)} samples have no image, left out: {name_some(sorted(without_image))}"]
+    return images, [mention(sorted(without_image), "sample has no image, left out", "samples have no image, left out")]
 
 
 def _group(shard: Listing) -> dict[str, _Sample]:
@@ -395,6 +515,111 @@ def _read_sample(shard: Listing, key: str, sample: _Sample) -> ValidationImage:
     if not text.isascii() or not text.isdigit() or int(text) >= CLASS_COUNT:
         raise _bad_sample(shard, key, f"class {text!r}")
     return ValidationImage(f"{shard.path.name}/{sample.image.name}", int(text), sample.image.location)
+
+
+def split_of(name: str) -> str:
+    """Which part of a data set a shard belongs to, by its name: ``train``, ``val``, or nothing that is known."""
+    words = re.split(r"[^a-z]+", name.lower())
+    if any(word.startswith("train") for word in words):
+        return "train"
+    return "val" if any(word.startswith(("val", "test", "dev")) for word in words) else ""
+
+
+def choose_shards(path: Path, names: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Those of some shards that are for validation, and a sentence about those that are left out.
+
+    Raises:
+        DatasetError: there are training shards, and others of which nothing says what they are.
+    """
+    splits = {name: split_of(name) for name in names}
+    training = [name for name, split in splits.items() if split == "train"]
+    if not training or len(training) == len(names):
+        return list(names), []
+    chosen = [name for name, split in splits.items() if split == "val"]
+    if len(chosen) + len(training) < len(names):
+        other = [name for name, split in splits.items() if not split]
+        raise DatasetError(
+            "it is not clear which of these shards are for validation",
+            where=str(path),
+            expected="shards whose names say train or val",
+            got=f"{name_some(training)} beside {name_some(other)}",
+            next_step="move the validation shards into a folder of their own",
+        )
+    return chosen, [mention(training, "training shard is left out", "training shards are left out")]
+
+
+@dataclass(frozen=True, slots=True)
+class ParquetLocation(ImageLocation):
+    """A row of a parquet file: ``offset`` is the row group, ``size`` the row in it."""
+
+    def read(self) -> bytes:
+        """The encoded image.
+
+        Raises:
+            OSError: the file cannot be read, or its row holds no image.
+        """
+        image = _image_column(self.path, self.offset)[self.size or 0]["bytes"].as_py()
+        if not image:
+            raise OSError("the row holds no image")
+        return bytes(image)
+
+
+# Images are read about in their order, by several threads, so a row group is decoded once.
+@lru_cache(maxsize=8)
+def _image_column(path: Path, group: int) -> Any:
+    from pyarrow import ArrowException, parquet
+
+    try:
+        return parquet.ParquetFile(path).read_row_group(group, columns=["image"]).column("image")
+    except ArrowException as error:
+        raise OSError(f"row group {group} of {path.name} cannot be read: {error}") from error
+
+
+def read_parquet(path: Path, names: Sequence[str]) -> tuple[list[ValidationImage], list[str]]:
+    """The images of parquet shards, in no particular order.
+
+    Args:
+        path: their folder.
+        names: their file names.
+
+    Raises:
+        UsageError: pyarrow is not installed.
+        DatasetError: a file is damaged, or has no column ``label`` with class indices, or no column ``image``.
+    """
+    try:
+        from pyarrow import ArrowException, parquet
+    except ImportError as error:
+        raise UsageError(
+            "parquet files need pyarrow", got=str(error), next_step='pip install "r2convert[parquet]"'
+        ) from error
+    images: list[ValidationImage] = []
+    for name in names:
+        try:
+            file = parquet.ParquetFile(path / name)
+            for group in range(file.num_row_groups):
+                rows = file.read_row_group(group, columns=["image.path", "label"])
+                labels, paths = rows.column("label").to_pylist(), rows.column("image").to_pylist()
+                for row, (label, image) in enumerate(zip(labels, paths, strict=True)):
+                    location = ParquetLocation(path / name, group, row)
+                    file_name = (image or {}).get("path") or f"{group:05d}_{row:07d}"
+                    images.append(ValidationImage(f"{name}/{Path(file_name).name}", int(label), location))
+        except (ArrowException, OSError, KeyError, TypeError, ValueError) as error:
+            raise DatasetError(
+                "this parquet file holds no labelled images",
+                where=str(path / name),
+                expected="a column image with bytes and path, and a column label with class indices",
+                got=str(error).partition("\n")[0],
+                next_step="point --imagenet at the folder of the data set's validation files",
+            ) from error
+    outside = [image.id for image in images if not 0 <= image.label < CLASS_COUNT]
+    if outside:
+        raise DatasetError(
+            "some images of the parquet files have no class",
+            where=str(path),
+            expected=f"class indices from 0 to {CLASS_COUNT - 1}; a test split has none",
+            got=f"{len(outside)} others: {name_some(outside)}",
+        )
+    return images, []
 
 
 def _bad_sample(shard: Listing, key: str, got: str) -> DatasetError:

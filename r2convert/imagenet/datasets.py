@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from r2convert.errors import DatasetError
@@ -15,40 +16,64 @@ from r2convert.imagenet.dataset_readers import (
     FLAT_FOLDER,
     LIST_FILE,
     OPENMMLAB_LIST,
+    OWN_CLASSES,
+    PARQUET,
     SHARDS,
     TAR_ARCHIVE,
     Listing,
+    choose_shards,
     has_class_folders,
     has_official_names,
+    has_own_classes,
     has_samples,
     list_archive,
     list_folder,
+    list_has_images,
     read_class_folders,
     read_list_file,
     read_official_names,
+    read_own_classes,
+    read_parquet,
     read_shards,
 )
 from r2convert.imagenet.labels import (
     CLASS_COUNT,
     VALIDATION_IMAGE_COUNT,
+    class_subsets,
     synsets,
     validation_labels,
     validation_name,
 )
-from r2convert.imagenet.validation_set import ValidationImage, ValidationSet, in_reading_order, name_some
+from r2convert.imagenet.validation_set import ValidationImage, ValidationSet, in_reading_order, mention, name_some
 
 _COMPRESSED = (".gz", ".tgz", ".bz2", ".xz", ".zst", ".zip", ".7z", ".rar")
 
-Found = tuple[str, list[ValidationImage], list[str]]
+
+@dataclass(frozen=True, slots=True)
+class _Found:
+    """What lies at a path.
+
+    Args:
+        layout: what that is, in words.
+        images: in no particular order.
+        warnings: what is odd about it.
+        classes: by index, if they are not those of ImageNet.
+    """
+
+    layout: str
+    images: list[ValidationImage]
+    warnings: list[str]
+    classes: tuple[str, ...] | None = None
 
 
 def open_validation_set(path: Path) -> ValidationSet:
     """Reads the names and labels of all images at ``path``; no image is opened.
 
     Recognised, in this order: a folder with OpenMMLab's ``meta/val.txt``; class folders named by WordNet id; a flat
-    folder of official names; a folder of WebDataset shards; ``ILSVRC2012_img_val.tar`` or another uncompressed tar
-    of any of these; a text file that lists images and classes. A folder is also searched for any of these in its
-    ``val`` folder, and for ``ILSVRC2012_img_val.tar``.
+    folder of official names; a folder of WebDataset or parquet shards; folders of own classes;
+    ``ILSVRC2012_img_val.tar`` or another uncompressed tar of any of these; a text file that lists images and classes.
+    A folder is also searched for any of these in its ``val`` and ``data`` folders, and for
+    ``ILSVRC2012_img_val.tar``.
 
     Returns:
         The set, in the order of :class:`ValidationSet`, with everything odd about it in ``warnings``.
@@ -67,30 +92,51 @@ def open_validation_set(path: Path) -> ValidationSet:
     for candidate in _candidates(path):
         found = _read_folder(candidate) if candidate.is_dir() else _read_file(candidate)
         if found is not None:
-            return _assemble(candidate, *found)
+            return _assemble(candidate, found)
     raise _nothing_to_score(path)
 
 
 def _candidates(path: Path) -> Iterator[Path]:
     yield path
     if path.is_dir():
-        inside = (path / "val", path / "ILSVRC2012_img_val", path / "ILSVRC2012_img_val.tar")
+        inside = (path / "val", path / "ILSVRC2012_img_val", path / "ILSVRC2012_img_val.tar", path / "data")
         yield from (place for place in inside if place.exists())
 
 
-def _read_folder(path: Path) -> Found | None:
+def _read_folder(path: Path) -> _Found | None:
     openmmlab_list = path / "meta" / "val.txt"
-    if openmmlab_list.is_file():
-        return OPENMMLAB_LIST, *read_list_file(openmmlab_list, image_folder=path / "val")
+    if openmmlab_list.is_file() and list_has_images(openmmlab_list, path / "val"):
+        return _Found(OPENMMLAB_LIST, *read_list_file(openmmlab_list, image_folder=path / "val"))
     listing = list_folder(path)
     if has_class_folders(listing):
-        return CLASS_FOLDERS, *read_class_folders(listing)
+        return _Found(CLASS_FOLDERS, *read_class_folders(listing))
     if has_official_names(listing):
-        return FLAT_FOLDER, *read_official_names(listing)
-    archives = [list_archive(path / name) for name in _top_level_archives(listing)]
-    if any(has_samples(archive) for archive in archives):
-        return SHARDS, *read_shards(path, archives)
-    return None
+        return _Found(FLAT_FOLDER, *read_official_names(listing))
+    return _read_shards(path, listing) or _read_own_classes(listing)
+
+
+def _read_own_classes(listing: Listing) -> _Found | None:
+    if not has_own_classes(listing):
+        return None
+    images, warnings, classes = read_own_classes(listing)
+    if classes != synsets():
+        warnings = [f"{len(classes)} classes, by index: {name_some(classes)}", *warnings]
+    return _Found(OWN_CLASSES, images, warnings, classes)
+
+
+def _read_shards(path: Path, listing: Listing) -> _Found | None:
+    """Shards of either kind at the top of a folder; Hugging Face keeps its own in ``data``."""
+    tables = [entry.name for entry in listing.entries if entry.name.endswith(".parquet")]
+    if tables:
+        chosen, left_out = choose_shards(path, sorted(tables))
+        images, warnings = read_parquet(path, chosen)
+        return _Found(PARQUET, images, left_out + warnings)
+    chosen, left_out = choose_shards(path, _top_level_archives(listing))
+    archives = [list_archive(path / name) for name in chosen]
+    if not any(has_samples(archive) for archive in archives):
+        return None
+    images, warnings = read_shards(path, archives)
+    return _Found(SHARDS, images, left_out + warnings)
 
 
 def _top_level_archives(listing: Listing) -> list[str]:
@@ -99,7 +145,7 @@ def _top_level_archives(listing: Listing) -> list[str]:
     return [name for name in names if not name.startswith("ILSVRC2012_")]
 
 
-def _read_file(path: Path) -> Found | None:
+def _read_file(path: Path) -> _Found | None:
     if path.name.lower().endswith(_COMPRESSED):
         raise DatasetError(
             "compressed archives are not read in place",
@@ -108,22 +154,35 @@ def _read_file(path: Path) -> Found | None:
             got=path.name,
             next_step="unpack it and point --imagenet at the folder",
         )
+    if path.suffix.lower() == ".parquet":
+        return _Found(PARQUET, *read_parquet(path.parent, [path.name]))
     if path.suffix.lower() != ".tar":
-        return LIST_FILE, *read_list_file(path)
+        return _Found(LIST_FILE, *read_list_file(path))
     archive = list_archive(path)
     if has_samples(archive):
-        return SHARDS, *read_shards(path.parent, [archive])
+        return _Found(SHARDS, *read_shards(path.parent, [archive]))
     if has_class_folders(archive):
-        return TAR_ARCHIVE, *read_class_folders(archive)
+        return _Found(TAR_ARCHIVE, *read_class_folders(archive))
     if has_official_names(archive):
-        return TAR_ARCHIVE, *read_official_names(archive)
+        return _Found(TAR_ARCHIVE, *read_official_names(archive))
     return None
 
 
-def _assemble(path: Path, layout: str, images: list[ValidationImage], warnings: list[str]) -> ValidationSet:
-    images, restored = restore_missing_images(images)
+def _assemble(path: Path, found: _Found) -> ValidationSet:
+    if found.classes is not None and found.classes != synsets():
+        ordered = in_reading_order(found.images)
+        return ValidationSet(path, found.layout, ordered, tuple(found.warnings), found.classes)
+    images, restored = restore_missing_images(found.images)
     ordered = in_reading_order(images)
-    return ValidationSet(path, layout, ordered, (*warnings, *restored, *check_against_built_in_labels(path, ordered)))
+    warnings = (*found.warnings, *restored, *check_against_built_in_labels(path, ordered))
+    labels = frozenset(image.label for image in images)
+    for name, subset in class_subsets().items():
+        if labels == subset and not any(image.number for image in images):
+            note = f"these are the {len(subset)} classes of {name}: predictions are ranked among them only"
+            return ValidationSet(
+                path, f"{found.layout} of {name}", ordered, (*warnings, note), ranked=tuple(sorted(subset))
+            )
+    return ValidationSet(path, found.layout, ordered, warnings)
 
 
 def _nothing_to_score(path: Path) -> DatasetError:
@@ -133,10 +192,10 @@ def _nothing_to_score(path: Path) -> DatasetError:
         names = sorted(entry.name for entry in path.iterdir())
         got = f"{len(names)} entries: {name_some(names)}" if names else "an empty folder"
     return DatasetError(
-        "this is no ImageNet-1k validation set",
+        "this is no labelled set of images",
         where=str(path),
         expected="folders named by WordNet id such as n01440764, files named as ILSVRC2012_val_00000001.JPEG, "
-        "WebDataset shards, or meta/val.txt beside val",
+        "WebDataset or parquet shards, meta/val.txt beside val, or one folder a class",
         got=got,
         next_step="class names or numbers do not say which of several class orders they follow: "
         "name the folders by WordNet id, or write a list file",
@@ -164,7 +223,8 @@ def restore_missing_images(images: list[ValidationImage]) -> tuple[list[Validati
     lost = [number for number in range(1, VALIDATION_IMAGE_COUNT + 1) if number not in present]
     names = [validation_name(number) for number in lost]
     restored = [ValidationImage(name, labels[number - 1], None) for number, name in zip(lost, names, strict=True)]
-    return images + restored, [f"{len(lost)} images are missing and count as wrong: {name_some(names)}"]
+    note = mention(names, "image is missing and counts as wrong", "images are missing and count as wrong")
+    return images + restored, [note]
 
 
 def check_against_built_in_labels(path: Path, images: Sequence[ValidationImage]) -> list[str]:
@@ -187,7 +247,7 @@ def check_against_built_in_labels(path: Path, images: Sequence[ValidationImage])
     counts = Counter(validation_name(image.number) if image.number else image.id for image in images)
     repeated = sorted(name for name, count in counts.items() if count > 1)
     if repeated:
-        warnings.append(f"{len(repeated)} images are there more than once: {name_some(repeated)}")
+        warnings.append(mention(repeated, "image is there more than once", "images are there more than once"))
     return warnings
 
 
@@ -198,7 +258,9 @@ def _describe_class_sizes(images: Sequence[ValidationImage]) -> list[str]:
     sizes = Counter(image.label for image in images)
     each = VALIDATION_IMAGE_COUNT // CLASS_COUNT
     uneven = [f"{synset} ({sizes[label]})" for label, synset in enumerate(synsets()) if sizes[label] != each]
-    return [f"{len(uneven)} classes do not have {each} images: {name_some(uneven)}"] if uneven else []
+    if not uneven:
+        return []
+    return [mention(uneven, f"class does not have {each} images", f"classes do not have {each} images")]
 
 
 def _refuse_another_class_order(path: Path, numbered: Sequence[tuple[int, ValidationImage]]) -> None:

@@ -1,6 +1,6 @@
 """What ImageNet-1k calls its classes and how its 50,000 validation images are labelled.
 
-Three compressed text files lie beside this module:
+Four compressed text files lie beside this module:
 
 - ``data/classes.txt.gz``: line ``i`` is ``<WordNet id> <class name>`` of class ``i``. Class indices are the
   positions of the sorted WordNet ids, the order every published Res2Net checkpoint counts in; the ILSVRC
@@ -10,6 +10,8 @@ Three compressed text files lie beside this module:
   reassessed ones of Beyer et al. 2020, empty for the 3,163 images that have none.
 - ``data/devkit.txt.gz``: line ``n`` is the WordNet id of class ``n`` (from 1) in the kit's ``meta.mat``, its
   ``ILSVRC2012_ID``.
+- ``data/subsets.txt.gz``: the classes of ImageNet-A and ImageNet-R, 200 each: ``<WordNet id> <a, r or ar>``. Both are
+  scored among their own classes only (Hendrycks et al. 2019 and 2020).
 """
 
 from __future__ import annotations
@@ -28,7 +30,8 @@ TOP = 5
 """How many classes an answer may name and still count for top-5."""
 VALIDATION_IMAGE_COUNT = IMAGENET_IMAGES
 
-_VALIDATION_NAME = re.compile(r"ILSVRC2012_val_(\d{8})", re.ASCII)
+# Hugging Face's copies add the WordNet id: ILSVRC2012_val_00000001_n01751748.JPEG.
+_VALIDATION_NAME = re.compile(r"ILSVRC2012_val_(\d{8})(?:_n\d{8})?", re.ASCII)
 
 
 def synsets() -> tuple[str, ...]:
@@ -45,6 +48,19 @@ def class_names() -> tuple[str, ...]:
 def class_index_by_synset() -> Mapping[str, int]:
     """Class index of each WordNet id."""
     return MappingProxyType({synset: index for index, synset in enumerate(synsets())})
+
+
+@cache
+def class_subsets() -> Mapping[str, frozenset[int]]:
+    """Class indices of ImageNet-A and ImageNet-R, by name."""
+    index_of = class_index_by_synset()
+    rows = [line.split() for line in _read_lines("subsets.txt.gz")]
+    return MappingProxyType(
+        {
+            name: frozenset(index_of[synset] for synset, letters in rows if letter in letters)
+            for name, letter in (("ImageNet-A", "a"), ("ImageNet-R", "r"))
+        }
+    )
 
 
 def validation_labels() -> tuple[int, ...]:

@@ -147,11 +147,16 @@ def name_some(names: Sequence[str], most: int = 5) -> str:
     return shown if len(names) <= most else f"{shown} and {len(names) - most} more"
 
 
+def mention(names: Sequence[str], one: str, many: str) -> str:
+    """How many there are, what is so about them, and the first few: ``2 images are missing: a, b``."""
+    return f"{len(names):,} {one if len(names) == 1 else many}: {name_some(names)}"
+
+
 def stratified_sample(images: ValidationSet, count: int, *, seed: int = 0) -> ValidationSet:
     """A sample with the same number of images of every class, give or take one.
 
-    Images are drawn by the SHA-256 of seed and id, so that the sample depends on nothing else and a larger sample
-    contains every smaller one of the same seed.
+    Images are drawn by the SHA-256 of seed and file name, so that the sample is the same whatever form the set lies in,
+    and a larger sample contains every smaller one of the same seed.
 
     Args:
         images: the set to draw from.
@@ -168,19 +173,14 @@ def stratified_sample(images: ValidationSet, count: int, *, seed: int = 0) -> Va
         raise UsageError("a sample needs at least one image", expected="1 or more", got=str(count))
     if count >= len(images.images):
         return images
-    by_class: dict[int, list[ValidationImage]] = defaultdict(list)
-    for image in images.images:
-        by_class[image.label].append(image)
+    by_class: dict[int, list[tuple[bytes, int]]] = defaultdict(list)
+    for place, image in enumerate(images.images):
+        by_class[image.label].append((_lot(image, seed), place))
     # One image of every class, then a second of every class, ...; the classes of the last round are drawn, too.
-    drawn: list[tuple[int, bytes, ValidationImage]] = []
-    for members in by_class.values():
-        members.sort(key=lambda image: _lot(image, seed))
-        drawn += [(turn, _lot(image, seed), image) for turn, image in enumerate(members)]
-    drawn.sort(key=lambda draw: draw[:2])
-    chosen = {image.id for _, _, image in drawn[:count]}
-    part = tuple(image for image in images.images if image.id in chosen)
-    return replace(images, images=part)
+    drawn = sorted((turn, *lot) for members in by_class.values() for turn, lot in enumerate(sorted(members)))
+    chosen = sorted(place for _, _, place in drawn[:count])
+    return replace(images, images=tuple(images.images[place] for place in chosen))
 
 
 def _lot(image: ValidationImage, seed: int) -> bytes:
-    return hashlib.sha256(f"{seed}:{image.id}".encode()).digest()
+    return hashlib.sha256(f"{seed}:{image.file_name}".encode()).digest()

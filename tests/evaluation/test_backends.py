@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -192,3 +193,47 @@ def test_infinite_logits_are_ranked_by_size() -> None:
 def test_no_images_give_an_empty_ranking() -> None:
     ranking = rank_logits(torch.empty((0, 10)), torch.empty(0, dtype=torch.int64))
     assert (ranking.top.shape, ranking.rank.shape, ranking.margins.shape) == ((0, 5), (0,), (0, 2))
+
+
+def test_memory_that_runs_out_is_not_taken_for_a_missing_compiler(
+    images: ValidationSet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    network, sizes = Small(), list[int]()
+
+    def compile_hungry(network: torch.nn.Module, **_: object) -> Callable[[torch.Tensor], torch.Tensor]:
+        def run(images: torch.Tensor) -> torch.Tensor:
+            sizes.append(len(images))
+            if len(images) > 2:
+                raise torch.OutOfMemoryError("CUDA out of memory")
+            logits: torch.Tensor = network(images)
+            return logits
+
+        return run
+
+    expected = measure_accuracy({"it": network}, images)["it"]
+    monkeypatch.setattr(torch, "compile", compile_hungry)
+    found = measure_accuracy({"it": network}, images, precision="fast", accelerations=["compile"], batch_size=8)["it"]
+    assert found.top5_correct == expected.top5_correct
+    assert sizes[:3] == [8, 4, 2]
+
+
+@pytest.mark.parametrize("classes", [1, 2, 5, 6, 7])
+def test_few_classes_are_ranked(classes: int) -> None:
+    logits = torch.randn(50, classes, generator=torch.Generator().manual_seed(0))
+    labels = torch.arange(50) % classes
+    ranking = rank_logits(logits, labels)
+    for row in range(50):
+        order = sorted(range(classes), key=lambda index: (-float(logits[row, index]), index))
+        assert ranking.top[row].tolist() == (order + 5 * [-1])[:5]
+        assert ranking.rank[row] == order.index(int(labels[row]))
+    assert not ranking.margins.isnan().any()
+
+
+def test_classes_that_do_not_count_are_never_ranked_before_others() -> None:
+    logits = torch.tensor([[9.0, 1, 5, 8, 3, 2, 4, 0]])
+    ignored = torch.tensor([True, False, False, True, False, False, False, False])
+    ranking = rank_logits(logits, torch.tensor([2]), ignored)
+    assert ranking.top.tolist() == [[2, 6, 4, 5, 1]]
+    assert ranking.rank.tolist() == [0]
+    assert ranking.margins[0, 0] == 1
+    assert rank_logits(torch.tensor([[torch.nan, 1, 2, 3, 4, 5, 6, 7]]), torch.tensor([2]), ignored).top[0, 0] == -1

@@ -14,6 +14,7 @@ import torch
 from msgspec.structs import replace
 from PIL import Image
 
+from r2convert.catalog.protocol import Protocol
 from r2convert.checks.standins import SyntheticSet, synthetic_image, write_synthetic_set
 from r2convert.errors import AccessError, CheckpointError, UsageError
 from r2convert.evaluation import backends, engine
@@ -405,3 +406,58 @@ def test_a_network_that_cannot_tell_classes_apart_gives_no_standin(tmp_path: Pat
             tmp_path, lambda crops: np.zeros((len(crops), 1000)), images=4, top1_correct=2, top5_correct=2
         )
     assert not list(tmp_path.iterdir())
+
+
+def test_a_classifier_of_own_classes_is_measured_on_them(tmp_path: Path) -> None:
+    names = ("ant", "bee", "cat")
+    for number in range(12):
+        file = tmp_path / names[number % 3] / f"{number}.JPEG"
+        file.parent.mkdir(exist_ok=True)
+        file.write_bytes(synthetic_image(number))
+    images = open_validation_set(tmp_path)
+    network = torch.nn.Sequential(torch.nn.AdaptiveAvgPool2d(1), torch.nn.Flatten(), torch.nn.Linear(3, 3, bias=False))
+    result = measure_accuracy({"it": network}, images)["it"]
+    assert (result.images, result.top5_correct) == (12, 12)
+    assert set(result.per_class) == set(names)
+    assert sum(right for _, right in result.per_class.values()) == result.top1_correct
+    assert sum(confusion.count for confusion in result.confusions) == 12 - result.top1_correct
+    with pytest.raises(CheckpointError, match="does not fit the classes") as caught:
+        measure_accuracy({"it": build_network(0)}, images)
+    assert caught.value.expected == "3 logits an image"
+
+
+def test_only_the_classes_of_a_subset_are_ranked(network: torch.nn.Module, standin: SyntheticSet) -> None:
+    images = open_validation_set(standin.folder)
+    subset = tuple(sorted({image.label for image in images.images}))
+    whole = measure_accuracy({"it": network}, images)["it"]
+    part = measure_accuracy({"it": network}, dataclasses.replace(images, ranked=subset))["it"]
+    assert part.top1_correct > whole.top1_correct
+    assert {synsets().index(confusion.predicted) for confusion in part.confusions} <= set(subset)
+
+
+def test_the_protocol_is_used_and_told(standin: SyntheticSet) -> None:
+    shapes: list[tuple[int, ...]] = []
+    means: list[float] = []
+
+    class Watching(torch.nn.Module):
+        def forward(self, images: torch.Tensor) -> torch.Tensor:
+            shapes.append(tuple(images.shape[1:]))
+            means.append(float(images.mean()))
+            return torch.zeros(len(images), 1000)
+
+    images = open_validation_set(standin.folder)
+    protocol = Protocol(96, 64, "bicubic", mean=(0, 0, 0), std=(1, 1, 1))
+    result = measure_accuracy({"it": Watching()}, images, protocol=protocol)["it"]
+    assert set(shapes) == {(3, 64, 64)}
+    assert all(0 <= mean <= 1 for mean in means)
+    used = result.protocol
+    assert used is not None
+    assert (used.resize, used.crop, used.interpolation, used.mean, used.std) == (
+        96,
+        64,
+        "bicubic",
+        (0, 0, 0),
+        (1, 1, 1),
+    )
+    with pytest.raises(UsageError, match="cropped like this"):
+        Protocol(64, 96)

@@ -21,7 +21,7 @@ from r2convert.evaluation.engine import AccuracyProgress
 from r2convert.evaluation.prediction_comparison import compare_predictions, network_pairs
 from r2convert.evaluation.prediction_store import PredictionFile, read_measurement
 from r2convert.imagenet.datasets import open_validation_set
-from r2convert.imagenet.labels import synsets
+from r2convert.imagenet.labels import synsets, validation_labels, validation_name
 from r2convert.imagenet.validation_set import ValidationSet
 from r2convert.results.verification import Accuracy
 
@@ -307,3 +307,28 @@ def test_files_that_do_not_belong_together_are_refused(images: ValidationSet, tm
     (tmp_path / "cut").write_bytes(data[:-5])
     with pytest.raises(InputError, match="incomplete"):
         compare_predictions(tmp_path / "cut", tmp_path / "cut", network_a="first", network_b="first")
+
+
+def test_a_run_is_continued_after_images_were_moved_into_class_folders(tmp_path: Path) -> None:
+    flat, folders = tmp_path / "flat", tmp_path / "folders"
+    for number in range(1, 9):
+        label = validation_labels()[number - 1]
+        for place in (flat, folders / synsets()[label]):
+            place.mkdir(parents=True, exist_ok=True)
+            (place / validation_name(number)).write_bytes(synthetic_image(number))
+    whole = measure(open_validation_set(folders), PredictionFile(tmp_path / "whole"))
+    file = PredictionFile(tmp_path / "moved", resume=True)
+    with pytest.raises(KeyboardInterrupt):
+        measure(open_validation_set(flat), file, stop_after=4)
+    assert measure(open_validation_set(folders), file) == whole
+    assert file.path.read_bytes() == (tmp_path / "whole").read_bytes()
+
+
+def test_a_place_is_refused_before_anything_is_measured(images: ValidationSet, tmp_path: Path) -> None:
+    (tmp_path / "kept").touch()
+    with pytest.raises(OutputExistsError):
+        PredictionFile(tmp_path / "kept").require_place()
+    PredictionFile(tmp_path / "kept", overwrite=True).require_place()
+    PredictionFile(tmp_path / "new" / "kept").require_place()
+    with pytest.raises(AccessError, match="cannot be kept"):
+        PredictionFile(tmp_path / "kept" / "file").require_place()

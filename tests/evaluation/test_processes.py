@@ -13,6 +13,7 @@ from r2convert.imagenet.labels import synsets
 PROCESS = """
 import json, os, signal, sys
 from pathlib import Path
+import msgspec
 import torch
 from r2convert.imagenet.datasets import open_validation_set
 from r2convert.evaluation.engine import measure_accuracy
@@ -38,7 +39,8 @@ with joined_processes() as rank:
         {"it": ByColour()}, open_validation_set(folder), batch_size=2, precision=precision, progress=die,
         predictions=PredictionFile(out / "predictions", resume=True),
     )
-    (out / f"{rank}.json").write_text(json.dumps(plain(result["it"])))
+    found = msgspec.structs.replace(result["it"], speed=None)
+    (out / f"{rank}.json").write_text(json.dumps(msgspec.to_builtins(found)))
 """
 
 

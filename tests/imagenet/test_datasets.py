@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import io
 import random
+import sys
 import tarfile
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
+import pyarrow
+import pyarrow.parquet
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -16,7 +19,7 @@ from hypothesis import strategies as st
 from r2convert.errors import DatasetError, UsageError
 from r2convert.imagenet.dataset_readers import read_list_file
 from r2convert.imagenet.datasets import open_validation_set
-from r2convert.imagenet.labels import synsets, validation_labels, validation_name
+from r2convert.imagenet.labels import class_subsets, synsets, validation_labels, validation_name
 from r2convert.imagenet.validation_set import ValidationImage, ValidationSet, stratified_sample
 
 Encode = Callable[..., bytes]
@@ -156,7 +159,7 @@ def test_images_of_a_list_that_are_not_there_count(openmmlab: Path) -> None:
     found = open_validation_set(openmmlab)
     assert [image.id for image in found.missing] == [validation_name(3)]
     assert len(found.images) == 12
-    assert found.warnings == ("1 images of the list are missing and count as wrong: ILSVRC2012_val_00000003.JPEG",)
+    assert found.warnings == ("1 image of the list is missing and counts as wrong: ILSVRC2012_val_00000003.JPEG",)
 
 
 @pytest.mark.parametrize(
@@ -223,9 +226,7 @@ def test_a_few_wrong_labels_are_named_and_scored(tmp_path: Path) -> None:
 def test_an_image_that_is_there_twice_is_named(openmmlab: Path) -> None:
     with (openmmlab / "meta" / "val.txt").open("a") as file:
         file.write(f"{validation_name(5)} {LABELS[4]}\n")
-    assert open_validation_set(openmmlab).warnings == (
-        "1 images are there more than once: ILSVRC2012_val_00000005.JPEG",
-    )
+    assert open_validation_set(openmmlab).warnings == ("1 image is there more than once: ILSVRC2012_val_00000005.JPEG",)
 
 
 def test_uneven_classes_of_a_whole_set_are_named(tmp_path: Path) -> None:
@@ -251,7 +252,7 @@ def test_a_sample_without_its_class_is_refused_and_one_without_image_named(shard
         add(archive, "lonely.cls", b"5")
         add(archive, "good.cls", b"5")
         add(archive, "good.jpg", b"")
-    assert open_validation_set(shard_folder).warnings == ("1 samples have no image, left out: lonely",)
+    assert open_validation_set(shard_folder).warnings == ("1 sample has no image, left out: lonely",)
     with tarfile.open(shard_folder / "imagenet1k-validation-04.tar", "w") as archive:
         add(archive, "unlabelled.jpg", b"")
     with pytest.raises(DatasetError, match="no usable class"):
@@ -259,7 +260,7 @@ def test_a_sample_without_its_class_is_refused_and_one_without_image_named(shard
 
 
 def test_an_archive_that_is_no_shard_is_refused(shard_folder: Path) -> None:
-    with tarfile.open(shard_folder / "train.tar", "w") as archive:
+    with tarfile.open(shard_folder / "other.tar", "w") as archive:
         add(archive, "readme.md", b"")
     with pytest.raises(DatasetError, match="a shard holds no images"):
         open_validation_set(shard_folder)
@@ -289,7 +290,7 @@ def test_an_empty_class_folder_shifts_nothing_and_is_named(tmp_path: Path, write
     write_picture(tmp_path / "n01443537" / "a.JPEG")
     found = open_validation_set(tmp_path)
     assert [image.label for image in found.images] == [1]
-    assert found.warnings == ("1 class folders hold no image: n01440764",)
+    assert found.warnings == ("1 class folder holds no image: n01440764",)
 
 
 def test_files_that_are_no_images_are_named(tmp_path: Path, write_picture: WritePicture) -> None:
@@ -344,9 +345,9 @@ def test_order_and_fingerprint_do_not_depend_on_where_the_set_lies(tmp_path: Pat
 def test_folders_of_other_names_are_named_and_not_scored(tmp_path: Path, write_picture: WritePicture) -> None:
     write_picture(tmp_path / "tench" / "a.JPEG")
     write_picture(tmp_path / "17" / "a.JPEG")
-    with pytest.raises(DatasetError, match="no ImageNet-1k validation set") as caught:
+    with pytest.raises(DatasetError, match="do not say which classes of ImageNet") as caught:
         open_validation_set(tmp_path)
-    assert caught.value.got == "2 entries: 17, tench"
+    assert caught.value.got == "2 folders: 17, tench"
     assert caught.value.exit_code == 3
 
 
@@ -399,3 +400,183 @@ def test_another_seed_draws_others() -> None:
 def test_an_empty_sample_is_refused() -> None:
     with pytest.raises(UsageError):
         stratified_sample(WHOLE, 0)
+
+
+def test_a_list_with_repeated_lines_gives_as_many_images_as_were_asked_for(tmp_path: Path) -> None:
+    rows = [f"{name}.JPEG 3\n" for name in ("a", "a", "a", "b", "b", "c")]
+    (tmp_path / "list.txt").write_text("".join(rows))
+    (tmp_path / "a.JPEG").touch()
+    found = open_validation_set(tmp_path / "list.txt")
+    for count in range(1, 6):
+        assert len(stratified_sample(found, count).images) == count
+
+
+def test_a_sample_is_the_same_whatever_form_the_set_lies_in(tmp_path: Path) -> None:
+    place_official(tmp_path / "folders", range(1, 40))
+    (tmp_path / "flat").mkdir()
+    for number in range(1, 40):
+        (tmp_path / "flat" / validation_name(number)).touch()
+    one, two = (stratified_sample(open_validation_set(tmp_path / name), 9) for name in ("folders", "flat"))
+    assert [image.number for image in one.images] == [image.number for image in two.images]
+
+
+def test_training_shards_beside_validation_shards_are_left_out(shard_folder: Path) -> None:
+    before = open_validation_set(shard_folder)
+    for number in range(2):
+        with tarfile.open(shard_folder / f"imagenet1k-train-{number:04d}.tar", "w") as archive:
+            add(archive, "x.cls", b"5")
+            add(archive, "x.jpg", b"")
+    found = open_validation_set(shard_folder)
+    assert found.images == before.images
+    assert found.warnings[0].startswith("2 training shards are left out: imagenet1k-train-0000.tar")
+    with tarfile.open(shard_folder / "more.tar", "w") as archive:
+        add(archive, "y.cls", b"5")
+        add(archive, "y.jpg", b"")
+    with pytest.raises(DatasetError, match="not clear which of these shards") as caught:
+        open_validation_set(shard_folder)
+    assert "more.tar" in str(caught.value.got)
+
+
+def test_a_list_whose_images_were_sorted_into_class_folders_is_passed_over(openmmlab: Path) -> None:
+    for file in list((openmmlab / "val").iterdir()):
+        number = int(file.stem[-8:])
+        place = openmmlab / "val" / synsets()[LABELS[number - 1]]
+        place.mkdir(exist_ok=True)
+        file.rename(place / file.name)
+    found = open_validation_set(openmmlab)
+    assert found.layout == "class folders"
+    assert all(image.label == LABELS[(image.number or 0) - 1] for image in found.images)
+
+
+def test_names_of_hugging_face_are_official_ones(tmp_path: Path) -> None:
+    for number in (1, 7):
+        (tmp_path / f"ILSVRC2012_val_{number:08d}_{synsets()[LABELS[number - 1]]}.JPEG").touch()
+    found = open_validation_set(tmp_path)
+    assert [(image.number, image.label) for image in found.images] == [(1, LABELS[0]), (7, LABELS[6])]
+
+
+def test_folders_of_own_classes_are_counted_in_their_sorted_order(tmp_path: Path, write_picture: WritePicture) -> None:
+    for name in ("dog", "cat", "Zebra"):
+        write_picture(tmp_path / "val" / name / "a.jpg")
+        write_picture(tmp_path / "train" / name / "b.jpg")
+    (tmp_path / "val" / "ant").mkdir()
+    found = open_validation_set(tmp_path)
+    # As torchvision's ImageFolder sorts them; an empty folder is a class too.
+    assert found.classes == ("Zebra", "ant", "cat", "dog")
+    assert [(image.id, image.label) for image in found.images] == [
+        ("Zebra/a.jpg", 0),
+        ("cat/a.jpg", 2),
+        ("dog/a.jpg", 3),
+    ]
+    assert found.warnings == ("4 classes, by index: Zebra, ant, cat, dog", "1 class folder holds no image: ant")
+    (tmp_path / "val" / "classes.txt").write_text("dog\ncat\nant\nZebra\nfox\n")
+    found = open_validation_set(tmp_path)
+    assert found.classes == ("dog", "cat", "ant", "Zebra", "fox")
+    assert {image.id: image.label for image in found.images} == {"Zebra/a.jpg": 3, "cat/a.jpg": 1, "dog/a.jpg": 0}
+    (tmp_path / "val" / "classes.txt").write_text("dog\ncat\n")
+    with pytest.raises(DatasetError, match=r"classes\.txt does not fit") as caught:
+        open_validation_set(tmp_path)
+    assert caught.value.got == "not in it: Zebra, ant"
+
+
+def test_a_list_of_own_classes_has_their_names_or_indices(tmp_path: Path, write_picture: WritePicture) -> None:
+    for name in "abc":
+        write_picture(tmp_path / "images" / f"{name}.jpg")
+    (tmp_path / "classes.txt").write_text("cat\ndog\n")
+    (tmp_path / "list.txt").write_text("images/a.jpg dog\nimages/b.jpg 0\nimages/c.jpg cat\n")
+    found = open_validation_set(tmp_path / "list.txt")
+    assert found.classes == ("cat", "dog")
+    assert [image.label for image in found.images] == [1, 0, 0]
+    (tmp_path / "list.txt").write_text("images/a.jpg 2\n")
+    with pytest.raises(DatasetError, match="does not name an image and its class"):
+        open_validation_set(tmp_path / "list.txt")
+
+
+def test_numbered_folders_are_class_indices(tmp_path: Path, write_picture: WritePicture) -> None:
+    for number in (0, 2, 10, 9):
+        write_picture(tmp_path / "digits" / str(number) / "a.jpg")
+    found = open_validation_set(tmp_path / "digits")
+    assert [(image.id, image.label) for image in found.images] == [
+        ("0/a.jpg", 0),
+        ("10/a.jpg", 10),
+        ("2/a.jpg", 2),
+        ("9/a.jpg", 9),
+    ]
+    assert found.classes == tuple(map(str, range(11)))
+    # ImageNet-V2 has a folder for each class of ImageNet, named by its index.
+    for number in range(1000):
+        file = tmp_path / "v2" / str(number) / f"{number}.jpeg"
+        file.parent.mkdir(parents=True)
+        file.touch()
+    found = open_validation_set(tmp_path / "v2")
+    assert found.classes == synsets()
+    assert all(image.id == f"{image.label}/{image.label}.jpeg" for image in found.images)
+
+
+def test_the_classes_of_imagenet_a_and_r_are_ranked_among_themselves(tmp_path: Path) -> None:
+    for name, subset in class_subsets().items():
+        for index in subset:
+            file = tmp_path / name / synsets()[index] / "0.1_a.jpg"
+            file.parent.mkdir(parents=True)
+            file.touch()
+        found = open_validation_set(tmp_path / name)
+        assert found.ranked == tuple(sorted(subset))
+        assert len(subset) == 200
+        assert found.layout == f"class folders of {name}"
+        assert "ranked among them only" in found.warnings[-1]
+    # From the papers' class lists: the first of A is a stingray, the first of R a goldfish.
+    assert min(class_subsets()["ImageNet-A"]) == 6
+    assert min(class_subsets()["ImageNet-R"]) == 1
+
+
+@pytest.fixture
+def parquet_folder(tmp_path: Path, pictures: dict[int, bytes]) -> Path:
+    """Shards as Hugging Face has them, two row groups each."""
+    folder = tmp_path / "hf" / "data"
+    folder.mkdir(parents=True)
+    numbers = sorted(pictures)
+    for shard in range(2):
+        some = numbers[shard::2]
+        rows = [{"bytes": pictures[n], "path": f"ILSVRC2012_val_{n:08d}_{synsets()[LABELS[n - 1]]}.JPEG"} for n in some]
+        table = pyarrow.table({"image": rows, "label": [LABELS[n - 1] for n in some]})
+        name = f"validation-{shard:05d}-of-00002.parquet"
+        pyarrow.parquet.write_table(table, folder / name, row_group_size=max(1, len(some) // 2))
+    return folder.parent
+
+
+def test_parquet_shards_are_read_in_place(parquet_folder: Path, pictures: dict[int, bytes]) -> None:
+    found = open_validation_set(parquet_folder)
+    assert found.layout == "Parquet shards"
+    assert [image.number for image in found.images] == sorted(pictures)
+    for image in found.images:
+        number = image.number or 0
+        assert image.label == LABELS[number - 1]
+        assert image.location is not None
+        assert image.location.read() == pictures[number]
+    one = parquet_folder / "data" / "validation-00001-of-00002.parquet"
+    assert len(open_validation_set(one).images) == len(pictures) // 2
+    (parquet_folder / "data" / "train-00000-of-00001.parquet").write_bytes(b"not read")
+    assert open_validation_set(parquet_folder).images == found.images
+
+
+def test_damaged_parquet_is_named(parquet_folder: Path) -> None:
+    shard = parquet_folder / "data" / "validation-00001-of-00002.parquet"
+    shard.write_bytes(shard.read_bytes()[:-20])
+    with pytest.raises(DatasetError, match="holds no labelled images") as caught:
+        open_validation_set(parquet_folder)
+    assert caught.value.where == str(shard)
+    pyarrow.parquet.write_table(pyarrow.table({"text": ["a"], "label": [1]}), shard)
+    with pytest.raises(DatasetError, match="holds no labelled images"):
+        open_validation_set(parquet_folder)
+    image = [{"bytes": b"", "path": "a.jpg"}]
+    pyarrow.parquet.write_table(pyarrow.table({"image": image, "label": [-1]}), shard)
+    with pytest.raises(DatasetError, match="have no class") as caught:
+        open_validation_set(parquet_folder)
+    assert "a test split has none" in str(caught.value.expected)
+
+
+def test_parquet_needs_pyarrow(parquet_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    with pytest.raises(UsageError, match="parquet files need pyarrow") as caught:
+        open_validation_set(parquet_folder)
+    assert "r2convert[parquet]" in str(caught.value.next_step)

@@ -59,12 +59,14 @@ class Settings:
 
     Attributes:
         quiet: print results, warnings and errors only.
+        verbose: print on stderr what is used: configuration, files, device, time.
         debug: show Python's traceback with an error.
         json: JSON on stdout was asked for, and nothing has been printed there yet: an error is printed there too.
     """
 
     def __init__(self) -> None:
         self.quiet = False
+        self.verbose = False
         self.debug = False
         self.json = False
 
@@ -180,11 +182,12 @@ def _remember(context: click.Context, parameter: click.Parameter, value: bool) -
 
 def general_options(function: Callable[..., Any]) -> Callable[..., Any]:
     """Give a command the options of the whole program: whoever finds that they want one adds it at the end."""
-    for name, text in (
-        ("--debug", "Show Python's traceback with an error."),
-        ("--quiet", "Print results, warnings and errors only."),
+    for names, text in (
+        (("--debug",), "Show Python's traceback with an error."),
+        (("-v", "--verbose"), "Say on stderr what is used: configuration, files, device, time."),
+        (("--quiet",), "Print results, warnings and errors only."),
     ):
-        flag = click.option(name, is_flag=True, expose_value=False, is_eager=True, callback=_remember, help=text)
+        flag = click.option(*names, is_flag=True, expose_value=False, is_eager=True, callback=_remember, help=text)
         function = flag(function)
     return function
 

@@ -94,6 +94,12 @@ def print_note(message: str) -> None:
         sys.stderr.write(f"{printable(message, keep_lines=True)}\n")
 
 
+def print_detail(message: str) -> None:
+    """Print on stderr what was used, if ``--verbose`` was given."""
+    if settings().verbose:
+        sys.stderr.write(f"{printable(message, keep_lines=True)}\n")
+
+
 def print_warning(message: str) -> None:
     """Print a warning on stderr, also with ``--quiet``: a conversion that is well but for one thing must say so."""
     from rich.console import Console

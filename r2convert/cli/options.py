@@ -5,10 +5,13 @@ An option that is handed on has the name of the parameter of :mod:`r2convert.api
 
 from __future__ import annotations
 
+import functools
+import os
 import shutil
 import sys
 import tempfile
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, get_args
 
@@ -18,6 +21,8 @@ from click.shell_completion import CompletionItem
 
 from r2convert import api
 from r2convert.cli.app import Settings, general_options
+from r2convert.cli.config import CACHE_VARIABLE, Config, load_config
+from r2convert.cli.console import print_detail
 from r2convert.errors import UsageError
 
 Function = Callable[..., Any]
@@ -61,6 +66,7 @@ class Command(click.Command):
 
 
 STDOUT = "-"
+_CONFIG = "r2convert.config"
 GENERAL = "General options"
 CHECKPOINT = "The checkpoint"
 CHECKS = "Checks"
@@ -95,7 +101,16 @@ def command(name: str, short_help: str) -> Callable[[Function], Command]:
     """Make a command of a function: its docstring is the help, and the general options may stand anywhere."""
 
     def decorate(function: Function) -> Command:
-        made = click.command(name, cls=Command, short_help=short_help)(general_options(function))
+        @functools.wraps(function)
+        def run(*arguments: Any, **options: Any) -> None:
+            started = time.perf_counter()
+            _apply_config()
+            try:
+                function(*arguments, **options)
+            finally:
+                print_detail(f"{name}: {time.perf_counter() - started:.1f} s")
+
+        made = click.command(name, cls=Command, short_help=short_help)(general_options(run))
         # A raw docstring spells out the backspace that keeps click from joining the lines of an example.
         made.help = (made.help or "").replace("\\b\n", "\b\n")
         return made
@@ -129,6 +144,30 @@ def given(context: click.Context) -> dict[str, str]:
         for parameter in context.command.params
         if parameter.name and context.get_parameter_source(parameter.name) is ParameterSource.COMMANDLINE
     }
+
+
+# --- r2convert.toml --------------------------------------------------------------------------------------------------
+
+
+def _apply_config() -> None:
+    """Read the configuration, and let the library find the cache where it says."""
+    found = load_config()
+    click.get_current_context().meta[_CONFIG] = found
+    if found.path is not None:
+        print_detail(f"configuration: {found.path}")
+    if found.cache is not None and not os.environ.get(CACHE_VARIABLE):
+        os.environ[CACHE_VARIABLE] = str(found.cache)
+
+
+def config() -> Config:
+    """The configuration of this run."""
+    found: Config = click.get_current_context().meta[_CONFIG]
+    return found
+
+
+def images_path(given: str) -> str:
+    """The path of images that were given as a path or as the name of a data set in the configuration."""
+    return str(config().datasets.get(given, given))
 
 
 # --- which file ------------------------------------------------------------------------------------------------------
@@ -168,6 +207,14 @@ def locate(*names: str, fetch: bool) -> tuple[api.Located, ...]:
     """
     if names.count(STDOUT) > 1:
         raise UsageError("standard input can be read once only", got="several checkpoints -")
+    found = _locate(names, fetch=fetch)
+    for name, each in zip(names, found, strict=True):
+        if str(each.path) != name:
+            print_detail(f"{name}: {each.path}")
+    return found
+
+
+def _locate(names: Sequence[str], *, fetch: bool) -> tuple[api.Located, ...]:
     if not fetch:
         return tuple(_from_stdin() if name == STDOUT else api.locate(name) for name in names)
     from r2convert.cli.progress import TransferDisplay  # here: rich takes a sixth of the time of a conversion

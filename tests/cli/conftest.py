@@ -39,14 +39,14 @@ def cache(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def run(tmp_path: Path, cache: Path) -> Run:
-    """Run ``r2convert`` with arguments, away from the source tree and from the user's cache."""
+    """Run ``r2convert`` with arguments, away from the source tree, the user's cache and the user's configuration."""
 
     def call(*arguments: object, cwd: Path | None = None, **environment: str) -> Ran:
         inherited = {name: value for name, value in os.environ.items() if not name.startswith("R2CONVERT_")}
         done = subprocess.run(
             [sys.executable, "-m", "r2convert", *map(str, arguments)],
             cwd=cwd or tmp_path,
-            env={**inherited, "R2CONVERT_CACHE": str(cache), **environment},
+            env={**inherited, "R2CONVERT_CACHE": str(cache), "XDG_CONFIG_HOME": "/nowhere", **environment},
             capture_output=True,
             text=True,
             timeout=300,

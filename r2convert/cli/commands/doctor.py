@@ -86,6 +86,7 @@ def command(
       r2convert doctor mm.pth --imagenet /data/val --measured 76.3
     """
     (located,) = options.locate(checkpoint, fetch=fetch)
+    imagenet, chosen["device"] = options.images_path(imagenet), chosen["device"] or options.config().device
     with ImageProgress() as progress:
         found, device = api.diagnose(located, imagenet, **chosen, progress=progress.tried, warn=print_warning)
     # Here: they import torch, which `doctor --help` does not wait for.

@@ -57,7 +57,8 @@ def command(
             for kind, target in wanted.items()
             if target != options.STDOUT
         }
-        texts = {kind: api.render_report(runs, kind, imagenet=imagenet if kind == "html" else None) for kind in wanted}
+        images = options.images_path(imagenet) if imagenet is not None else None
+        texts = {kind: api.render_report(runs, kind, imagenet=images if kind == "html" else None) for kind in wanted}
         for kind, text in texts.items():
             if kind in places:
                 places[kind](text)

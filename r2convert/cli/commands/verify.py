@@ -15,6 +15,7 @@ from r2convert.cli import options
 from r2convert.cli.console import (
     error_document,
     open_output,
+    print_detail,
     print_json,
     print_note,
     print_warning,
@@ -83,6 +84,7 @@ def command(
             api.verify_references(input_size=chosen["input_size"]) if references else _verify(checkpoints, dict(chosen))
         )
         if api.is_first_process():
+            print_detail(f"device: {found.device or 'none: no network was run'}")
             _show(found, json_file, write, chosen["imagenet"], details=details, by_layer=by_layer)
     failed = EXIT_FAILED if any(result.verdict == "fail" for result in found.results) else 0
     context.exit(max([failed, *(error.exit_code for _, error in found.unchecked)]))
@@ -90,7 +92,11 @@ def command(
 
 def _verify(checkpoints: tuple[str, ...], chosen: dict[str, Any]) -> api.VerifyRun:
     imagenet, limit, seed, fetch = (chosen.pop(name) for name in ("imagenet", "limit", "seed", "fetch"))
-    images = api.open_images(imagenet, limit=limit, seed=seed, warn=print_warning) if imagenet is not None else None
+    images = None
+    if imagenet is not None:
+        images = api.open_images(options.images_path(imagenet), limit=limit, seed=seed, warn=print_warning)
+        print_detail(f"images: {len(images.images.images):,} of {images.images.path}")
+    chosen["device"] = chosen["device"] or options.config().device
     files = options.locate(*checkpoints, fetch=fetch) if checkpoints else api.cached_checkpoints()
     if not files and images is None and not (chosen["wiring"] or chosen["peer"]):
         print_note(

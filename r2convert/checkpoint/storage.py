@@ -33,8 +33,8 @@ _READ_UNIT: Final = 512
 #: What opening one of many files costs.
 _OPENING: Final = 20
 
-#: Everything about a file that changes when its bytes do.
-Fingerprint = tuple[int, int, int, int, int]
+#: What tells whether a file's bytes were changed. Not the time of its inode: chmod and a hard link change that too.
+Fingerprint = tuple[int, int, int, int]
 
 
 class OpenFile:
@@ -224,7 +224,7 @@ def _open(path: Path) -> int:
 
 
 def _fingerprint(status: os.stat_result) -> Fingerprint:
-    return (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
+    return (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns)
 
 
 class Encoding(Enum):

@@ -45,6 +45,15 @@ def test_a_file_changed_while_open_is_noticed(tmp_path: Path) -> None:
             checkpoint.array(checkpoint.tensors["conv.weight"])
 
 
+def test_other_rights_and_other_names_do_not_change_a_file(tmp_path: Path) -> None:
+    path = tmp_path / "a.pth"
+    path.write_bytes(torch_zip())
+    with open_checkpoint(path) as checkpoint:
+        path.chmod(0o400)
+        (tmp_path / "another name").hardlink_to(path)
+        checkpoint.verify_records()
+
+
 def test_a_file_cut_short_while_open_is_noticed(tmp_path: Path) -> None:
     path = tmp_path / "a.safetensors"
     path.write_bytes(safetensors())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import pickle
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import pytest
 
 from r2convert.checkpoint.open import open_checkpoint
 from r2convert.checkpoint.writing import write_checkpoint
+from r2convert.errors import CorruptCheckpointError
 from r2convert.selftest.specimens import lod_tensor, tar
 from tests.checkpoint.contents import outputs, read_plain
 
@@ -149,3 +151,19 @@ def test_what_is_written_is_a_plain_pickle_of_arrays(tmp_path: Path) -> None:
         "half": ("uint16", [0x3F00, 0xBF80]),
         "flag": ("bool", [True, False]),
     }
+
+
+@pytest.mark.parametrize("damaged", [False, True])
+def test_jittors_checksum_behind_the_pickle_is_checked(tmp_path: Path, damaged: bool) -> None:
+    path = tmp_path / "a.pkl"
+    weight = np.arange(6, dtype=np.float32).reshape(2, 3)
+    data = pickle.dumps({"fc.weight": weight}, 4)
+    digest = hashlib.sha1(data).digest()
+    path.write_bytes(data.replace(weight.tobytes(), weight[::-1].tobytes() if damaged else weight.tobytes()))
+    with path.open("ab") as file:
+        file.write(digest + b"HCAJSLHD")
+    if damaged:
+        with pytest.raises(CorruptCheckpointError, match="SHA-1 that Jittor put behind it"):
+            open_checkpoint(path)
+    else:
+        assert read_plain(path) == {"fc.weight": ("float32", (2, 3), weight.tobytes())}

@@ -13,7 +13,8 @@ import torch
 from torch import nn
 
 from r2convert.checkpoint.open import open_checkpoint
-from r2convert.selftest.specimens import tar, torch_hub_zip, torch_tar_members
+from r2convert.checkpoint.pickles.pickle_output import text
+from r2convert.selftest.specimens import SOUND, sound_state_dict, tar, torch_hub_zip, torch_tar_members, torch_zip
 from tests.checkpoint.contents import read_plain, torch_plain
 
 SERIALISATIONS = pytest.mark.parametrize("zipped", [True, False], ids=["zip", "legacy"])
@@ -158,3 +159,18 @@ def test_views_share_their_storage_with_views_of_views(tmp_path: Path, zipped: b
     assert read_plain(path) == torch_plain(tied)
     with open_checkpoint(path) as checkpoint:
         assert len({tensor.storage for tensor in checkpoint.tensors.values()}) == 1
+
+
+def test_records_that_torch_does_not_write_are_left_out(tmp_path: Path) -> None:
+    path = tmp_path / "a.pth"
+    path.write_bytes(torch_zip(more=[("notes/readme", b"hello")]))
+    with open_checkpoint(path) as checkpoint:
+        assert list(checkpoint.tensors) == ["conv.weight", "bn.num_batches_tracked"]
+        assert checkpoint.warnings == ("left out 1 record that torch does not write: 'notes/readme'",)
+
+
+def test_numbers_as_storage_keys(tmp_path: Path) -> None:
+    """Jittor's imitation of torch's files has numbers where torch has texts."""
+    path = tmp_path / "a.pth"
+    path.write_bytes(torch_zip(sound_state_dict().replace(text("0"), b"K\x00").replace(text("1"), b"K\x01")))
+    assert read_plain(path) == SOUND

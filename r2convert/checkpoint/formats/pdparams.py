@@ -1,11 +1,14 @@
 """Reads and writes Paddle 2's `.pdparams`: one pickle of NumPy arrays, as `paddle.save` writes state dicts.
 
+The `.pkl` files of Jittor and detectron2 are such pickles too.
+
 Written files are protocol 4, and the arrays' bytes stand in the pickle as they are. NumPy is named `numpy.core`,
 which NumPy 1 and 2 both load.
 """
 
 from __future__ import annotations
 
+import hashlib
 import math
 import struct
 from collections.abc import Callable, Mapping, Sequence
@@ -25,6 +28,8 @@ from r2convert.errors import CheckpointError, CorruptCheckpointError, LimitExcee
 
 #: The table from a layer's names to the program's: Paddle takes it out when it loads a file.
 _STRUCTURED_NAMES: Final = "StructuredToParameterName@@"
+#: What Jittor's pickles end in, behind their SHA-1 (`jittor/__init__.py`, `safepickle`).
+_JITTOR_MARK: Final = b"HCAJSLHD"
 #: Which arrays were split because protocols 2 and 3 cannot hold them (the spelling is Paddle's).
 _SPLIT_ARRAYS: Final = "UnpackBigParamInfor@@"
 
@@ -35,10 +40,11 @@ def read_pdparams(source: OpenFile) -> Contents:
     Raises:
         CheckpointError: the pickle is damaged, unsafe or of a kind that is not read.
     """
-    data = PickleBytes(source, 0, source.size, "the pickle")
+    end = _end_of_pickle(source)
+    data = PickleBytes(source, 0, end, "the pickle")
     machine = PickleMachine(data, PADDLE_NAMES)
     root = machine.load()
-    if data.position != source.size:
+    if data.position != end:
         raise CorruptCheckpointError(
             "The file has bytes behind its pickle", where=data.where(), got=f"{data.remaining} bytes"
         )
@@ -48,6 +54,29 @@ def read_pdparams(source: OpenFile) -> Contents:
     if any(isinstance(value, TensorInfo) and value.dtype is DType.BFLOAT16 for value in arrays.references):
         warnings.append("16-bit unsigned arrays are taken for bfloat16, which Paddle saves that way")
     return Contents("pdparams", described, tuple(arrays.storages), {}, tuple(warnings), machine.opaque)
+
+
+def _end_of_pickle(source: OpenFile) -> int:
+    """Return where the pickle ends. Jittor puts its SHA-1 behind it, and a mark; it covers all, so it comes first."""
+    length = hashlib.sha1(usedforsecurity=False).digest_size + len(_JITTOR_MARK)
+    if source.size < length:
+        return source.size
+    end = source.size - length
+    stated = source.read(end, length, "the end of the file")
+    if not stated.endswith(_JITTOR_MARK):
+        return source.size
+    digest = hashlib.sha1(usedforsecurity=False)
+    for position in range(0, end, limits.CHUNK_BYTES):
+        digest.update(source.read(position, min(limits.CHUNK_BYTES, end - position), "the pickle"))
+    if digest.digest() != stated[: digest.digest_size]:
+        raise CorruptCheckpointError(
+            "The pickle does not match the SHA-1 that Jittor put behind it",
+            where=str(source.path),
+            expected=stated[: digest.digest_size].hex(),
+            got=digest.hexdigest(),
+            next_step="The file is damaged: download it again.",
+        )
+    return end
 
 
 class _Arrays:

@@ -49,14 +49,14 @@ def read_torch_zip(source: OpenFile, records: dict[str, ZipRecord]) -> Contents:
         CheckpointError: the archive or its pickle is damaged, unsafe or of a kind that is not read.
     """
     members = _without_stem(source, records)
-    _require_known(source, members)
+    unknown = _unknown(source, members)
     for name in sorted(_KNOWN_RECORDS & members.keys()):
         _read_checked(source, members[name], _SMALL_RECORD_BYTES)
     _require_little_endian(source, members)
     storages = DeclaredStorages()
     root, opaque = _read_pickle(source, members[_PICKLE], storages)
     found = tuple(_storage(source, members, declared) for declared in storages.declared)
-    return Contents("torch-zip", root, found, {}, _warnings(members, found), opaque)
+    return Contents("torch-zip", root, found, {}, (*_warnings(members, found), *_left_out(unknown)), opaque)
 
 
 def _without_stem(source: OpenFile, records: dict[str, ZipRecord]) -> dict[str, ZipRecord]:
@@ -71,13 +71,19 @@ def _without_stem(source: OpenFile, records: dict[str, ZipRecord]) -> dict[str, 
     return {name.partition("/")[2]: record for name, record in records.items()}
 
 
-def _require_known(source: OpenFile, members: dict[str, ZipRecord]) -> None:
-    for name in members:
-        is_data = name.startswith("data/") and name[5:].isdecimal() and name.isascii()
-        if not is_data and name != _PICKLE and name not in _KNOWN_RECORDS:
+def _unknown(source: OpenFile, members: dict[str, ZipRecord]) -> list[str]:
+    """Return the records that torch does not write, which nothing looks into."""
+    names = [name for name in members if name != _PICKLE and name not in _KNOWN_RECORDS and not _is_data(name)]
+    for name in names:
+        if ".." in name.split("/") or name.startswith("/") or "\\" in name:
             raise UnsafeCheckpointError(
-                "The archive has a record no torch checkpoint has", where=str(source.path), got=ascii(name)
+                "A record's name leads out of the archive", where=str(source.path), got=ascii(name)[:200]
             )
+    return names
+
+
+def _is_data(name: str) -> bool:
+    return name.startswith("data/") and name[5:].isdecimal() and name.isascii()
 
 
 def _require_little_endian(source: OpenFile, members: dict[str, ZipRecord]) -> None:
@@ -140,7 +146,7 @@ def _warnings(members: dict[str, ZipRecord], storages: tuple[Storage, ...]) -> t
     without = sum(1 for record in members.values() if record.crc32 == 0 and record.size)
     if without:
         warnings.append(f"{without} of {len(members)} records carry no checksum: damage to them cannot be noticed")
-    unused = sum(1 for name in members if name.startswith("data/")) - len(storages)
+    unused = sum(map(_is_data, members)) - len(storages)
     if unused:
         warnings.append(f"{unused} data records belong to no tensor")
     return tuple(warnings)
@@ -161,6 +167,12 @@ class _Written:
     crc32: int
     size: int
     header_offset: int
+
+
+def _left_out(unknown: list[str]) -> tuple[str, ...]:
+    shown = ", ".join(ascii(name)[:80] for name in unknown[:3])
+    count = "1 record" if len(unknown) == 1 else f"{len(unknown)} records"
+    return (f"left out {count} that torch does not write: {shown}",) if unknown else ()
 
 
 def torch_zip_segments(

@@ -144,6 +144,8 @@ class DeclaredStorages:
         _, kind, key, location, elements = identifier[:5]
         if not isinstance(kind, ElementKind) or not isinstance(location, str) or not is_count(elements):
             raise CorruptCheckpointError("The pickle declares a storage of no known type or length")
+        if is_count(key):  # Jittor's imitation of torch's file
+            key = str(key)
         if not isinstance(key, str) or not key.isdecimal() or not key.isascii() or len(key) > 20:
             raise CorruptCheckpointError(
                 "A storage key is not a number", expected="digits only", got=describe_briefly(key)

@@ -20,7 +20,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-CORPUS = Path(__file__).resolve().parent.parent / "tests" / "corpus"
+ROOT = Path(__file__).resolve().parent.parent
+CORPUS = ROOT / "tests" / "corpus"
+BAD_FILES = ROOT / "r2convert" / "selftest" / "data"
+"""Where the files of the self-test's catalogue lie that torch itself has to write."""
 
 PROGRAMS: dict[str, tuple[str, list[str]]] = {
     "torch-1.13": ("torch", ["torch==1.13.1", "numpy<2"]),
@@ -34,6 +37,7 @@ PROGRAMS: dict[str, tuple[str, list[str]]] = {
     "safetensors": ("safetensors", ["torch==2.6.0", "safetensors", "numpy"]),
     "paddle": ("paddle", ["paddlepaddle==3.3.1"]),
     "jittor": ("jittor", ["jittor", "torch==2.6.0"]),
+    "selftest": ("selftest", ["torch==2.13.0", "numpy"]),
     "others": ("others", ["numpy", "onnx", "h5py", "msgpack"]),
 }
 """By name: which writer below runs, and in an environment of what packages."""
@@ -143,6 +147,29 @@ def _save_training(save: Callable[..., None], model: Any) -> None:
     }
     save("training.pth", training, plain)
     save("training_legacy.pth", training, plain, _use_new_zipfile_serialization=False)
+
+
+def write_selftest(folder: Path, _: Callable[..., None]) -> None:
+    """Files that torch writes and r2convert refuses: the self-test's catalogue says why."""
+    import os
+
+    import torch
+    from torch.package.package_exporter import PackageExporter
+
+    weight = torch.ones(2, 3)
+    torch.save({"weight": weight, "after_loading": os.system}, folder / "os_system.pth")
+    legacy = {"_use_new_zipfile_serialization": False}
+    torch.save({"weight": weight, "after_loading": eval}, folder / "eval_legacy.pth", **legacy)
+    torch.save({"weight": torch.ones(2, dtype=torch.complex64)}, folder / "complex.pth")
+    torch.save({"weight": torch.eye(3).to_sparse()}, folder / "sparse.pth")
+    torch.save(weight, folder / "single_tensor.pth")
+    torch.save([1, "a"], folder / "list.pth")
+    torch.save({"student": {"w": weight, "b": weight}, "teacher": {"w": weight, "b": weight}}, folder / "two.pth")
+    with PackageExporter(folder / "package.pt") as package:
+        package.save_pickle("model", "weight.pkl", weight)
+    torch.serialization.set_crc32_options(False)
+    torch.save({"weight": weight}, folder / "cut.pth")
+    os.truncate(folder / "cut.pth", (folder / "cut.pth").stat().st_size - 100)
 
 
 def write_timm(folder: Path, written: Callable[..., None]) -> None:
@@ -349,7 +376,8 @@ def write(writer: str, folder: Path) -> None:
         notes[name] = {"by": by or _torch_version(), "tensors": tensors}
 
     globals()[f"write_{writer}"](folder, written)
-    (folder / "written.json").write_text(json.dumps(notes, indent=1, sort_keys=True) + "\n")
+    if notes:
+        (folder / "written.json").write_text(json.dumps(notes, indent=1, sort_keys=True) + "\n")
 
 
 def _torch_version() -> str:
@@ -361,7 +389,7 @@ def _torch_version() -> str:
 def make(name: str, interpreter: Path | None) -> None:
     """Make one program's files, in an environment of its own unless an interpreter is given."""
     writer, packages = PROGRAMS[name]
-    folder = CORPUS / name
+    folder = BAD_FILES if name == "selftest" else CORPUS / name
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="r2convert-corpus-") as place:
         if interpreter is None:

@@ -21,7 +21,7 @@ from r2convert.errors import (
     UnsafeCheckpointError,
     UnsupportedCheckpointError,
 )
-from r2convert.selftest.bad_torch_files import bad_legacy_files, bad_pickles, bad_zip_files
+from r2convert.selftest.bad_torch_files import bad_files_by_torch, bad_legacy_files, bad_pickles, bad_zip_files
 from r2convert.selftest.specimens import (
     FLOATS,
     dictionary,
@@ -43,6 +43,7 @@ def bad_files() -> tuple[BadFile, ...]:
         *bad_zip_files(),
         *bad_pickles(),
         *bad_legacy_files(),
+        *bad_files_by_torch(),
         *bad_safetensors_files(),
         *bad_paddle_files(),
     )

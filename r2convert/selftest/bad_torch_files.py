@@ -7,6 +7,8 @@ import struct
 import tarfile
 import zipfile
 from collections.abc import Callable
+from functools import partial
+from pathlib import Path
 from typing import Final
 
 from r2convert.checkpoint.pickles.pickle_output import global_name, integer, text
@@ -38,6 +40,29 @@ from r2convert.selftest.trial import BadFile
 _LOCAL_MARK: Final = b"PK\x03\x04"
 _CENTRAL_MARK: Final = b"PK\x01\x02"
 _BOMB_BYTES: Final = 30_000_000
+
+
+def bad_files_by_torch() -> tuple[BadFile, ...]:
+    """Return the part of the catalogue that torch 2.13 wrote (`scripts/make_corpus.py`)."""
+    unsafe, unsupported = UnsafeCheckpointError, UnsupportedCheckpointError
+    return tuple(
+        BadFile(f"by torch: {what}", ".pth", expected, partial(_by_torch, name))
+        for what, expected, name in (
+            ("os.system beside a tensor", unsafe, "os_system.pth"),
+            ("eval in the legacy format", unsafe, "eval_legacy.pth"),
+            ("complex numbers alone", unsupported, "complex.pth"),
+            ("a sparse tensor alone", unsupported, "sparse.pth"),
+            ("a tensor without a name", unsupported, "single_tensor.pth"),
+            ("a list", unsupported, "list.pth"),
+            ("student and teacher", unsupported, "two.pth"),
+            ("a torch.package archive", unsupported, "package.pt"),
+            ("an archive that is cut off", TruncatedCheckpointError, "cut.pth"),
+        )
+    )
+
+
+def _by_torch(name: str) -> bytes:
+    return (Path(__file__).parent / "data" / name).read_bytes()
 
 
 def bad_zip_files() -> tuple[BadFile, ...]:

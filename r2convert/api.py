@@ -18,9 +18,9 @@ from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, TypeVar, cast
 
-from r2convert.catalog.licence import WEIGHTS_LICENCE as WEIGHTS_LICENCE
 from r2convert.catalog.loading import Catalog, load_catalog
 from r2convert.catalog.printed import readable
+from r2convert.catalog.variant import WEIGHTS_LICENCE as WEIGHTS_LICENCE
 from r2convert.catalog.variant import Layout as Layout
 from r2convert.catalog.variant import Publisher as Publisher
 from r2convert.catalog.variant import Source
@@ -63,7 +63,7 @@ if TYPE_CHECKING:
     from r2convert.selftest.demo import DemoStage as DemoStage
     from r2convert.selftest.trial import Trial as Trial
 
-TargetLayout = Literal["mm", "mmdet", "official", "timm", "paddle"]
+TargetLayout = Layout
 CastTo = Literal["float32", "float16", "bfloat16"]
 Warn = Callable[[str], None]
 Item = TypeVar("Item")
@@ -135,6 +135,16 @@ def variants() -> tuple[Variant, ...]:
         CatalogError: a mapping file is damaged.
     """
     return tuple(load_catalog().variants.values())
+
+
+def layouts(*, written: bool = False) -> tuple[str, ...]:
+    """The names of the layouts; only those that a file can be written in if ``written``.
+
+    Raises:
+        CatalogError: a mapping file is damaged.
+    """
+    catalog = load_catalog()
+    return catalog.writable_layouts if written else tuple(catalog.layouts)
 
 
 def list_variants() -> list[ListedVariant]:
@@ -398,7 +408,7 @@ def _recogniser(tables: Tables) -> Callable[[Path, Variant, Source], bool]:
             return {name: tensor.shape for name, tensor in checkpoint.tensors.items()}
 
     def fits(file: Path, variant: Variant, source: Source) -> bool:
-        return match(tables.of(variant), source.layout, shapes(file)) is not None
+        return match(tables, (variant,), source.layout, shapes(file)) is not None
 
     return fits
 
@@ -557,6 +567,8 @@ def inspect(checkpoint: FileOrVariant, *, key: str | None = None, prefix: str = 
         content = None
         if digests:
             content = content_hash_of(opened, resolution) if resolution else content_hash_of_unknown(opened)
+            if resolution is not None:
+                resolution = _weighed(tables, opened, resolution, content)
             warnings += value_problems(opened, resolution)
         identity = resolution.identity if resolution else None
         if identity is not None:
@@ -568,6 +580,9 @@ def inspect(checkpoint: FileOrVariant, *, key: str | None = None, prefix: str = 
             container=cast("Container", opened.container),
             layout=identity.layout if identity else None,
             variant=identity.variant.id if identity else None,
+            architectures=tuple(each.id for each in identity.fits) if identity else (),
+            weights=identity.weights.id if identity and identity.weights else None,
+            evidence=identity.evidence if identity else None,
             classes=identity.classes if identity and identity.has_classifier else None,
             tensors=len(opened.tensors),
             dtypes=dict(Counter(tensor.dtype.value for tensor in opened.tensors.values())),
@@ -591,6 +606,15 @@ def _resolve_or_reason(tables: Tables, checkpoint: Checkpoint) -> tuple[Resoluti
         return resolve(tables, checkpoint), None
     except MappingError as error:
         return None, " ".join(str(error).split())
+
+
+def _weighed(tables: Tables, opened: Checkpoint, resolution: Resolution, content: str | None = None) -> Resolution:
+    """What an open file is, with all evidence weighed; the whole file is read for its SHA-256."""
+    from r2convert.download.cache import recorded_digests
+    from r2convert.mapping.evidence import clues_of, weigh
+
+    clues = clues_of(opened, sha256=opened.sha256(), content_hash=content, pins=recorded_digests())
+    return weigh(tables, resolution, clues)
 
 
 def _parameters(checkpoint: Checkpoint, resolution: Resolution | None) -> int:
@@ -679,7 +703,7 @@ def map_checkpoint(
     cast = DType(_one_of(("float32", "float16", "bfloat16"), dtype, "dtype")) if dtype is not None else None
     src, digest = locate(src), digests or receipt
     _require_fitting(src.path, Path(dst), to)
-    with _planned(src, to, variant, layout, key, prefix, backbone_only, digest=digest) as (checkpoint, plan):
+    with _planned(src, to, variant, layout, key, prefix, backbone_only, digest=digest) as (checkpoint, plan, settle):
         return convert(
             checkpoint,
             plan,
@@ -689,6 +713,7 @@ def map_checkpoint(
             check=check,
             digest=digest,
             dtype=cast,
+            settle=settle,
         )
 
 
@@ -725,7 +750,7 @@ def plan_conversion(
     src = locate(src)
     if dst is not None:
         _require_fitting(src.path, Path(dst), to)
-    with _planned(src, to, variant, layout, key, prefix, backbone_only, digest=False) as (checkpoint, plan):
+    with _planned(src, to, variant, layout, key, prefix, backbone_only, digest=False) as (checkpoint, plan, _):
         plan.require_clean(str(checkpoint.path))
         if dst is not None:
             require_possible(plan, Path(dst), overwrite=overwrite)
@@ -768,8 +793,9 @@ def publish(
     from r2convert.mapping.conversion import publish as publish_in
 
     cast = DType(_one_of(("float32", "float16", "bfloat16"), dtype, "dtype")) if dtype is not None else None
-    with _planned(src, "mm", variant, layout, key, prefix, backbone_only, digest=True) as (checkpoint, plan):
-        return publish_in(checkpoint, plan, Path(folder), overwrite=overwrite, receipt=receipt, check=check, dtype=cast)
+    with _planned(src, "mm", variant, layout, key, prefix, backbone_only, digest=True) as (checkpoint, plan, settle):
+        options = {"overwrite": overwrite, "receipt": receipt, "check": check}
+        return publish_in(checkpoint, plan, Path(folder), **options, dtype=cast, settle=settle)
 
 
 def _require_fitting(source: Path, destination: Path, to: str) -> None:
@@ -802,15 +828,21 @@ def _planned(
     backbone_only: bool,
     *,
     digest: bool,
-) -> Iterator[tuple[Checkpoint, Plan]]:
-    """The open source and the plan for it, with the warnings of both."""
-    from r2convert.mapping.plan import make_plan
+) -> Iterator[tuple[Checkpoint, Plan, Callable[[str], Plan]]]:
+    """The open source, the plan for it with the warnings of both, and what weighs the evidence once it is hashed."""
+    from r2convert.mapping.plan import plan_conversion as plan_for
+    from r2convert.mapping.plan import with_evidence
 
     with _opened(src, variant, layout, key, prefix, digest=digest) as (tables, checkpoint, resolution):
-        identity = resolution.identity
-        tables.require_layout(identity.variant, to)
-        plan = make_plan(resolution.expansion, identity.layout, to, checkpoint.tensors, backbone_only=backbone_only)
-        yield checkpoint, replace(plan, warnings=(*checkpoint.warnings, *plan.warnings))
+        plan = plan_for(tables, resolution, to, checkpoint.tensors, backbone_only=backbone_only)
+
+        def with_all_warnings(plan: Plan) -> Plan:
+            return replace(plan, warnings=(*checkpoint.warnings, *plan.warnings))
+
+        def settle(_: str) -> Plan:
+            return with_all_warnings(with_evidence(tables, plan, _weighed(tables, checkpoint, resolution)))
+
+        yield checkpoint, with_all_warnings(plan), settle
 
 
 @contextmanager
@@ -829,7 +861,7 @@ def _opened(
 
     tables = _tables()
     located = _locate(tables.catalog.find, checkpoint)
-    said = tables.catalog.find(variant) if variant is not None else located.variant
+    said = tables.catalog.find_architecture(variant) if variant is not None else located.variant
     with open_checkpoint(located.path, key=key, prefix=prefix) as opened:
         if digest:
             # On a thread of its own, while names are read and the plan is made.
@@ -882,8 +914,8 @@ def load_model(
     from r2convert.models.build import load_network
 
     located = locate(checkpoint, fetch=fetch)
-    with _opened(located, variant, layout, key, prefix) as (_, opened, resolution):
-        return load_network(opened, resolution)
+    with _opened(located, variant, layout, key, prefix, digest=True) as (tables, opened, resolution):
+        return load_network(opened, _weighed(tables, opened, resolution))
 
 
 def compare(a: FileOrVariant, b: FileOrVariant) -> Comparison:
@@ -933,6 +965,10 @@ def compare_activations(a: FileOrVariant, b: FileOrVariant) -> ActivationCompari
     from r2convert.models.build import load_network
 
     with _both(a, b) as ((one, first), (other, second)):
+        if first is not None and second is not None:
+            # Equal names do not tell two networks apart; a digest or a receipt may.
+            tables = _tables()
+            first, second = _weighed(tables, one, first), _weighed(tables, other, second)
         known = [resolution.identity.variant for resolution in (first, second) if resolution is not None]
         if first is None or second is None or known[0].architecture != known[1].architecture:
             raise UsageError(
@@ -1274,7 +1310,7 @@ def _requests(
     """The files to verify, each with what the caller says of it."""
     from r2convert.checks.run import Request
 
-    said = tables.catalog.find(variant) if variant is not None else None
+    said = tables.catalog.find_architecture(variant) if variant is not None else None
     located = [_locate(tables.catalog.find, each) for each in checkpoints] if checkpoints else cached_checkpoints()
     return [Request(each.path, said or each.variant, layout, key, prefix) for each in located]
 
@@ -1421,7 +1457,7 @@ def diagnose(
         warn(warning)
     tables = _tables()
     located = _locate(tables.catalog.find, checkpoint)
-    said = tables.catalog.find(variant) if variant is not None else located.variant
+    said = tables.catalog.find_architecture(variant) if variant is not None else located.variant
     chosen = _device(device)
     found = consult(
         tables,

@@ -75,12 +75,18 @@ def fetch_command(environment: dict[str, str]) -> None:
 
 
 def describe_variant(folder: Path, file_name: str) -> None:
-    """Write a variant file that names the benchmark's file; the mirror will have it."""
-    builtin = Path(load_catalog().folders[0]) / "res2net50_w14_s8.toml"
-    architecture = builtin.read_text(encoding="utf-8").split("[architecture]", 1)[1].split("[[sources]]", 1)[0]
-    (folder / f"{NAME}.toml").write_text(
-        f'id = "{NAME}"\nname = "{NAME}"\ntable = "res2net"\n[architecture]{architecture}\n[[sources]]\n'
-        f'publisher = "official"\nlayout = "official"\nformat = "pth"\nfile_name = "{file_name}"\n'
+    """Write mapping files that name the benchmark's file; the mirror will have it."""
+    builtin = Path(load_catalog().folders[0]) / "architectures" / "res2net50_w14_s8.toml"
+    geometry = builtin.read_text(encoding="utf-8").split("[geometry]", 1)[1]
+    for kind in ("architectures", "weights"):
+        (folder / kind).mkdir()
+    (folder / "architectures" / f"{NAME}.toml").write_text(
+        f'id = "{NAME}"\nname = "{NAME}"\nfamily = "res2net"\nprogram = "authors"\n[geometry]{geometry}',
+        encoding="utf-8",
+    )
+    (folder / "weights" / f"{NAME}.official.toml").write_text(
+        f'id = "{NAME}.official"\npublisher = "official"\n[[files]]\n'
+        f'layout = "official"\nformat = "pth"\nfile_name = "{file_name}"\n'
         f'sha256_prefix = "{file_name[-12:-4]}"\nurls = ["https://localhost/{file_name}"]\n',
         encoding="utf-8",
     )

@@ -2,10 +2,10 @@
 
 A file is pinned only when two mirrors on different hosts give the same bytes, and these begin as published. Every
 mirror is downloaded in full, into a temporary folder; nothing is taken from the cache or from R2CONVERT_MIRROR.
-The variant files are edited line by line, so that comments stay.
+The files of weights/ are edited line by line, so that comments stay.
 
 Example:
-    python scripts/pin_sources.py res2net50_w14_s8
+    python scripts/pin_sources.py res2net50_w14_s8.official
     python scripts/pin_sources.py --all --dry-run
 
 Exit code: 0 if nothing spoke against a pin, 1 if mirrors disagreed with each other or with an existing pin.
@@ -21,7 +21,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from r2convert.catalog.loading import builtin_folder, load_variant
+from r2convert.catalog.loading import builtin_folder, load_weights
 from r2convert.catalog.variant import Source
 from r2convert.download.cache import Cache, CachedFile
 from r2convert.download.download import fetch_source
@@ -100,13 +100,13 @@ def judge(source: Source, files: dict[str, CachedFile], problems: list[str]) -> 
 
 
 def with_pin(text: str, file_name: str, sha256: str, size: int) -> str:
-    """Return the text of a variant file with hash and size of one source written in, all else unchanged.
+    """Return the text of a weights file with hash and size of one source written in, all else unchanged.
 
     Raises:
         ValueError: the source is not found exactly once, or the result does not read as intended.
     """
     intended = tomllib.loads(text)
-    entries = [entry for entry in intended["sources"] if entry["file_name"] == file_name]
+    entries = [entry for entry in intended["files"] if entry["file_name"] == file_name]
     lines = text.splitlines(keepends=True)
     places = [index for index, line in enumerate(lines) if line.split("#")[0].strip() == f'file_name = "{file_name}"']
     if len(entries) != 1 or len(places) != 1:
@@ -124,10 +124,10 @@ def with_pin(text: str, file_name: str, sha256: str, size: int) -> str:
     return result
 
 
-def pin_variant(path: Path, *, dry_run: bool) -> bool:
-    """Pin the sources of one variant file; false if something disagreed."""
+def pin_weights(path: Path, *, dry_run: bool) -> bool:
+    """Pin the files of one set of weights; false if something disagreed."""
     agreed = True
-    for source in load_variant(path).sources:
+    for source in load_weights(path).sources:
         with tempfile.TemporaryDirectory() as folder:
             verdict = judge(source, *download_each(source, Path(folder)))
         print(f"{verdict.word:<10}{source.file_name}: {verdict.reason}", flush=True)
@@ -143,17 +143,23 @@ def pin_variant(path: Path, *, dry_run: bool) -> bool:
 def main() -> int:
     """Pin what the command line names; return the exit code."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("variants", nargs="*", help="ids of variants")
-    parser.add_argument("--all", action="store_true", help="every variant")
+    parser.add_argument("variants", nargs="*", help="ids of weights")
+    parser.add_argument("--all", action="store_true", help="all weights")
     parser.add_argument("--dry-run", action="store_true", help="download and compare, write nothing")
-    parser.add_argument("--mappings", type=Path, default=builtin_folder(), help="folder of variant files")
+    parser.add_argument("--mappings", type=Path, default=builtin_folder(), help="folder of mappings")
     options = parser.parse_args()
     if bool(options.variants) == options.all:
-        parser.error("name variants, or say --all")
-    names = sorted(path.stem for path in options.mappings.glob("*.toml")) if options.all else options.variants
+        parser.error("name weights, or say --all")
+    names = (
+        sorted(path.name.removesuffix(".toml") for path in (options.mappings / "weights").glob("*.toml"))
+        if options.all
+        else options.variants
+    )
     try:
-        # Every variant is looked at, also after one that disagreed.
-        results = [pin_variant(options.mappings / f"{name}.toml", dry_run=options.dry_run) for name in names]
+        # All weights are looked at, also after one that disagreed.
+        results = [
+            pin_weights(options.mappings / "weights" / f"{name}.toml", dry_run=options.dry_run) for name in names
+        ]
         return 0 if all(results) else 1
     except R2ConvertError as error:
         print(f"error: {error}", file=sys.stderr)

@@ -42,16 +42,16 @@ def publish_standins(tables: Tables, standin: Standin, folder: Path) -> Publishe
     """Make a stand-in of every variant that examples use, and images that the first one scores on as constructed."""
     published = Published(folder / "mirror", folder / "mappings", folder / "val")
     published.mirror.mkdir()
-    published.mappings.mkdir()
+    (published.mappings / "weights").mkdir(parents=True)
     for name in VARIANTS:
         source = tables.catalog.find(name).sources[0]
         path = published.mirror / source.file_name
         _link_or_copy(standin(name, legacy=True), path)
         with path.open("rb") as file:
             prefix = hashlib.file_digest(file, "sha256").hexdigest()[:8]
-        text = (builtin_folder() / f"{name}.toml").read_text(encoding="utf-8")
+        text = (builtin_folder() / "weights" / f"{source.weights}.toml").read_text(encoding="utf-8")
         text = text.replace(f'sha256_prefix = "{source.sha256_prefix}"', f'sha256_prefix = "{prefix}"')
-        (published.mappings / f"{name}.toml").write_text(text, encoding="utf-8")
+        (published.mappings / "weights" / f"{source.weights}.toml").write_text(text, encoding="utf-8")
     first = published.mirror / tables.catalog.find(VARIANTS[0]).sources[0].file_name
     write_images_for(tables, first, published.images, images=IMAGES, top1_correct=TOP1, top5_correct=TOP5)
     return published

@@ -75,7 +75,7 @@ def test_the_installed_package_works_from_another_folder(wheel: Path, tmp_path: 
         f"import r2convert; assert r2convert.__file__.startswith({str(site)!r}); from r2convert.cli import main; main()"
     )
     for arguments, expected in (
-        (["list"], "res2net200_vd_w26_s4_ssld"),
+        (["list"], "res2net200_vd_w26_s4"),
         (["list", "--tensors", "res2net50"], "head.fc"),
     ):
         done = subprocess.run(

@@ -140,6 +140,18 @@ class Section:
             return (1,) * count
         return self._at_most(name, tuple(value), most)
 
+    def fractions(self, name: str, count: int, default: tuple[float, ...]) -> tuple[float, ...]:
+        """A list of exactly ``count`` positive numbers, or the default if the field is absent."""
+        value = self._value(name, list, f"a list of {count} positive numbers", list(default))
+        if (
+            not isinstance(value, list)
+            or len(value) != count
+            or not all(type(item) in (int, float) and item > 0 for item in value)
+        ):
+            self.problem(f"{name!r} must be a list of {count} positive numbers, not {value!r}", name)
+            return default
+        return tuple(map(float, value))
+
     def cells(self, name: str, count: int) -> Iterator[tuple[str, ...]]:
         """The rows of a list of lists of ``count`` strings; an empty tuple stands in for a damaged row."""
         value = self._value(name, list, "a list of rows", None)

@@ -8,8 +8,10 @@ are those of the paper (arXiv 1904.01169) and of deep layer aggregation (arXiv 1
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cache
 
 from r2convert.catalog.variant import Architecture, DlaArchitecture, StagedArchitecture
 
@@ -23,6 +25,59 @@ PLANES_OF_BASE_WIDTH = 64
 
 SCOPES_OF_STAGED = ("network", "block", "split", "shortcut")
 SCOPES_OF_DLA = ("network", "block", "split", "root", "project", "unreachable")
+
+
+_PLACEHOLDER = re.compile(r"\{([a-z_0-9]+)\}")
+_TEXT_WORDS = ("block_letter", "node", "tree")
+"""Words that stand for text; all others stand for digits."""
+
+
+def fill_template(template: str, place: Mapping[str, str | int]) -> str:
+    """A template with its placeholders replaced.
+
+    Raises:
+        KeyError: the place has no such placeholder.
+    """
+    return _PLACEHOLDER.sub(lambda match: str(place[match.group(1)]), template)
+
+
+def placeholders(template: str) -> frozenset[str]:
+    """The placeholder words of a template."""
+    return frozenset(_PLACEHOLDER.findall(template))
+
+
+def read_template(template: str, text: str) -> dict[str, str] | None:
+    """The words that fill a template to make a text: the way back from :func:`fill_template`.
+
+    >>> read_template("layer{stage}.{block}.conv1", "layer3.22.conv1")
+    {'stage': '3', 'block': '22'}
+    """
+    return _reader(template)(text)
+
+
+@cache
+def _reader(template: str) -> Callable[[str], dict[str, str] | None]:
+    literals = _PLACEHOLDER.split(template)
+    first, last = literals[0], literals[-1]
+    parts = [
+        re.escape(part) if index % 2 == 0 else _group(part, literals[1:index:2]) for index, part in enumerate(literals)
+    ]
+    pattern = re.compile("".join(parts))
+
+    def read(text: str) -> dict[str, str] | None:
+        # Most names of a file are not of this row: two comparisons say so.
+        if not (text.startswith(first) and text.endswith(last)):
+            return None
+        found = pattern.fullmatch(text)
+        return found.groupdict() if found else None
+
+    return read
+
+
+def _group(word: str, before: Sequence[str]) -> str:
+    if word in before:
+        return f"(?P={word})"
+    return f"(?P<{word}>{'[a-z][a-z0-9.]*' if word in _TEXT_WORDS else '[0-9]+'})"
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +124,7 @@ def _staged_places(architecture: StagedArchitecture, classes: int) -> dict[str, 
     blocks = tuple(_staged_blocks(architecture))
     features = STAGE_PLANES[-1] * STAGED_EXPANSION
     return {
-        "network": ({"order": 0, "classes": classes, "features": features},),
+        "network": ({"order": 0, "classes": classes, "features": features, "in_channels": architecture.in_channels},),
         "block": blocks,
         "split": _splits(blocks, architecture.scales),
         "shortcut": tuple(block for block in blocks if block["block"] == 0),
@@ -102,9 +157,12 @@ def _staged_blocks(architecture: StagedArchitecture) -> Iterator[Place]:
             order += 1
 
 
+_LONG_DEPTHS = (101, 152, 200)
+
+
 def _block_letter(depth: int, stage: int, block: int) -> str:
     """A block's letter in the Caffe-style names that Paddle kept: a, b, c ...; a, b1, b2 ... in long stage 3."""
-    if depth > 50 and stage == 3:
+    if depth in _LONG_DEPTHS and stage == 3:
         return "a" if block == 0 else f"b{block}"
     return chr(ord("a") + block)
 
@@ -149,7 +207,15 @@ def _dla_places(architecture: DlaArchitecture, classes: int) -> dict[str, tuple[
     blocks = tuple(block for tree in leaves for block in _dla_blocks(architecture, tree, order[tree.path]))
     channels = {f"channels{level}": count for level, count in enumerate(architecture.channels)}
     return {
-        "network": ({"order": 0, "classes": classes, "features": architecture.channels[-1], **channels},),
+        "network": (
+            {
+                "order": 0,
+                "classes": classes,
+                "features": architecture.channels[-1],
+                "in_channels": architecture.in_channels,
+                **channels,
+            },
+        ),
         "block": blocks,
         "split": _splits(blocks, architecture.scales),
         "root": tuple(_tree_place(tree, order[tree.path] + 3, tree.root_channels) for tree in leaves),

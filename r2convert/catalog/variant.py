@@ -1,23 +1,36 @@
-"""What is known about a Res2Net variant: plain, frozen values.
+"""What is known about Res2Nets: plain, frozen values.
 
-Facts come from the publishers named in each :class:`Claim` and :class:`Source`; the data lies in
-``mappings/<variant>.toml`` and is read by :mod:`r2convert.catalog.loading`.
+Four things are kept apart. A *layout* says whose names a file has and which *program* reads it; an *architecture* says
+what is computed; *weights* say who trained it, where the files are and what was published about them. A
+:class:`Variant` is what people name: an architecture with all weights that are known for it. The data lies in
+``mappings/`` and is read by :mod:`r2convert.catalog.loading`.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from typing import Literal
+
+from r2convert.catalog.protocol import Protocol
 
 IMAGENET_CLASSES = 1000
 IMAGENET_IMAGES = 50_000
 """Images of the validation set."""
 
-Layout = Literal["official", "mm", "mmdet", "timm", "paddle", "paddle-static"]
-Publisher = Literal["official", "openmmlab", "timm", "paddle"]
+WEIGHTS_LICENCE = "CC BY-NC-SA 4.0 (non-commercial)"
+"""The licence of the official Res2Net weights, as their publisher states it in the Res2Net-PretrainedModels README."""
+
+Layout = str
+"""The name of a layout, see :class:`LayoutFacts`."""
+
+Publisher = str
+"""Who publishes weights: ``official``, ``openmmlab``, ``timm``, ``paddle``, or whatever a mapping file says."""
+
 FileFormat = Literal["pth", "safetensors", "pdparams", "tar"]
 Metric = Literal["parameters", "flops", "activations", "top1", "top5", "real_top1", "real_top5"]
 Convention = Literal["macs", "mmcv", "fvcore", "weights", "weights+statistics"]
+FirstBlock = Literal["stage", "normal", "unpooled"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +38,7 @@ class StagedArchitecture:
     """The ResNet-shaped networks: Res2Net, Res2NeXt, v1b and vd (four stages of bottleneck blocks).
 
     Args:
-        family: ``res2net``, ``res2next``, ``res2net_v1b`` or ``res2net_vd``.
+        family: whose names it has: ``res2net``, ``res2net_v1b`` or a family of the user's.
         depth: the number in the network's name (50, 101, 200).
         stage_blocks: blocks in each of the four stages.
         base_width: channels a split has in the first stage for cardinality 1 and 64 planes ("26w").
@@ -35,8 +48,11 @@ class StagedArchitecture:
         shortcut: ``strided-conv`` (1x1 convolution with the stride), ``pooled`` (average pool with the
             stride, then a 1x1 convolution) or ``pooled-if-strided`` (the same without the pool in the first
             stage, whose stride is 1: equal numbers, one operation less to count).
-        first_block: kind of ``layer1.0``: ``stage`` (no hierarchical adds, last split pooled) or ``normal``.
+        first_block: kind of ``layer1.0``: ``stage`` (no hierarchical adds, last split pooled), ``normal``
+            (hierarchical adds, last split passed through) or ``unpooled`` (no hierarchical adds, last split
+            passed through).
         pool_counts_padding: whether the 3x3 average pools of stage blocks count the zero padding.
+        in_channels: channels of an image.
     """
 
     family: str
@@ -47,8 +63,9 @@ class StagedArchitecture:
     cardinality: int
     stem: Literal["conv7x7", "deep"]
     shortcut: Literal["strided-conv", "pooled", "pooled-if-strided"]
-    first_block: Literal["stage", "normal"]
+    first_block: FirstBlock
     pool_counts_padding: bool
+    in_channels: int = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,13 +73,14 @@ class DlaArchitecture:
     """The deep-layer-aggregation networks: Res2Net-DLA-60 and Res2NeXt-DLA-60.
 
     Args:
-        family: ``res2net_dla`` or ``res2next_dla``.
+        family: whose names it has: ``res2net_dla`` or a family of the user's.
         levels: tree depth of each of the six levels (levels 0 and 1 are plain convolutions).
         channels: output channels of each level.
         base_width: width numerator ("28w", "4w").
         scales: splits of a block.
         cardinality: groups of every 3x3 convolution.
         expansion: output channels divided by bottleneck planes.
+        in_channels: channels of an image.
     """
 
     family: str
@@ -72,9 +90,122 @@ class DlaArchitecture:
     scales: int
     cardinality: int
     expansion: int
+    in_channels: int = 3
+
+    @property
+    def depth(self) -> int:
+        """Convolutions and the classifier: 3 plain ones, and 7 in every tree of one level."""
+        return 3 + 7 * sum(1 << (level - 1) for level in self.levels[2:]) + 1
 
 
 Architecture = StagedArchitecture | DlaArchitecture
+
+
+@dataclass(frozen=True, slots=True)
+class Semantics:
+    """What a program computes with the names of one family.
+
+    Args:
+        id: pattern of its architectures' ids, such as ``res2net{depth}_w{base_width}_s{scales}``.
+        grouped_id: the same for those with a cardinality; ``None`` if the program has none.
+        computed: what :class:`StagedArchitecture` says beyond the geometry; empty for DLA.
+    """
+
+    id: str
+    grouped_id: str | None
+    computed: Mapping[str, str | bool]
+
+
+@dataclass(frozen=True, slots=True)
+class Program:
+    """Code that builds networks and reads checkpoints.
+
+    Args:
+        id: its key in ``layouts.toml``.
+        name: what it is called in messages.
+        families: family -> what it computes with those names; it cannot build the others.
+        depths: the depths it can build; empty: every depth.
+        metadata: names that only this program writes beside the weights.
+        cannot: why it cannot build the rest, in words.
+    """
+
+    id: str
+    name: str
+    families: Mapping[str, Semantics]
+    depths: tuple[int, ...] = ()
+    metadata: tuple[str, ...] = ()
+    cannot: str = ""
+
+    def builds(self, architecture: Architecture) -> bool:
+        """Whether it can build a network of these names and this geometry, whatever it computes otherwise."""
+        semantics = self.families.get(architecture.family)
+        if semantics is None or (self.depths and architecture.depth not in self.depths):
+            return False
+        return architecture.cardinality == 1 or semantics.grouped_id is not None
+
+    def as_computed(self, architecture: Architecture) -> Architecture:
+        """The architecture that this program makes of these names and this geometry."""
+        computed = self.families[architecture.family].computed
+        return replace(architecture, **computed) if computed else architecture  # type: ignore[arg-type]
+
+    def id_of(self, architecture: Architecture) -> str:
+        """The id of an architecture of this program, from its geometry."""
+        semantics = self.families[architecture.family]
+        pattern = semantics.id if architecture.cardinality == 1 else semantics.grouped_id or semantics.id
+        words = {name: getattr(architecture, name) for name in ("depth", "base_width", "scales", "cardinality")}
+        usual = STANDARD_STAGES.get(architecture.depth) if isinstance(architecture, StagedArchitecture) else None
+        odd = isinstance(architecture, StagedArchitecture) and architecture.stage_blocks != usual
+        blocks = "_b" + "-".join(map(str, architecture.stage_blocks)) if odd else ""  # type: ignore[union-attr]
+        channels = f"_in{architecture.in_channels}" if architecture.in_channels != IMAGE_CHANNELS else ""
+        return pattern.format(**words) + blocks + channels
+
+
+STANDARD_STAGES: Mapping[int, tuple[int, int, int, int]] = {
+    26: (2, 2, 2, 2),
+    50: (3, 4, 6, 3),
+    101: (3, 4, 23, 3),
+    152: (3, 8, 36, 3),
+    200: (3, 12, 48, 3),
+}
+"""Depth -> blocks a stage, where everybody means the same by a depth."""
+
+IMAGE_CHANNELS = 3
+
+
+@dataclass(frozen=True, slots=True)
+class LayoutFacts:
+    """Whose names a file has.
+
+    Args:
+        name: what it is called on the command line.
+        reader: who reads it.
+        program: what that reader computes, a key of ``[programs]``.
+        suffixes: kind -> role -> what is appended to a module's name; an absent role is not stored.
+        form: how the classifier weight is stored, if not as (classes, features).
+        written_as: suffixes of the files it can be written into; none: it is only read.
+        absent: why tensors are missing from it, or the empty string.
+    """
+
+    name: str
+    reader: str
+    program: str
+    suffixes: Mapping[str, Mapping[str, str]]
+    form: str | None
+    written_as: tuple[str, ...]
+    absent: str
+
+
+@dataclass(frozen=True, slots=True)
+class Lookalike:
+    """A network that is no Res2Net of a known family.
+
+    Args:
+        name: template of a tensor name that only it has.
+        description: what it is; ``{depth}`` stands for its depth.
+    """
+
+    name: str
+    description: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +221,8 @@ class Source:
         sha256_prefix: the first hex digits of its SHA-256, as published in the file name; ``None`` if unknown.
         sha256: its full SHA-256 where pinned.
         size: its size in bytes where pinned.
+        content_hash: the content hash of the network in it, where known.
+        weights: the id of the weights it holds.
     """
 
     publisher: Publisher
@@ -100,6 +233,8 @@ class Source:
     sha256_prefix: str | None = None
     sha256: str | None = None
     size: int | None = None
+    content_hash: str | None = None
+    weights: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,12 +258,13 @@ class Claim:
 
     Args:
         source: where it is printed, e.g. ``official README``.
-        publisher: whose file it speaks of.
+        publisher: whose weights it speaks of.
         metric: what it counts.
         printed: the digits, exactly as printed.
         unit: ``M`` (1e6), ``G`` (1e9), ``%`` (of images), ``error %`` (100 - %), ``fraction`` (of images).
         convention: how it was counted, for parameters and FLOPs.
         deviation: the recorded reason why a sound file measures outside the printed interval, if one does.
+        weights: the id of the weights it speaks of.
     """
 
     source: str
@@ -138,19 +274,20 @@ class Claim:
     unit: Literal["M", "G", "%", "error %", "fraction"]
     convention: Convention | None = None
     deviation: Deviation | None = None
+    weights: str = ""
 
 
 @dataclass(frozen=True, slots=True)
-class Variant:
-    """One network of the official table, with everything known about it.
+class Weights:
+    """What one publisher's training made of an architecture.
 
     Args:
-        id: the catalogue's own name, e.g. ``res2net50_w14_s8``.
-        name: the name in the official table, e.g. ``Res2Net-50-14w-8s``.
-        aliases: other names people use, as printed by their publishers.
-        architecture: what the network computes.
-        table: the family table in ``mappings/tables/`` that names its tensors.
-        sources: files that hold its weights.
+        id: ``architecture.tag``, e.g. ``res2net50_w26_s8.timm``.
+        name: another name that its publisher prints, or the empty string.
+        aliases: further names.
+        publisher: who publishes it.
+        protocol: how the publisher measured.
+        sources: files that hold it.
         claims: numbers published about it.
         note: what a reader must know, or the empty string.
     """
@@ -158,12 +295,52 @@ class Variant:
     id: str
     name: str
     aliases: tuple[str, ...]
-    architecture: Architecture
-    table: str
+    publisher: Publisher
+    protocol: Protocol
     sources: tuple[Source, ...]
     claims: tuple[Claim, ...]
     note: str = ""
 
+    @property
+    def architecture(self) -> str:
+        """The id of the architecture."""
+        return self.id.partition(".")[0]
+
+
+@dataclass(frozen=True, slots=True)
+class Variant:
+    """A network that people name: its architecture, and the weights that are known for it.
+
+    Args:
+        id: the architecture's name, e.g. ``res2net50_w14_s8``.
+        name: the name in the official table, e.g. ``Res2Net-50-14w-8s``.
+        aliases: other names people use, as printed by their publishers.
+        architecture: what the network computes.
+        weights: whose weights are known, the ones that ``fetch`` gets first.
+        note: what a reader must know, or the empty string.
+    """
+
+    id: str
+    name: str
+    aliases: tuple[str, ...]
+    architecture: Architecture
+    weights: tuple[Weights, ...] = ()
+    note: str = ""
+
+    @property
+    def sources(self) -> tuple[Source, ...]:
+        """The files of all its weights, in their order."""
+        return tuple(source for weights in self.weights for source in weights.sources)
+
+    @property
+    def claims(self) -> tuple[Claim, ...]:
+        """The numbers published about all its weights, in their order."""
+        return tuple(claim for weights in self.weights for claim in weights.claims)
+
     def claims_on(self, metric: Metric) -> tuple[Claim, ...]:
-        """The published numbers for one metric, in the order of the file."""
+        """The published numbers for one metric, in the order of the files."""
         return tuple(claim for claim in self.claims if claim.metric == metric)
+
+    def weights_called(self, weights_id: str) -> Weights | None:
+        """The weights with this id, if they are among the known ones."""
+        return next((weights for weights in self.weights if weights.id == weights_id), None)

@@ -1,9 +1,8 @@
 """Published numbers, and what was measured held against them.
 
-Counts speak of an architecture, each in its publisher's own convention. A published accuracy speaks of one
-publisher's file on all 50,000 images: it counts for a file only if the file is that publisher's (told by its SHA-256,
-or by the receipt of its conversion) or at least has the publisher's layout; other publishers' numbers are shown, and
-judged ``not-comparable``.
+Counts speak of an architecture, each in its publisher's own convention. A published accuracy speaks of weights, on all
+50,000 images: it counts for a file only if something proves that the file holds those weights. Other numbers are shown
+beside what was measured, and judged ``not-comparable``.
 """
 
 from __future__ import annotations
@@ -14,9 +13,11 @@ from math import prod
 from typing import TYPE_CHECKING
 
 from r2convert.catalog.printed import cut_interval, images_of, printed_interval, readable
-from r2convert.catalog.variant import IMAGENET_CLASSES, Claim, Publisher, Variant
+from r2convert.catalog.protocol import Protocol
+from r2convert.catalog.variant import IMAGENET_CLASSES, Claim, Convention, Metric, Variant, Weights
 from r2convert.checks.counting import OperationCount, count_operations, shown_size
 from r2convert.evaluation.statistics import judge_sample
+from r2convert.mapping.identity import Identity
 from r2convert.mapping.tables import CANONICAL, Expansion
 from r2convert.results.verdicts import Check, Verdict
 from r2convert.results.verification import IMAGENET_INPUT
@@ -64,44 +65,27 @@ PIPELINE_NOISE = 25
 """Images (0.05 %) by which a sound run can miss a printed number: another JPEG decoder, another device."""
 
 
-@dataclass(frozen=True, slots=True)
-class Origin:
-    """Whose weights a file holds.
+def likely_weights(identity: Identity) -> Weights | None:
+    """Whose weights a file holds if it is a published one: those proven, or else the first ones in its layout.
 
-    Args:
-        publisher: the publisher, or ``None`` if nothing tells.
-        certain: whether a digest proves it; otherwise the layout suggests it.
+    Only proven weights are judged by what was published about them; the others say what may be expected.
     """
-
-    publisher: Publisher | None
-    certain: bool
-
-
-def origin_of(variant: Variant, layout: str, digests: tuple[str, ...]) -> Origin:
-    """Tell whose weights a file holds.
-
-    Args:
-        variant: the network.
-        layout: the file's layout.
-        digests: SHA-256 of the file and of the file it was converted from, as far as known.
-    """
-    for source in variant.sources:
-        known = source.sha256 or source.sha256_prefix
-        if known and any(digest.startswith(known) for digest in digests):
-            return Origin(source.publisher, certain=True)
-    for source in variant.sources:
-        if source.layout == layout:
-            return Origin(source.publisher, certain=False)
-    return Origin(variant.sources[0].publisher if variant.sources else None, certain=False)
+    if identity.weights is not None:
+        return identity.weights
+    known = identity.variant.weights
+    fitting = (each for each in known if any(source.layout == identity.layout for source in each.sources))
+    return next(fitting, known[0] if known else None)
 
 
-def accuracy_checks(variant: Variant, accuracy: Accuracy, origin: Origin, *, full_set: bool) -> Iterator[Check]:
-    """Judge every published accuracy.
+def accuracy_checks(
+    variant: Variant, accuracy: Accuracy, weights: Weights | None, *, full_set: bool
+) -> Iterator[Check]:
+    """Hold every published accuracy against what was measured; it is judged for proven weights only.
 
     Args:
         variant: the network.
         accuracy: what was measured.
-        origin: whose weights the file holds.
+        weights: whose weights the file holds, where that is proven.
         full_set: whether the images are those of the validation set, all 50,000 or a random part of them.
     """
     measured = {
@@ -112,32 +96,44 @@ def accuracy_checks(variant: Variant, accuracy: Accuracy, origin: Origin, *, ful
     for claim in variant.claims:
         correct, images = measured.get(claim.metric, (0, 0))
         if images:
-            yield _check(claim, correct, images, accuracy, origin, full_set=full_set)
+            yield _check(claim, correct, images, accuracy, weights, full_set=full_set)
 
 
-def lowest_published_top1(variant: Variant, origin: Origin) -> int | None:
-    """The fewest images right at top-1 that any number counting for a file stands for; ``None`` if none counts."""
-    counting = [claim for claim in variant.claims_on("top1") if claim.publisher == origin.publisher]
+def lowest_published_top1(weights: Weights | None) -> int | None:
+    """The fewest images right at top-1 that any number published about weights stands for; ``None`` if none is."""
+    counting = [claim for claim in weights.claims if claim.metric == "top1"] if weights else []
     return min((printed_interval(claim).first for claim in counting), default=None)
 
 
-def _check(claim: Claim, correct: int, images: int, accuracy: Accuracy, origin: Origin, *, full_set: bool) -> Check:
+def _check(
+    claim: Claim, correct: int, images: int, accuracy: Accuracy, weights: Weights | None, *, full_set: bool
+) -> Check:
     if not full_set:
         note = f"measured on {accuracy.images:,} images, published for the 50,000 of the validation set"
         return claim_check(claim, "not-comparable", correct, note)
-    if claim.publisher != origin.publisher:
-        return claim_check(claim, "not-comparable", correct, f"published for the file of {claim.publisher}")
-    if accuracy.pipeline != _pipeline_of(claim):
-        note = f"published with the {_pipeline_of(claim)} pipeline, measured with {accuracy.pipeline}"
-        return claim_check(claim, "not-comparable", correct, note)
-    notes = [] if origin.certain else [f"taken for the weights of {origin.publisher}; no digest proves it"]
+    if weights is None:
+        return claim_check(claim, "not-comparable", correct, f"nothing proves that these are {claim.weights}")
+    if claim.weights != weights.id:
+        return claim_check(claim, "not-comparable", correct, f"published for {claim.weights}")
+    otherwise = _measured_otherwise(accuracy, weights.protocol)
+    if otherwise:
+        return claim_check(claim, "not-comparable", correct, otherwise)
     if images < images_of(claim):
-        return _check_sample(claim, correct, images, notes)
-    return _check_whole(claim, correct, notes)
+        return _check_sample(claim, correct, images, [])
+    return _check_whole(claim, correct, [])
 
 
-def _pipeline_of(claim: Claim) -> str:
-    return "opencv" if claim.publisher == "paddle" else "pil"
+def _measured_otherwise(accuracy: Accuracy, published: Protocol) -> str:
+    """How images were made ready otherwise than the publisher did it, or the empty string."""
+    if accuracy.pipeline != published.pipeline:
+        return f"published with the {published.pipeline} pipeline, measured with {accuracy.pipeline}"
+    used = accuracy.protocol
+    names = ("resize", "crop", "interpolation", "mean", "std")
+    differing = [name for name in names if used is not None and getattr(used, name) != getattr(published, name)]
+    if not differing:
+        return ""
+    first = differing[0]
+    return f"published with {first} {getattr(published, first)}, measured with {getattr(used, first)}"
 
 
 def _check_whole(claim: Claim, correct: int, notes: list[str]) -> Check:
@@ -183,9 +179,9 @@ class PublishedNumbers:
     _operations: dict[bool, OperationCount] = field(default_factory=dict)
 
     def checks(self) -> list[Check]:
-        """Every claim on parameters, FLOPs and activations, in the order of the catalogue."""
+        """Every claim on parameters, FLOPs and activations, in the order of the catalogue; what else was counted."""
         claims = [claim for claim in self.expansion.variant.claims if claim.metric in _JUDGED]
-        return [self._check(claim) for claim in claims]
+        return [self._check(claim) for claim in claims] or self._measured()
 
     def parameters(self, layout: str, *, statistics: bool = False) -> tuple[int, int]:
         """Count parameters as a layout stores them.
@@ -225,28 +221,42 @@ class PublishedNumbers:
             unreachable=any(slot.canonical is None for slot in self.expansion.names(layout).values())
         )
 
+    def _measured(self) -> list[Check]:
+        """The counts of a network about which nothing is published."""
+        operations = self.operations_of(CANONICAL)
+        counts: tuple[tuple[Metric, Convention | None, int], ...] = (
+            ("parameters", "weights", self.parameters(CANONICAL)[0]),
+            ("flops", "macs", operations.by_convention("macs")),
+            ("activations", None, operations.by_convention("activations")),
+        )
+        return [
+            Check(metric, "not-comparable", convention=convention, measured=count, note="nothing is published about it")
+            for metric, convention, count in counts
+        ]
+
     def _check(self, claim: Claim) -> Check:
-        if self.expansion.classes != IMAGENET_CLASSES:
-            note = f"published for {IMAGENET_CLASSES} classes; this file has {self.expansion.classes}"
-            return claim_check(claim, "not-comparable", None, note)
         layout = self._layout_of(claim)
         if claim.metric == "parameters":
-            return self._check_parameters(claim, layout)
-        return self._check_operations(claim, self.operations_of(layout))
+            measured, absent = self.parameters(layout, statistics=claim.convention == "weights+statistics")
+            note = f"{absent:,} of them in unreachable layers, which this file leaves out" if absent else ""
+            explained = None
+        else:
+            operations, note = self.operations_of(layout), ""
+            measured = operations.by_convention(claim.convention or "activations")
+            other = claim.deviation.convention if claim.deviation else None
+            explained = operations.by_convention(other) if other else None
+        differs = self._differs_from_published(claim)
+        if differs:
+            return claim_check(claim, "not-comparable", measured, differs)
+        return judge_count(claim, measured, explained, note)
 
-    def _check_operations(self, claim: Claim, operations: OperationCount) -> Check:
-        convention = "activations" if claim.metric == "activations" else claim.convention or "macs"
-        measured = operations.by_convention(convention)
-        if self.input_size != IMAGENET_INPUT:
-            note = f"published for {shown_size(IMAGENET_INPUT)} images, counted for {shown_size(self.input_size)}"
-            return claim_check(claim, "not-comparable", measured, note)
-        explained = claim.deviation.convention if claim.deviation else None
-        return judge_count(claim, measured, operations.by_convention(explained) if explained else None)
-
-    def _check_parameters(self, claim: Claim, layout: str) -> Check:
-        measured, absent = self.parameters(layout, statistics=claim.convention == "weights+statistics")
-        note = f"{absent:,} of them in unreachable layers, which this file leaves out" if absent else ""
-        return judge_count(claim, measured, note=note)
+    def _differs_from_published(self, claim: Claim) -> str:
+        """How the counted network differs from the one that numbers are published for."""
+        if self.expansion.classes != IMAGENET_CLASSES:
+            return f"published for {IMAGENET_CLASSES} classes; this file has {self.expansion.classes}"
+        if claim.metric != "parameters" and self.input_size != IMAGENET_INPUT:
+            return f"published for {shown_size(IMAGENET_INPUT)} images, counted for {shown_size(self.input_size)}"
+        return ""
 
     def _layout_of(self, claim: Claim) -> str:
         """The layout of the file that a claim speaks of: publishers count what their own file stores."""

@@ -26,7 +26,6 @@ from r2convert.catalog.variant import IMAGENET_CLASSES, DlaArchitecture, StagedA
 from r2convert.errors import UsageError
 from r2convert.results.verification import IMAGENET_INPUT, LayerOperations, Operations
 
-RGB = 3
 _DLA_STEP = 32
 
 
@@ -75,7 +74,6 @@ def count_operations(
     *,
     input_size: tuple[int, int] = IMAGENET_INPUT,
     classes: int = IMAGENET_CLASSES,
-    input_channels: int = RGB,
     unreachable: bool = False,
 ) -> OperationCount:
     """Count a variant's operations for one image, layer by layer in the order they run.
@@ -86,7 +84,6 @@ def count_operations(
         variant: which network.
         input_size: height and width of the image in pixels.
         classes: outputs of the classifier.
-        input_channels: channels of the image.
         unreachable: count the layers that the official DLA code runs although nothing reads their result.
 
     Raises:
@@ -94,7 +91,7 @@ def count_operations(
     """
     require_input_size(variant, input_size)
     architecture, walk = variant.architecture, _Walk()
-    image = _Map(input_channels, *input_size)
+    image = _Map(architecture.in_channels, *input_size)
     if isinstance(architecture, StagedArchitecture):
         features = _staged_backbone(walk, architecture, image)
     else:

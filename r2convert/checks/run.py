@@ -16,14 +16,16 @@ from msgspec.structs import replace
 from r2convert.catalog.protocol import Pipeline, Protocol
 from r2convert.catalog.variant import IMAGENET_CLASSES, IMAGENET_IMAGES, Variant
 from r2convert.checkpoint.open import Checkpoint, open_checkpoint
-from r2convert.checks.claims import Origin, PublishedNumbers, accuracy_checks, lowest_published_top1, origin_of
+from r2convert.checks.claims import PublishedNumbers, accuracy_checks, likely_weights, lowest_published_top1
 from r2convert.checks.counting import require_input_size
 from r2convert.checks.static import file_checks, file_numbers, receipt_check
+from r2convert.download.cache import recorded_digests
 from r2convert.errors import AccessError, InputError, MappingError, R2ConvertError
 from r2convert.evaluation.statistics import is_certainly_below
 from r2convert.mapping.conversion import content_hash_of
-from r2convert.mapping.identity import Resolution, resolve
-from r2convert.mapping.receipt import Receipt, read_receipt
+from r2convert.mapping.evidence import Clues, weigh
+from r2convert.mapping.identity import Identity, Resolution, resolve
+from r2convert.mapping.receipt import read_receipt
 from r2convert.mapping.tables import CANONICAL, Tables
 from r2convert.results.verdicts import Check
 from r2convert.results.verification import IMAGENET_INPUT, CheckpointResult
@@ -82,15 +84,13 @@ class Examined:
     """One file, examined.
 
     Args:
-        variant: which network.
+        identity: what it is.
         result: what was found so far.
-        origin: whose file it is.
         network: the network with its weights, if it was asked for.
     """
 
-    variant: Variant
+    identity: Identity
     result: CheckpointResult
-    origin: Origin
     network: Classifier | None
 
     def require_network(self) -> Classifier:
@@ -117,18 +117,20 @@ def examine(tables: Tables, request: Request, probes: Probes, *, load: bool) -> 
         # On a thread of its own, while the names are read and the layers counted.
         checkpoint.begin_sha256()
         resolution = resolve(tables, checkpoint, request.variant, request.layout)
-        identity = resolution.identity
-        require_input_size(identity.variant, probes.input_size)
+        require_input_size(resolution.identity.variant, probes.input_size)
         if load:
             _require_imagenet_classifier(request.path, resolution)
-        numbers = file_numbers(checkpoint, resolution, probes.input_size)
-        claims, operations = numbers.checks(), numbers.operations_of(identity.layout)
         checks = file_checks(checkpoint, resolution)
         content = content_hash_of(checkpoint, resolution)
         sha256 = checkpoint.sha256()
         receipt = read_receipt(request.path)
+        pins = recorded_digests()
+        resolution = weigh(tables, resolution, Clues(sha256, content, receipt, checkpoint.metadata, pins))
+        identity = resolution.identity
         if receipt is not None:
-            checks.insert(0, receipt_check(receipt, resolution, sha256=sha256, content_hash=content))
+            checks.insert(0, receipt_check(tables, receipt, resolution, sha256=sha256, content_hash=content))
+        numbers = file_numbers(checkpoint, resolution, probes.input_size)
+        claims, operations = numbers.checks(), numbers.operations_of(identity.layout)
         wiring, parity = _probe(checkpoint, resolution, probes, checks)
         network = _load(checkpoint, resolution) if load else None
     result = CheckpointResult(
@@ -142,9 +144,11 @@ def examine(tables: Tables, request: Request, probes: Probes, *, load: bool) -> 
         operations=operations.summary(probes.input_size),
         wiring=wiring,
         parity=parity,
+        architectures=tuple(variant.id for variant in identity.fits),
+        weights=identity.weights.id if identity.weights else None,
+        evidence=identity.evidence,
     )
-    origin = origin_of(identity.variant, identity.layout, _digests(sha256, receipt))
-    return Examined(identity.variant, result, origin, network)
+    return Examined(identity, result, network)
 
 
 def _probe(
@@ -190,13 +194,6 @@ def _load(checkpoint: Checkpoint, resolution: Resolution) -> Classifier:
     from r2convert.models.build import load_network
 
     return load_network(checkpoint, resolution)
-
-
-def _digests(sha256: str, receipt: Receipt | None) -> tuple[str, ...]:
-    # A receipt speaks for a file only if it is about these very bytes.
-    if receipt is None or receipt.output_sha256 != sha256:
-        return (sha256,)
-    return sha256, receipt.source_sha256
 
 
 def _require_imagenet_classifier(path: Path, resolution: Resolution) -> None:
@@ -310,14 +307,14 @@ def verify_checkpoints(
     )
     results = []
     for each, accuracy in zip(examined, measured.values(), strict=True):
-        checks = accuracy_checks(each.variant, accuracy, each.origin, full_set=image_run.full_set)
+        checks = accuracy_checks(each.identity.variant, accuracy, each.identity.weights, full_set=image_run.full_set)
         results.append(replace(each.result, checks=(*each.result.checks, *checks), accuracy=accuracy))
     return results
 
 
 def _certain_failure(examined: Mapping[str, Examined]) -> Callable[[AccuracyProgress], bool]:
-    """Whether a network has by now certainly missed the lowest top-1 that counts for it."""
-    lowest = {name: lowest_published_top1(each.variant, each.origin) for name, each in examined.items()}
+    """Whether a network has by now certainly missed the lowest top-1 that was published about its likely weights."""
+    lowest = {name: lowest_published_top1(likely_weights(each.identity)) for name, each in examined.items()}
 
     def stop(progress: AccuracyProgress) -> bool:
         low = lowest[progress.network]

@@ -6,16 +6,19 @@ from collections.abc import Iterator
 
 from r2convert.checkpoint.open import Checkpoint
 from r2convert.checks.claims import PublishedNumbers
+from r2convert.mapping.evidence import variant_named
 from r2convert.mapping.identity import Resolution, differ, shapes_of
 from r2convert.mapping.receipt import Receipt
+from r2convert.mapping.tables import Tables
 from r2convert.mapping.values import value_problems
 from r2convert.results.verdicts import Check
 
 
-def receipt_check(receipt: Receipt, resolution: Resolution, *, sha256: str, content_hash: str) -> Check:
+def receipt_check(tables: Tables, receipt: Receipt, resolution: Resolution, *, sha256: str, content_hash: str) -> Check:
     """Compare what a receipt says with what the file is.
 
     Args:
+        tables: the tables of the catalogue, which knows former names of a network.
         receipt: the receipt read from beside the file.
         resolution: what the file is.
         sha256: digest of the file.
@@ -26,7 +29,7 @@ def receipt_check(receipt: Receipt, resolution: Resolution, *, sha256: str, cont
     for what, said, found in (
         ("sha256", receipt.output_sha256, sha256),
         ("content hash", receipt.content_hash, content_hash),
-        ("variant", receipt.variant, identity.variant.id),
+        ("variant", variant_named(tables, receipt), identity.variant.id),
     ):
         if said != found:
             problems.append(f"the {what} is {_short(found)}, the receipt says {_short(said)}")

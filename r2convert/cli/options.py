@@ -13,7 +13,7 @@ import tempfile
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import click
 from click.core import ParameterSource
@@ -77,8 +77,35 @@ OUTPUT = "Output"
 
 FILE = click.Path(allow_dash=True)
 """Completed as a file; whether it can be used is said by whoever opens it."""
-SOURCE_LAYOUT = click.Choice(get_args(api.Layout))
-TARGET_LAYOUT = click.Choice(get_args(api.TargetLayout))
+
+
+class LayoutName(click.ParamType[str]):
+    """A layout of the catalogue, which is not read before one is given.
+
+    Args:
+        written: only layouts that a file can be written in.
+    """
+
+    name = "layout"
+
+    def __init__(self, *, written: bool = False) -> None:
+        self._written = written
+
+    def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """Refuse what is no layout, as click refuses a wrong choice."""
+        names = api.layouts(written=self._written)
+        if value not in names:
+            self.fail(f"{value!r} is not one of {', '.join(map(repr, names))}.", param, ctx)
+        return value
+
+    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+        """Offer the layouts that begin like this."""
+        del ctx, param
+        return [CompletionItem(name) for name in api.layouts(written=self._written) if name.startswith(incomplete)]
+
+
+SOURCE_LAYOUT = LayoutName()
+TARGET_LAYOUT = LayoutName(written=True)
 
 
 def option(*names: str, **attributes: Any) -> Callable[[Function], Function]:

@@ -14,6 +14,7 @@ import torch
 from r2convert.catalog.printed import printed_interval
 from r2convert.catalog.variant import IMAGENET_IMAGES, Claim
 from r2convert.checkpoint.open import open_checkpoint
+from r2convert.checks.claims import likely_weights
 from r2convert.checks.run import Examined, Probes, Request, examine
 from r2convert.doctor.agreement import KnownScore
 from r2convert.doctor.answers import Network, prepared
@@ -30,7 +31,7 @@ from r2convert.errors import DatasetError, MappingError
 from r2convert.imagenet.labels import CLASS_COUNT, validation_labels
 from r2convert.imagenet.preprocessing import opencv_crop_pixels, pixel_function
 from r2convert.imagenet.validation_set import ValidationSet
-from r2convert.mapping.identity import resolve
+from r2convert.mapping.evidence import recognise
 from r2convert.mapping.tables import Tables
 from r2convert.models.blocks import Classifier
 from r2convert.models.build import load_network
@@ -122,7 +123,7 @@ def consult(
     network = prepared(_load(tables, request), torch.device(device), batch_size)
     sound = _sound_setting(examined)
     question = _question(examined, images, measured, expected)
-    causes, not_tried = _triable(list(causes_for(examined.variant.architecture, sound)))
+    causes, not_tried = _triable(list(causes_for(examined.identity.variant.architecture, sound)))
     sampling = Sampling(
         shuffled(images.sample.images, images.seed), images.all_images, pixel_function(), crop_functions(), _threads()
     )
@@ -137,7 +138,7 @@ def consult(
     diagnosis = diagnose(trials, question, evidence, images.all_images)
     return Consultation(
         path=request.path,
-        variant=examined.variant.id,
+        variant=examined.identity.variant.id,
         layout=examined.result.layout or "",
         sha256=examined.result.sha256 or "",
         images=images,
@@ -154,7 +155,7 @@ def consult(
 def _load(tables: Tables, request: Request) -> Classifier:
     """The network; a background class in front of the thousand is one of the causes, so it may have one."""
     with open_checkpoint(request.path, key=request.key, prefix=request.prefix) as checkpoint:
-        resolution = resolve(tables, checkpoint, request.variant, request.layout)
+        resolution = recognise(tables, checkpoint, request.variant, request.layout)
         identity = resolution.identity
         if not identity.has_classifier or identity.classes not in (CLASS_COUNT, CLASS_COUNT + 1):
             raise MappingError(
@@ -168,8 +169,9 @@ def _load(tables: Tables, request: Request) -> Classifier:
 
 
 def _sound_setting(examined: Examined) -> Setting:
-    """How the file's publisher measured: Paddle with OpenCV, all others with Pillow."""
-    if examined.origin.publisher != "paddle":
+    """How the file's publisher measured."""
+    weights = likely_weights(examined.identity)
+    if weights is None or weights.protocol.pipeline != "opencv":
         return Setting()
     opencv_crop_pixels()  # says so where OpenCV is missing
     return Setting(crop="opencv")
@@ -180,17 +182,14 @@ def _question(
 ) -> Question:
     if expected is not None:
         return Question(measured, expected, "given as expected")
-    claims = {
-        claim.metric: claim
-        for claim in reversed(examined.variant.claims)
-        if claim.publisher == examined.origin.publisher
-    }
+    weights = likely_weights(examined.identity)
+    claims = {claim.metric: claim for claim in reversed(weights.claims)} if weights else {}
     if not images.full_set or "top1" not in claims:
         return Question(measured)
     top5 = _share(claims["top5"]) if "top5" in claims else None
     interval = printed_interval(claims["top1"])
     digit = (interval.last - interval.first + 1) / IMAGENET_IMAGES
-    source = claims["top1"].source if examined.origin.certain else f"{claims['top1'].source}, if the file is theirs"
+    source = claims["top1"].source if examined.identity.weights else f"{claims['top1'].source}, if the file is theirs"
     return Question(measured, KnownScore(_share(claims["top1"]), top5, digit), source)
 
 

@@ -309,3 +309,14 @@ def _existing(target: Path, file: CachedFile) -> Path:
         got=f"SHA-256 {sha256}",
         next_step="move it away, or choose another folder with --dest",
     )
+
+
+def recorded_digests() -> dict[str, str]:
+    """File name -> the SHA-256 that a published file had when it was first downloaded here.
+
+    A record that cannot be read tells nothing: whoever looks a file up in the cache hears of it.
+    """
+    try:
+        return {name: pin.sha256 for name, pin in Cache.default().pins.all().items()}
+    except CacheError:
+        return {}

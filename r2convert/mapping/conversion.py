@@ -7,9 +7,9 @@ import os
 import shutil
 import struct
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import cache, partial
 from math import prod
 from pathlib import Path
 from typing import Any
@@ -20,10 +20,11 @@ from r2convert.checkpoint.open import Checkpoint, open_checkpoint
 from r2convert.checkpoint.writing import WrittenFile, require_container, write_checkpoint
 from r2convert.errors import AccessError, MappingError, UsageError
 from r2convert.files import require_place
+from r2convert.mapping.evidence import clues_of, weigh
 from r2convert.mapping.identity import Resolution
-from r2convert.mapping.plan import Plan, PlanRow, canonical_plan, fill_dtype, fill_value, target_tensor
+from r2convert.mapping.plan import Plan, PlanRow, canonical_plan, fill_dtype, fill_value, target_tensor, with_evidence
 from r2convert.mapping.receipt import receipt_path, write_receipt
-from r2convert.mapping.tables import CANONICAL
+from r2convert.mapping.tables import CANONICAL, Tables
 from r2convert.version import __version__
 
 _FILL_CHUNK = 1 << 16
@@ -61,6 +62,7 @@ def convert(
     check: bool = True,
     digest: bool = True,
     dtype: DType | None = None,
+    settle: Callable[[str], Plan] | None = None,
 ) -> Conversion:
     """Write a checkpoint in another layout; nothing is visible at the destination until it is whole.
 
@@ -73,6 +75,7 @@ def convert(
         check: whether to read the output back and compare it before it is put in place.
         digest: whether to take digests of both files and of the network; a receipt needs them.
         dtype: cast floating-point tensors to this type, rounding to nearest, ties to even.
+        settle: the plan with its evidence weighed again once the SHA-256 of the source is known.
 
     Raises:
         MappingError: the plan has problems, or values are not finite or do not fit the type.
@@ -86,12 +89,13 @@ def convert(
         raise ValueError("a receipt binds digests")
     if digest:
         checkpoint.begin_sha256()
+    settled = cache(lambda: settle(checkpoint.sha256()) if settle else plan)
     streams: dict[str, Stream] = {}
     outputs = [_output(checkpoint, plan, row, dtype, streams) for row in plan.rows if row.target is not None]
     written = write_checkpoint(
         destination,
         outputs,
-        metadata=lambda: _provenance(plan, checkpoint.sha256(), dtype),
+        metadata=lambda: _provenance(settled(), checkpoint.sha256(), dtype),
         overwrite=overwrite,
         check=check,
         digest=digest,
@@ -100,7 +104,7 @@ def convert(
     receipt_path(destination).unlink(missing_ok=True)
     if written.sha256 is None:
         return Conversion(checkpoint.path, plan, written, None, None, None)
-    conversion = Conversion(checkpoint.path, plan, written, checkpoint.sha256(), _content_of(plan, written), None)
+    conversion = Conversion(checkpoint.path, settled(), written, checkpoint.sha256(), _content_of(plan, written), None)
     return _with_receipt(conversion, dtype) if receipt else conversion
 
 
@@ -161,6 +165,17 @@ def _with_receipt(conversion: Conversion, dtype: DType | None) -> Conversion:
         cast=dtype.value if dtype else None,
     )
     return replace(conversion, receipt=path)
+
+
+def settled_by(
+    tables: Tables, checkpoint: Checkpoint, resolution: Resolution, plan: Plan, pins: Mapping[str, str]
+) -> Callable[[str], Plan]:
+    """What weighs the evidence of a plan once the SHA-256 of its source is known, as :func:`convert` takes it."""
+
+    def settle(sha256: str) -> Plan:
+        return with_evidence(tables, plan, weigh(tables, resolution, clues_of(checkpoint, sha256=sha256, pins=pins)))
+
+    return settle
 
 
 def require_possible(plan: Plan, destination: Path, *, overwrite: bool) -> None:
@@ -279,23 +294,26 @@ def _fill_chunks(row: PlanRow) -> Iterator[bytes]:
 
 def _provenance(plan: Plan, source_sha256: str, dtype: DType | None) -> dict[str, str]:
     """One key of canonical JSON: several keys would be stored in an order that differs from run to run."""
-    facts = {
+    facts: dict[str, object] = {
         "from": plan.source_layout,
         "source_sha256": source_sha256,
         "to": plan.target_layout,
         "tool": f"r2convert {__version__}",
         "variant": plan.expansion.variant.id,
     }
+    if plan.identity is not None:
+        facts["proven"] = plan.identity.proven
+        facts["weights"] = plan.identity.weights.id if plan.identity.weights else None
     if dtype is not None:
         facts["cast"] = dtype.value
     return {"r2convert": json.dumps(facts, sort_keys=True, separators=(",", ":"))}
 
 
 def _require_fitting_suffix(plan: Plan, destination: Path) -> None:
-    to_paddle = plan.target_layout == "paddle"
-    if to_paddle != (destination.suffix.lower() == ".pdparams"):
+    layout = plan.expansion.table.facts[plan.target_layout]
+    if destination.suffix.lower() not in layout.written_as:
         raise UsageError(
             f"the layout {plan.target_layout!r} does not go into a {destination.suffix or 'suffix-less'} file",
             where=str(destination),
-            expected=".pdparams" if to_paddle else ".pth, .pt or .safetensors",
+            expected=" or ".join(layout.written_as) or "another layout: this one is only read",
         )

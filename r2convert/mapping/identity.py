@@ -1,23 +1,43 @@
-"""What a file holds, and in which layout: told from names and shapes, never guessed.
+"""What a file holds, and in which layout: read off its names and shapes.
 
-A file *is* a variant in a layout when its names are exactly the layout's (counters of training batches may be
-missing, the classifier may have another number of classes or be left out as a whole) and every shape fits.
+A family's table parses the names of a file; depth, width, scales, cardinality, channels of the input and classes are
+read off names and shapes. The network is then expanded and checked exactly: a file *is* in a layout when its names are
+exactly the layout's (counters of training batches may be missing, the classifier may have another number of classes or
+be left out as a whole) and every shape fits.
+
+Equal names and shapes do not make two networks equal. Where several programs compute different things with the same
+names, the file is presumed to be what the layout's own program computes, and the others that fit are named with it;
+:mod:`r2convert.mapping.evidence` finds out more.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections import defaultdict
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
 
-from r2convert.catalog.variant import IMAGENET_CLASSES, Variant
+from r2convert.catalog.geometry import read_template
+from r2convert.catalog.loading import Catalog
+from r2convert.catalog.variant import (
+    IMAGENET_CLASSES,
+    STANDARD_STAGES,
+    Architecture,
+    DlaArchitecture,
+    StagedArchitecture,
+    Variant,
+    Weights,
+)
 from r2convert.checkpoint.open import Checkpoint
 from r2convert.errors import MappingError
-from r2convert.mapping.tables import Expansion, Slot, Tables
+from r2convert.mapping.tables import Expansion, FamilyTable, Slot, Tables
 
 Shape = tuple[int, ...]
 Shapes = Mapping[str, Shape]
 
 _SHOWN = 4
+_STAGES = 4
+_MOST_BLOCKS = 500
+_MOST_SCALES = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,16 +45,24 @@ class Identity:
     """What a file is.
 
     Args:
-        variant: the network.
+        variant: the network that is proven, or else presumed.
         layout: whose names it has; where two layouts share all names, the first column of the table.
         classes: outputs of its classifier (those of ImageNet if it has none).
         has_classifier: whether it holds the classifier.
+        fits: every network with these names and shapes, the presumed one first.
+        evidence: why it is believed to be this network, in one line.
+        proven: whether that is more than a presumption; a network that nothing else fits is proven by its names.
+        weights: whose weights it holds, where that is proven.
     """
 
     variant: Variant
     layout: str
     classes: int
     has_classifier: bool
+    fits: tuple[Variant, ...]
+    evidence: str
+    proven: bool
+    weights: Weights | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,54 +99,85 @@ class Difference:
         return lines
 
 
-def identify(tables: Tables, shapes: Shapes) -> tuple[Identity, ...]:
-    """Every variant and layout that a file's names and shapes fit.
+@dataclass(frozen=True, slots=True)
+class Resolution:
+    """What a checkpoint is read as.
+
+    Args:
+        expansion: the variant's tensors, for the file's number of classes.
+        identity: variant, layout, classes, whether the classifier is there, and the evidence.
+    """
+
+    expansion: Expansion
+    identity: Identity
+
+
+def identify(tables: Tables, shapes: Shapes) -> Identity | None:
+    """What a file's names and shapes say it is.
 
     Args:
         tables: the tables of the catalogue.
         shapes: tensor name -> shape, as stored in the file.
 
     Returns:
-        No element: unknown. One: that is it. Several: they have equal names and shapes, and only the numbers
-        could tell them apart.
+        The network that the layout's own program makes of them, with all others that fit; ``None``: unknown.
     """
-    found = []
-    for variant in tables.catalog.variants.values():
-        if not tables.could_have(variant, len(shapes)):
-            continue
-        expansion = tables.of(variant)
-        for layout in expansion.table.layouts:
-            identity = match(expansion, layout, shapes)
+    for family in tables.catalog.families:
+        table = tables.table(family)
+        for layout in table.layouts:
+            architecture = _read(tables.catalog, table, layout, shapes)
+            if architecture is None:
+                continue
+            fits = _fitting(tables.catalog, layout, architecture)
+            identity = match(tables, fits, layout, shapes) if fits else None
             if identity is not None:
-                found.append(identity)
-                break
-    whole = tuple(identity for identity in found if identity.has_classifier)
-    return whole or tuple(found)
+                return identity
+    return None
 
 
-def find_prefixes(tables: Tables, shapes: Shapes) -> Mapping[str, tuple[Identity, ...]]:
+def find_prefixes(tables: Tables, shapes: Shapes) -> Mapping[str, Identity]:
     """Networks inside a larger one: prefix -> what the tensors under it are.
 
-    A prefix is tried where some name ends in a name that a layout has deep inside a block; what is under it is
-    then identified like a whole file.
+    A prefix is tried where some name ends in the name of a family's split; what is under it is then identified like a
+    whole file.
     """
-    found: dict[str, tuple[Identity, ...]] = {}
+    found: dict[str, Identity] = {}
     for prefix in sorted(_candidate_prefixes(tables, shapes)):
         inside = {name.removeprefix(prefix): shape for name, shape in shapes.items() if name.startswith(prefix)}
-        identities = identify(tables, inside)
-        if identities:
-            found[prefix] = identities
+        identity = identify(tables, inside)
+        if identity is not None:
+            found[prefix] = identity
     return found
 
 
-def match(expansion: Expansion, layout: str, shapes: Shapes) -> Identity | None:
-    """What a file is if it is this variant in this layout, else ``None``."""
+def match(tables: Tables, fits: tuple[Variant, ...], layout: str, shapes: Shapes) -> Identity | None:
+    """What a file is if it has the names and shapes of these variants in this layout, else ``None``."""
+    expansion = tables.of(fits[0])
     has_classifier = any(name in shapes for name in _classifier_names(expansion, layout))
-    difference = differ(expansion, layout, shapes, classifier=has_classifier)
-    if difference.size:
+    if differ(expansion, layout, shapes, classifier=has_classifier).size:
         return None
-    classes = _classes(expansion, layout, shapes)
-    return Identity(expansion.variant, layout, classes or IMAGENET_CLASSES, has_classifier)
+    classes = _classes(expansion, layout, shapes) or IMAGENET_CLASSES
+    return Identity(fits[0], layout, classes, has_classifier, fits, by_names(tables.catalog, fits), len(fits) == 1)
+
+
+def by_names(catalog: Catalog, fits: tuple[Variant, ...]) -> str:
+    """What names and shapes alone say, in one line."""
+    presumed, others = fits[0], fits[1:]
+    if not others:
+        return f"{presumed.id}, by its names and shapes"
+    have = "has" if len(others) == 1 else "have"
+    named = " and ".join(f"{each.id} ({maker_of(catalog, each)})" for each in others)
+    return f"{presumed.id}, by its names; {named} {have} the same"
+
+
+def maker_of(catalog: Catalog, variant: Variant) -> str:
+    """Whose network a variant is."""
+    for program in catalog.programs.values():
+        if variant.architecture.family in program.families and (
+            program.as_computed(variant.architecture) == variant.architecture
+        ):
+            return program.name
+    return "a mapping file's"
 
 
 def differ(expansion: Expansion, layout: str, shapes: Shapes, *, classifier: bool = True) -> Difference:
@@ -149,25 +208,212 @@ def differ(expansion: Expansion, layout: str, shapes: Shapes, *, classifier: boo
 
 
 def nearest(tables: Tables, shapes: Shapes) -> tuple[Expansion, str, Difference] | None:
-    """The variant and layout that share most with a file, and how they differ; ``None`` if nothing is shared."""
+    """The network and layout that share most with a file, and how they differ; ``None`` if nothing is shared."""
     best: tuple[int, Expansion, str, Difference] | None = None
+    for expansion, layout in _comparable(tables, shapes):
+        difference = differ(expansion, layout, shapes)
+        shared = len(shapes) - len(difference.unexpected)
+        if shared and (best is None or difference.size < best[0]):
+            best = (difference.size, expansion, layout, difference)
+    return best[1:] if best else None
+
+
+def lookalike(catalog: Catalog, shapes: Shapes) -> str | None:
+    """What a file is that has the names of a known other network: a plain ResNet, say."""
+    for other in catalog.lookalikes:
+        blocks = {
+            (words.get("stage"), words.get("block"))
+            for name in shapes
+            if (words := read_template(other.name, name)) is not None
+        }
+        if blocks:
+            return other.description.replace("{depth}", str(3 * len(blocks) + 2))
+    return None
+
+
+def _comparable(tables: Tables, shapes: Shapes) -> Iterator[tuple[Expansion, str]]:
+    """What a file is worth comparing with: what its names can be read as, and the variants of the catalogue."""
+    for family in tables.catalog.families:
+        table = tables.table(family)
+        for layout in table.layouts:
+            architecture = _read(tables.catalog, table, layout, shapes)
+            fits = _fitting(tables.catalog, layout, architecture) if architecture else ()
+            if fits:
+                yield tables.of(fits[0]), layout
     for variant in tables.catalog.variants.values():
         expansion = tables.of(variant)
         for layout in expansion.table.layouts:
-            difference = differ(expansion, layout, shapes)
-            shared = len(shapes) - len(difference.unexpected)
-            if shared and (best is None or difference.size < best[0]):
-                best = (difference.size, expansion, layout, difference)
-    return best[1:] if best else None
+            yield expansion, layout
+
+
+def _fitting(catalog: Catalog, layout: str, architecture: Architecture) -> tuple[Variant, ...]:
+    """Every network with the names and the geometry of an architecture, the one of the layout's own program first."""
+    own = catalog.programs[catalog.layouts[layout].program]
+    programs = [own, *(program for program in catalog.programs.values() if program is not own)]
+    found: dict[Architecture, Variant] = {}
+    for program in programs:
+        if program.builds(architecture):
+            computed = program.as_computed(architecture)
+            found.setdefault(computed, catalog.variant_of(computed, program))
+    geometry = own.as_computed(architecture) if own.builds(architecture) else architecture
+    for variant in catalog.variants.values():
+        # A mapping file may describe a network that no program makes of its names.
+        if variant.architecture.family == architecture.family and variant.architecture not in found:
+            same = _geometry(variant.architecture) == _geometry(geometry)
+            found.update({variant.architecture: variant} if same else {})
+    return tuple(found.values())
+
+
+def _geometry(architecture: Architecture) -> tuple[object, ...]:
+    """What names and shapes tell of an architecture."""
+    common = (architecture.base_width, architecture.scales, architecture.cardinality, architecture.in_channels)
+    if isinstance(architecture, StagedArchitecture):
+        return (*common, architecture.stage_blocks)
+    return (*common, architecture.levels, architecture.channels)
+
+
+def _read(catalog: Catalog, table: FamilyTable, layout: str, shapes: Shapes) -> Architecture | None:
+    """Read a network's geometry off names and shapes; ``None`` if they are not those of the table's layout."""
+    splits = _read_rows(table, layout, "split", shapes)
+    if not splits:
+        return None
+    channels = _input_channels(table, layout, shapes)
+    width, group = splits[0][1][:2] if len(splits[0][1]) == 4 else (0, 0)
+    if channels is None or not group or width % group:
+        return None
+    scales = 2 + max(_number(words, "scale", "scale_from_1") for words, _ in splits)
+    if scales > _MOST_SCALES:
+        return None
+    if any(row.each == "root" for row in table.rows):
+        return _read_dla(table, layout, shapes, splits, scales, channels)
+    blocks: dict[int, set[str]] = defaultdict(set)
+    widths: dict[int, Shape] = {}
+    for words, shape in splits:
+        stage = _number(words, "stage", "stage_from_0", "stage_from_2")
+        blocks[stage].add(words.get("block", words.get("block_letter", "")))
+        widths.setdefault(stage, shape)
+    if set(blocks) != set(range(_STAGES)) or max(map(len, blocks.values())) > _MOST_BLOCKS:
+        return None
+    width, group = widths[0][:2]
+    counts = tuple(len(blocks[stage]) for stage in range(_STAGES))
+    semantics = next(
+        (each.families[table.family] for each in catalog.programs.values() if table.family in each.families), None
+    )
+    if semantics is None:
+        return _declared(catalog, table.family, (counts, scales, width, group, channels))
+    return StagedArchitecture(
+        family=table.family,
+        depth=_depth(counts),
+        stage_blocks=counts,  # type: ignore[arg-type]
+        base_width=width // (width // group),
+        scales=scales,
+        cardinality=width // group,
+        in_channels=channels,
+        **semantics.computed,  # type: ignore[arg-type]
+    )
+
+
+def _declared(catalog: Catalog, family: str, read: tuple[object, ...]) -> Architecture | None:
+    """The architecture of a mapping file in a family that no program is said to build."""
+    for variant in catalog.variants.values():
+        each = variant.architecture
+        if isinstance(each, StagedArchitecture) and each.family == family:
+            width = each.base_width * each.cardinality
+            if read == (each.stage_blocks, each.scales, width, each.base_width, each.in_channels):
+                return each
+    return None
+
+
+def _read_dla(
+    table: FamilyTable,
+    layout: str,
+    shapes: Shapes,
+    splits: list[tuple[dict[str, str], Shape]],
+    scales: int,
+    in_channels: int,
+) -> DlaArchitecture | None:
+    """Read the geometry of a network of trees: a block's path says how deep its level's tree is."""
+    levels, channels = [1, 1], [0, 0]
+    for row in table.rows:
+        name = _tensor_name(table, row.names.get(layout), row.kind, layout)
+        for level in (0, 1):
+            if row.kind == "conv" and row.shape.startswith(f"{{channels{level}}} ") and name in shapes:
+                channels[level] = shapes[name][0]
+    for words, shape in _read_rows(table, layout, "root", shapes):
+        parts = words["tree"].split(".")
+        level = int(parts[0].removeprefix("level")) if parts[0].removeprefix("level").isdigit() else 0
+        if level == len(levels):
+            levels.append(len(parts))
+            channels.append(shape[0])
+        elif level == len(levels) - 1 and level > 1:
+            levels[level] = max(levels[level], len(parts))
+    if len(levels) != 6 or 0 in channels:
+        return None
+    width, group = splits[0][1][:2]
+    cardinality, expansion = width // group, 2
+    planes = channels[2] // expansion
+    return DlaArchitecture(
+        family=table.family,
+        levels=tuple(levels),  # type: ignore[arg-type]
+        channels=tuple(channels),  # type: ignore[arg-type]
+        base_width=64 * group // planes if planes else 0,
+        scales=scales,
+        cardinality=cardinality,
+        expansion=expansion,
+        in_channels=in_channels,
+    )
+
+
+def _read_rows(table: FamilyTable, layout: str, scope: str, shapes: Shapes) -> list[tuple[dict[str, str], Shape]]:
+    """The words that a scope's convolution fills its row with, and the shapes, in the order of the file."""
+    for row in table.rows:
+        template = _tensor_name(table, row.names.get(layout), row.kind, layout)
+        if row.each == scope and row.kind == "conv" and template:
+            return [
+                (words, shape) for name, shape in shapes.items() if (words := read_template(template, name)) is not None
+            ]
+    return []
+
+
+def _input_channels(table: FamilyTable, layout: str, shapes: Shapes) -> int | None:
+    for row in table.rows:
+        name = _tensor_name(table, row.names.get(layout), row.kind, layout)
+        if "{in_channels}" in row.shape:
+            shape = shapes.get(name, ())
+            return shape[1] if len(shape) == 4 else None
+    return None
+
+
+def _tensor_name(table: FamilyTable, module: str | None, kind: str, layout: str) -> str:
+    return f"{module}{table.facts[layout].suffixes[kind]['weight']}" if module else ""
+
+
+def _number(words: Mapping[str, str], *names: str) -> int:
+    """The first of these words that there is, counted from 0."""
+    for name in names:
+        if name in words:
+            start = name.partition("_from_")[2]
+            return int(words[name]) - (int(start) if start else int(name == "stage"))
+    return 0
+
+
+def _depth(stage_blocks: tuple[int, ...]) -> int:
+    """The depth in a network's name: three convolutions a block, the stem and the classifier."""
+    for depth, usual in STANDARD_STAGES.items():
+        if usual == stage_blocks:
+            return depth
+    return 3 * sum(stage_blocks) + 2
 
 
 def _candidate_prefixes(tables: Tables, shapes: Shapes) -> set[str]:
     prefixes = set()
-    for variant in tables.catalog.variants.values():
-        expansion = tables.of(variant)
-        for layout in expansion.table.layouts:
-            anchor = max(expansion.names(layout), key=len)
-            prefixes |= {name.removesuffix(anchor) for name in shapes if name.endswith(anchor)}
+    for family in tables.catalog.families:
+        table = tables.table(family)
+        for layout in table.layouts:
+            for row in table.rows:
+                template = _tensor_name(table, row.names.get(layout), row.kind, layout)
+                if row.each == "network" and template:
+                    prefixes |= {name.removesuffix(template) for name in shapes if name.endswith(template)}
     return prefixes - {""}
 
 
@@ -200,19 +446,6 @@ def _some(names: tuple[str, ...]) -> str:
     return ", ".join(names[:_SHOWN]) + (f" and {rest} more" if rest > 0 else "")
 
 
-@dataclass(frozen=True, slots=True)
-class Resolution:
-    """What a checkpoint is read as.
-
-    Args:
-        expansion: the variant's tensors, for the file's number of classes.
-        identity: variant, layout, classes, and whether the classifier is there.
-    """
-
-    expansion: Expansion
-    identity: Identity
-
-
 def shapes_of(checkpoint: Checkpoint) -> Mapping[str, Shape]:
     """Tensor name -> shape."""
     return {name: tensor.shape for name, tensor in checkpoint.tensors.items()}
@@ -226,59 +459,54 @@ def resolve(
     Args:
         tables: the tables of the catalogue.
         checkpoint: the open file.
-        variant: what the user says it holds, if anything.
+        variant: what the user says it holds, if anything: that is evidence among the networks that fit.
         layout: whose names the user says it has, if anything.
 
     Raises:
-        MappingError: it is none of the known networks, could be several, or is not what the user says; the
-            message names the telling differences.
+        MappingError: it is no Res2Net of a known family, or not what the user says; the message names the telling
+            differences.
         UsageError: the variant does not exist in that layout.
     """
     if variant is not None and layout is not None:
         tables.require_layout(variant, layout)
     shapes = shapes_of(checkpoint)
-    candidates = [
-        identity for identity in identify(tables, shapes) if variant is None or identity.variant.id == variant.id
-    ]
-    if layout is not None:
-        candidates = [
-            fitting
-            for identity in candidates
-            if (fitting := match(tables.of(identity.variant), layout, shapes)) is not None
-        ]
-    if len(candidates) == 1:
-        identity = candidates[0]
-        return Resolution(tables.of(identity.variant, identity.classes), identity)
-    if candidates:
-        raise _ambiguous(checkpoint, candidates)
-    raise _not_as_said(tables, checkpoint, shapes, variant, layout)
+    identity = identify(tables, shapes)
+    if identity is not None and layout is not None and layout != identity.layout:
+        fits = _fitting(tables.catalog, layout, identity.variant.architecture)
+        known = layout in tables.table(identity.variant.architecture.family).layouts
+        identity = match(tables, fits, layout, shapes) if known and fits else None
+    if identity is not None and variant is not None:
+        identity = _as_said(tables, identity, variant)
+    if identity is None:
+        raise _not_as_said(tables, checkpoint, shapes, variant, layout)
+    return Resolution(tables.of(identity.variant, identity.classes), identity)
 
 
-def _ambiguous(checkpoint: Checkpoint, candidates: list[Identity]) -> MappingError:
-    return MappingError(
-        "this file fits several variants: they have equal names and shapes",
-        where=str(checkpoint.path),
-        got=", ".join(identity.variant.id for identity in candidates),
-        next_step="say which it is with --variant; only its numbers can prove it",
-    )
+def _as_said(tables: Tables, identity: Identity, variant: Variant) -> Identity | None:
+    """The identity with the user's word for it; ``None`` if names and shapes contradict that."""
+    said = next((each for each in identity.fits if each.architecture == variant.architecture), None)
+    if said is None:
+        return None
+    others = tuple(each for each in identity.fits if each is not said)
+    evidence = f"{said.id}, as said" if others else by_names(tables.catalog, (said,))
+    return replace(identity, variant=said, fits=(said, *others), evidence=evidence, proven=True)
 
 
 def _not_as_said(
-    tables: Tables, checkpoint: Checkpoint, shapes: Mapping[str, Shape], variant: Variant | None, layout: str | None
+    tables: Tables, checkpoint: Checkpoint, shapes: Shapes, variant: Variant | None, layout: str | None
 ) -> MappingError:
     actual = identify(tables, shapes)
-    found = " or ".join(f"{identity.variant.id} in the {identity.layout} layout" for identity in actual)
+    found = f"{actual.variant.id} in the {actual.layout} layout" if actual else ""
     if variant is None:
-        if actual:
-            assert layout is not None  # noqa: S101 - nothing was said that could exclude what was found
-            return MappingError(
-                f"this file is not in the {layout} layout",
-                where=str(checkpoint.path),
-                expected=f"names of the {layout} layout",
-                got=found,
-                next_step="leave out --from to use what was found",
-            )
-        return _unknown(tables, checkpoint, shapes)
+        if actual is None:
+            return _unknown(tables, checkpoint, shapes)
+        return MappingError(
+            f"this file is not in the {layout} layout",
+            where=str(checkpoint.path),
+            expected=f"names of the {layout} layout",
+            got=found,
+            next_step="leave out --from to use what was found",
+        )
     best, difference = _closest_layout(tables.of(variant), layout, shapes)
     return MappingError(
         f"this file is not {variant.id}" + (f": it is {found}" if found else ""),
@@ -289,20 +517,28 @@ def _not_as_said(
     )
 
 
-def _unknown(tables: Tables, checkpoint: Checkpoint, shapes: Mapping[str, Shape]) -> MappingError:
+def _unknown(tables: Tables, checkpoint: Checkpoint, shapes: Shapes) -> MappingError:
     inside = find_prefixes(tables, shapes)
     if inside:
-        prefix, identities = next(iter(inside.items()))
+        prefix, identity = next(iter(inside.items()))
         return MappingError(
             "this file holds a Res2Net inside a larger network",
             where=str(checkpoint.path),
             got="; ".join(
-                f"under {each!r}: {found[0].variant.id} in the {found[0].layout} layout"
-                + ("" if found[0].has_classifier else ", a backbone")
+                f"under {each!r}: {found.variant.id} in the {found.layout} layout"
+                + ("" if found.has_classifier else ", a backbone")
                 for each, found in inside.items()
             ),
-            next_step=f"take it out with --prefix {prefix}"
-            + ("" if identities[0].has_classifier else " --backbone-only"),
+            next_step=f"take it out with --prefix {prefix}" + ("" if identity.has_classifier else " --backbone-only"),
+        )
+    other = lookalike(tables.catalog, shapes)
+    if other is not None:
+        return MappingError(
+            f"this file holds {other}",
+            where=str(checkpoint.path),
+            expected="a Res2Net of a known family",
+            got=f"{len(shapes)} tensors: {', '.join(list(shapes)[:4])} ...",
+            next_step=_INSPECT,
         )
     near = nearest(tables, shapes)
     if near is None:
@@ -322,11 +558,11 @@ def _unknown(tables: Tables, checkpoint: Checkpoint, shapes: Mapping[str, Shape]
     )
 
 
-def _closest_layout(expansion: Expansion, layout: str | None, shapes: Mapping[str, Shape]) -> tuple[str, Difference]:
+def _closest_layout(expansion: Expansion, layout: str | None, shapes: Shapes) -> tuple[str, Difference]:
     layouts = expansion.table.layouts if layout is None else (layout,)
     differences = {each: differ(expansion, each, shapes) for each in layouts}
     best = min(differences, key=lambda each: differences[each].size)
     return best, differences[best]
 
 
-_INSPECT = "`r2convert inspect --tensors FILE` lists what is in it; a network of your own needs a variant file"
+_INSPECT = "`r2convert inspect --tensors FILE` lists what is in it; names of your own need a column of their own"

@@ -6,14 +6,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
+from r2convert.catalog.variant import StagedArchitecture, Variant
 from r2convert.checkpoint.elements import DType
 from r2convert.checkpoint.tensor import TensorInfo
 from r2convert.errors import MappingError
-from r2convert.mapping.identity import differ
-from r2convert.mapping.tables import CANONICAL, Expansion, Slot
+from r2convert.mapping.identity import Identity, Resolution, differ
+from r2convert.mapping.tables import CANONICAL, Expansion, Slot, Tables
 
 _SHOWN = 20
 _UNREACHABLE = "unreachable"
@@ -53,6 +54,7 @@ class Plan:
         problems: what stands against the conversion, each in one line; empty for a clean plan.
         warnings: what the user must be told although the conversion is sound.
         advice: what to do about the problems.
+        identity: what the source is, and why that is believed.
     """
 
     expansion: Expansion
@@ -62,6 +64,7 @@ class Plan:
     problems: tuple[str, ...]
     warnings: tuple[str, ...]
     advice: str | None = None
+    identity: Identity | None = None
 
     def rows_of(self, action: str) -> tuple[PlanRow, ...]:
         """The rows of one action."""
@@ -119,7 +122,6 @@ def make_plan(
     shapes = {name: tensor.shape for name, tensor in tensors.items()}
     has_classifier = not backbone_only or any(row.source and _is_classifier(row.slot) for row in rows)
     difference = differ(expansion, source_layout, shapes, classifier=has_classifier)
-    warning = expansion.table.warnings.get(target_layout)
     slots = expansion.names(source_layout)
     lacks_classifier = bool(difference.missing) and all(_is_classifier(slots[name]) for name in difference.missing)
     return Plan(
@@ -128,11 +130,76 @@ def make_plan(
         target_layout,
         rows=tuple(rows),
         problems=(*difference.lines(), *problems, *_dtype_problems(rows, tensors)),
-        warnings=(warning,) if warning else (),
+        warnings=(),
         advice="the file is a backbone: --backbone-only converts it without the classifier"
         if lacks_classifier
         else None,
     )
+
+
+def plan_conversion(
+    tables: Tables,
+    resolution: Resolution,
+    target_layout: str,
+    tensors: Mapping[str, TensorInfo],
+    *,
+    backbone_only: bool = False,
+) -> Plan:
+    """Plan the conversion of a file to what the target's reader can build.
+
+    Args:
+        tables: the tables of the catalogue.
+        resolution: what the file is.
+        target_layout: whose names it shall get.
+        tensors: the file's tensors by name.
+        backbone_only: leave the classifier out, whether the file has one or not.
+
+    Raises:
+        UsageError: the reader of the target layout cannot build this network.
+    """
+    identity = resolution.identity
+    tables.require_layout(identity.variant, target_layout)
+    plan = make_plan(resolution.expansion, identity.layout, target_layout, tensors, backbone_only=backbone_only)
+    return with_evidence(tables, plan, resolution)
+
+
+def with_evidence(tables: Tables, plan: Plan, resolution: Resolution) -> Plan:
+    """A plan that says what the file is proven or presumed to be, and what its reader computes otherwise."""
+    warnings = computed_otherwise(tables, resolution.identity.variant, plan.target_layout)
+    return replace(plan, expansion=resolution.expansion, identity=resolution.identity, warnings=warnings)
+
+
+def computed_otherwise(tables: Tables, variant: Variant, layout: str) -> tuple[str, ...]:
+    """What the reader of a layout computes otherwise than a network does, in words; equal names do not tell it."""
+    facts = tables.catalog.layouts[layout]
+    program, own = tables.catalog.programs[facts.program], variant.architecture
+    if not program.builds(own) or not isinstance(own, StagedArchitecture):
+        return ()
+    theirs = program.as_computed(own)
+    assert isinstance(theirs, StagedArchitecture)  # noqa: S101 - of the same family
+    clauses = []
+    if (own.first_block == "stage") != (theirs.first_block == "stage"):
+        clauses.append(
+            "it leaves out the stride-1 3x3 average pool that this network has in layer1.0"
+            if own.first_block == "stage"
+            else "it has a stride-1 3x3 average pool in layer1.0, which was not there when this network was trained"
+        )
+    if (own.first_block == "normal") != (theirs.first_block == "normal"):
+        clauses.append(
+            "it does not add hierarchically in layer1.0, where this network does"
+            if own.first_block == "normal"
+            else "it adds hierarchically in layer1.0, where this network does not"
+        )
+    if own.pool_counts_padding != theirs.pool_counts_padding:
+        clauses.append(
+            "its 3x3 average pools leave out the padding, which this network's count"
+            if own.pool_counts_padding
+            else "its 3x3 average pools count the padding, which this network's leave out"
+        )
+    if not clauses:
+        return ()
+    said = f"{facts.reader} computes something else with {variant.id}: {'; '.join(clauses)}"
+    return (f"{said}. Names and shapes fit, its features differ",)
 
 
 def canonical_plan(expansion: Expansion, layout: str, tensors: Mapping[str, TensorInfo]) -> Plan:

@@ -35,6 +35,8 @@ class Receipt:
         target_layout: whose names the output has.
         table_sha256: digest of the family table that was used.
         version: the r2convert that wrote it.
+        proven: whether the network was proven then, or presumed from the source's names.
+        weights: whose weights it holds, where that was proven.
     """
 
     output_sha256: str
@@ -45,6 +47,8 @@ class Receipt:
     target_layout: str
     table_sha256: str
     version: str
+    proven: bool = True
+    weights: str | None = None
 
 
 def receipt_path(output: Path) -> Path:
@@ -78,6 +82,7 @@ def write_receipt(
             "from": plan.source_layout,
             "to": plan.target_layout,
             "table": {"family": plan.expansion.table.family, "digest": {"sha256": plan.expansion.table.digest}},
+            "evidence": _evidence(plan),
             "contentHash": content_hash,
             "cast": cast and {"dtype": cast, "rounding": "to nearest, ties to even"},
             "renamed": len(plan.rows_of("rename")),
@@ -88,6 +93,18 @@ def write_receipt(
     path = receipt_path(output)
     write_text(path, json.dumps(statement, indent=2, sort_keys=True) + "\n")
     return path
+
+
+def _evidence(plan: Plan) -> dict[str, object]:
+    identity = plan.identity
+    if identity is None:
+        return {"architecture": "presumed", "weights": None, "text": ""}
+    return {
+        "architecture": "proven" if identity.proven else "presumed",
+        "alsoFits": [variant.id for variant in identity.fits[1:]],
+        "weights": identity.weights.id if identity.weights else None,
+        "text": identity.evidence,
+    }
 
 
 def read_receipt(output: Path) -> Receipt | None:
@@ -129,4 +146,10 @@ def _parse(statement: Mapping[str, Any]) -> Receipt:
     }
     if not all(isinstance(value, str) for value in values.values()):
         raise TypeError("a field is not a text")
-    return Receipt(**values)
+    evidence = predicate.get("evidence", {})
+    weights = evidence.get("weights")
+    return Receipt(
+        **values,
+        proven=evidence.get("architecture", "proven") == "proven",
+        weights=weights if isinstance(weights, str) else None,
+    )

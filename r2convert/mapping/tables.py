@@ -7,35 +7,28 @@ back is the same table read from the other side.
 from __future__ import annotations
 
 import hashlib
-import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import groupby
 from pathlib import Path
 
 from r2convert.catalog.document import Document, Section
-from r2convert.catalog.geometry import SCOPES_OF_DLA, SCOPES_OF_STAGED, Place, places
-from r2convert.catalog.loading import Catalog
-from r2convert.catalog.variant import IMAGENET_CLASSES, Variant
+from r2convert.catalog.geometry import (
+    SCOPES_OF_DLA,
+    SCOPES_OF_STAGED,
+    Place,
+    fill_template,
+    placeholders,
+    places,
+)
+from r2convert.catalog.loading import FORMS, ROLES, Catalog
+from r2convert.catalog.variant import IMAGENET_CLASSES, LayoutFacts, Variant
 from r2convert.errors import CatalogError, UsageError
 
 CANONICAL = "mm"
 """The layout whose names are the reference network's own; every table has it."""
 
-ROLES: Mapping[str, tuple[str, ...]] = {
-    "conv": ("weight",),
-    "bn": ("weight", "bias", "running_mean", "running_var", "num_batches_tracked"),
-    "linear": ("weight", "bias"),
-}
-"""Module kind -> the tensors such a module has."""
-
-FORMS = ("transposed", "pointwise")
-"""Ways a classifier weight is stored other than (classes, features): (features, classes), or as a 1x1
-convolution (classes, features, 1, 1)."""
-
-_LAYOUT_NAMES = ("mm", "mmdet", "official", "timm", "paddle", "paddle-static")
 _FIXED_COLUMNS = ("each", "kind", "shape")
-_PLACEHOLDER = re.compile(r"\{([a-z_0-9]+)\}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,18 +36,23 @@ class Row:
     """One module of the table.
 
     Args:
-        line: where it stands in the file.
         each: the scope whose places it stands for.
         kind: ``conv``, ``bn`` or ``linear``.
         shape: the weight's shape in the reference network, as a template such as ``{out} {in} 1 1``.
         names: layout -> module name template; a layout without such a module is absent.
+        where: layout -> file and line of that name.
     """
 
-    line: int
     each: str
     kind: str
     shape: str
     names: Mapping[str, str]
+    where: Mapping[str, str]
+
+    @property
+    def place(self) -> str:
+        """File and line of the row itself."""
+        return next(iter(self.where.values()))
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,139 +60,157 @@ class FamilyTable:
     """A checked family table.
 
     Args:
-        path: the file.
-        digest: SHA-256 of the file, for the receipt.
+        paths: its files: the table, then those that add columns.
+        digest: SHA-256 of them, for the receipt.
         family: its name.
         layouts: the layouts it has a column for, in column order.
-        suffixes: layout -> kind -> role -> what is appended to the module's name; an absent role is not stored.
-        forms: layout -> how the classifier weight is stored, one of :data:`FORMS`.
+        facts: layout -> what layouts.toml says of it.
+        forms: layout -> how the classifier weight is stored, one of :data:`~r2convert.catalog.loading.FORMS`.
         absent: layout -> why modules or tensors are missing from it.
         fills: what fills a tensor that only the target has (``num_batches_tracked``, ``unreachable``) -> why.
-        warnings: layout -> what must be said with every conversion to it.
         rows: the modules.
     """
 
-    path: Path
+    paths: tuple[Path, ...]
     digest: str
     family: str
     layouts: tuple[str, ...]
-    suffixes: Mapping[str, Mapping[str, Mapping[str, str]]]
+    facts: Mapping[str, LayoutFacts]
     forms: Mapping[str, str]
     absent: Mapping[str, str]
     fills: Mapping[str, str]
-    warnings: Mapping[str, str]
     rows: tuple[Row, ...]
 
+    @property
+    def suffixes(self) -> Mapping[str, Mapping[str, Mapping[str, str]]]:
+        """Layout -> kind -> role -> what is appended to the module's name; an absent role is not stored."""
+        return {name: layout.suffixes for name, layout in self.facts.items()}
 
-def load_table(path: Path) -> FamilyTable:
+
+def load_table(paths: Sequence[Path], layouts: Mapping[str, LayoutFacts]) -> FamilyTable:
     """Read and check one family table.
 
+    Args:
+        paths: its files, later ones laid over earlier ones: a file whose columns begin with ``mm`` adds columns to the
+            table before it, any other file replaces it.
+        layouts: the layouts there are.
+
     Raises:
-        CatalogError: with every problem of the file, each at its line.
+        CatalogError: with every problem of a file, each at its line.
     """
-    document = Document(path)
-    root = document.root
-    family = root.text("family")
-    if family != path.stem:
-        root.problem(f"family is {family!r}, but the file is called {path.name!r}", "family")
-    suffixes = _suffixes(root.section("suffixes"))
-    layouts = _layouts(root.section("layouts"), suffixes)
-    modules = root.section("modules")
-    columns, rows = _rows(modules, layouts)
-    table = FamilyTable(
-        path=path,
-        digest=hashlib.sha256(document.text.encode()).hexdigest(),
-        family=family,
-        layouts=tuple(layout for layout in columns if layout in layouts),
-        suffixes={layout: suffixes.get(scheme, {}) for layout, scheme in layouts.items()},
-        forms=_forms(root.section("forms", required=False), layouts),
-        absent=_reasons(root.section("absent", required=False), layouts),
-        fills=_reasons(root.section("fills", required=False), ("num_batches_tracked", "unreachable")),
-        warnings=_reasons(root.section("warnings", required=False), layouts),
-        rows=rows,
-    )
-    modules.close()
-    root.close()
-    _check_gaps(document, table)
-    document.finish()
+    table: FamilyTable | None = None
+    for path in paths:
+        document = Document(path)
+        if table is not None and document.root.section("modules").values.get("columns", [])[:1] == [CANONICAL]:
+            table = _with_columns(table, document, layouts)
+        else:
+            table = _whole_table(document, layouts)
+        document.root.close()
+        _check_gaps(document, table)
+        document.finish()
+    assert table is not None  # noqa: S101 - a family has a file
     return table
 
 
-def fill_template(template: str, place: Mapping[str, str | int]) -> str:
-    """A template with its placeholders replaced.
-
-    Raises:
-        KeyError: the place has no such placeholder.
-    """
-    return _PLACEHOLDER.sub(lambda match: str(place[match.group(1)]), template)
-
-
-def placeholders(template: str) -> frozenset[str]:
-    """The placeholder words of a template."""
-    return frozenset(_PLACEHOLDER.findall(template))
-
-
-def _suffixes(section: Section) -> dict[str, dict[str, dict[str, str]]]:
-    schemes: dict[str, dict[str, dict[str, str]]] = {}
-    for scheme in section.values:
-        kinds = section.section(scheme)
-        schemes[scheme] = {kind: _suffixes_of_kind(kinds, kind) for kind in ROLES}
-        kinds.close()
-    return schemes
-
-
-def _suffixes_of_kind(kinds: Section, kind: str) -> dict[str, str]:
-    section = kinds.section(kind)
-    found = {role: section.text(role) for role in ROLES[kind] if section.has(role)}
-    for role in ROLES[kind]:
-        if role not in found and role != "num_batches_tracked":
-            section.problem(f"a {kind} has a {role!r}, and no suffix is given for it")
-    if len(set(found.values())) < len(found):
-        section.problem(f"two tensors of a {kind} have the same suffix")
-    section.close()
-    return found
+def _whole_table(document: Document, layouts: Mapping[str, LayoutFacts]) -> FamilyTable:
+    root, path = document.root, document.path
+    family = _family(root, path)
+    modules = root.section("modules")
+    columns = modules.texts("columns")
+    names = columns[3:]
+    if columns[:3] != _FIXED_COLUMNS or CANONICAL not in names or len(set(columns)) != len(columns):
+        modules.problem(f"'columns' must be {', '.join(_FIXED_COLUMNS)}, then each layout once, 'mm' too", "columns")
+        modules.values.pop("rows", None)
+    known = _known(modules, names, layouts)
+    cells = modules.cells("rows", len(columns)) if modules.has("rows") else iter(())
+    rows = [_row(modules, index, columns, each) for index, each in enumerate(cells)]
+    modules.close()
+    return FamilyTable(
+        paths=(path,),
+        digest=hashlib.sha256(document.text.encode()).hexdigest(),
+        family=family,
+        layouts=tuple(known),
+        facts=known,
+        forms=_forms(root, known),
+        absent=_absent(root, known),
+        fills=_reasons(root.section("fills", required=False), ("num_batches_tracked", "unreachable")),
+        rows=tuple(row for row in rows if row is not None),
+    )
 
 
-def _layouts(section: Section, schemes: Mapping[str, object]) -> dict[str, str]:
-    layouts = {layout: section.choice(layout, tuple(schemes)) for layout in section.values}
-    for layout in layouts:
-        if layout not in _LAYOUT_NAMES:
-            section.problem(f"unknown layout {layout!r}: expected one of {', '.join(_LAYOUT_NAMES)}", layout)
-    if CANONICAL not in layouts:
-        section.problem(f"every table needs the layout {CANONICAL!r}")
-    return layouts
+def _with_columns(table: FamilyTable, document: Document, layouts: Mapping[str, LayoutFacts]) -> FamilyTable:
+    """A table with the columns of a file laid over it, each row found by its mm name."""
+    root, path = document.root, document.path
+    _family(root, path)
+    modules = root.section("modules")
+    columns = modules.texts("columns")
+    known = _known(modules, columns[1:], layouts)
+    added: dict[str, tuple[str, tuple[str, ...]]] = {}
+    canonical = {row.names.get(CANONICAL) for row in table.rows}
+    for index, cells in enumerate(modules.cells("rows", len(columns))):
+        if not cells:
+            continue
+        key = ("modules", "rows", index)
+        if cells[0] not in canonical or cells[0] in added:
+            document.problem(key, f"{cells[0]!r} is not the mm name of one row of the table in {table.paths[0]}")
+        added[cells[0]] = (f"{path}:{document.line_of(key)}", cells[1:])
+    modules.close()
+
+    def extended(row: Row) -> Row:
+        place, cells = added.get(row.names.get(CANONICAL, ""), ("", ()))
+        names = {layout: cell for layout, cell in zip(columns[1:], cells, strict=False) if cell}
+        return replace(row, names={**row.names, **names}, where={**row.where, **dict.fromkeys(names, place)})
+
+    return replace(
+        table,
+        paths=(*table.paths, path),
+        digest=hashlib.sha256((table.digest + document.text).encode()).hexdigest(),
+        layouts=tuple(dict.fromkeys((*table.layouts, *known))),
+        facts={**table.facts, **known},
+        forms={**table.forms, **_forms(root, known)},
+        absent={**table.absent, **_absent(root, known)},
+        fills={
+            **table.fills,
+            **_reasons(root.section("fills", required=False), ("num_batches_tracked", "unreachable")),
+        },
+        rows=tuple(extended(row) for row in table.rows),
+    )
 
 
-def _forms(section: Section, layouts: Mapping[str, str]) -> dict[str, str]:
-    forms = {layout: section.choice(layout, FORMS) for layout in section.values}
-    for layout in forms:
-        if layout not in layouts or layout == CANONICAL:
-            section.problem(f"a form can be given for the layouts of this table other than {CANONICAL!r}", layout)
-    return forms
+def _family(root: Section, path: Path) -> str:
+    family = root.text("family")
+    if family != path.stem:
+        root.problem(f"family is {family!r}, but the file is called {path.name!r}", "family")
+    return family
 
 
-def _reasons(section: Section, allowed: Mapping[str, str] | tuple[str, ...]) -> dict[str, str]:
+def _known(modules: Section, names: Sequence[str], layouts: Mapping[str, LayoutFacts]) -> dict[str, LayoutFacts]:
+    for name in names:
+        if name not in layouts:
+            modules.problem(f"unknown layout {name!r}: layouts.toml has {', '.join(layouts)}", "columns")
+    return {name: layouts[name] for name in names if name in layouts}
+
+
+def _forms(root: Section, known: Mapping[str, LayoutFacts]) -> dict[str, str]:
+    section = root.section("forms", required=False)
+    forms = {name: section.choice(name, FORMS) for name in section.values}
+    for name in forms:
+        if name not in known or name == CANONICAL:
+            section.problem(f"a form can be given for the layouts of this table other than {CANONICAL!r}", name)
+    return {name: layout.form for name, layout in known.items() if layout.form} | forms
+
+
+def _absent(root: Section, known: Mapping[str, LayoutFacts]) -> dict[str, str]:
+    reasons = _reasons(root.section("absent", required=False), tuple(known))
+    return {name: layout.absent for name, layout in known.items() if layout.absent} | reasons
+
+
+def _reasons(section: Section, allowed: Sequence[str]) -> dict[str, str]:
     reasons = {name: section.text(name) for name in section.values}
     for name in reasons:
         if name not in allowed:
             section.problem(f"unknown name {name!r}: expected one of {', '.join(allowed)}", name)
     return reasons
-
-
-def _rows(section: Section, layouts: Mapping[str, str]) -> tuple[tuple[str, ...], tuple[Row, ...]]:
-    columns = section.texts("columns")
-    if columns[:3] != _FIXED_COLUMNS or set(columns[3:]) != set(layouts) or len(set(columns)) != len(columns):
-        section.problem(
-            f"'columns' must be {', '.join(_FIXED_COLUMNS)}, then each layout once ({', '.join(layouts)})", "columns"
-        )
-        section.values.pop("rows", None)
-        return columns[3:], ()
-    rows = []
-    for index, cells in enumerate(section.cells("rows", len(columns))):
-        row = _row(section, index, columns, cells)
-        if row is not None:
-            rows.append(row)
-    return columns[3:], tuple(rows)
 
 
 def _row(section: Section, index: int, columns: tuple[str, ...], cells: tuple[str, ...]) -> Row | None:
@@ -214,22 +230,23 @@ def _row(section: Section, index: int, columns: tuple[str, ...], cells: tuple[st
     names = {layout: cell for layout, cell in zip(columns[3:], cells[3:], strict=True) if cell}
     if not names:
         document.problem(key, "a row needs a name in at least one layout")
-    return Row(document.line_of(key), each, kind, shape, names)
+    place = f"{document.path}:{document.line_of(key)}"
+    return Row(each, kind, shape, names, {"": place, **dict.fromkeys(names, place)})
 
 
 def _is_size(size: str) -> bool:
-    return size.isdigit() or _PLACEHOLDER.fullmatch(size) is not None
+    return size.isdigit() or (size.startswith("{") and placeholders(size) == {size[1:-1]})
 
 
 def _check_gaps(document: Document, table: FamilyTable) -> None:
     """An empty cell or a suffix left out needs its reason, so that every dropped tensor has one."""
     for layout in table.layouts:
-        gaps = [row.line for row in table.rows if layout not in row.names]
-        if "num_batches_tracked" not in table.suffixes[layout].get("bn", {}):
-            gaps.append(document.line_of(("layouts", layout)))
+        gaps = [row.place for row in table.rows if layout not in row.names]
+        if "num_batches_tracked" not in table.facts[layout].suffixes.get("bn", {}):
+            gaps.append("layouts.toml")
         if gaps and layout not in table.absent:
             document.problem(
-                ("modules",), f"{layout!r} leaves out tensors (line {gaps[0]}) and [absent] does not say why"
+                ("modules",), f"{layout!r} leaves out tensors ({gaps[0]}) and neither [absent] nor its layout says why"
             )
     if any(CANONICAL not in row.names for row in table.rows) and "unreachable" not in table.fills:
         document.problem(("fills",), "rows without an mm name need 'unreachable' under [fills]")
@@ -243,13 +260,13 @@ class Slot:
         role: ``conv.weight``, ``bn.running_mean``, ``linear.bias`` and so on.
         shape: its shape in the reference network; see :meth:`Expansion.shape_in` for the others.
         names: layout -> its name there; a layout that does not store it is absent.
-        line: the line of the table it comes from.
+        where: layout -> file and line of the table it comes from.
     """
 
     role: str
     shape: tuple[int, ...]
     names: Mapping[str, str]
-    line: int
+    where: Mapping[str, str]
 
     @property
     def canonical(self) -> str | None:
@@ -300,7 +317,7 @@ class Expansion:
         return (*slot.shape, 1, 1) if form == "pointwise" else slot.shape
 
     def form_in(self, layout: str, slot: Slot) -> str | None:
-        """How a layout stores a tensor, one of :data:`~r2convert.mapping.tables.FORMS`, if not plainly."""
+        """How a layout stores a tensor, one of :data:`~r2convert.catalog.loading.FORMS`, if not plainly."""
         return self.table.forms.get(layout) if slot.role == "linear.weight" else None
 
 
@@ -318,27 +335,6 @@ def expand(variant: Variant, table: FamilyTable, classes: int = IMAGENET_CLASSES
     return expansion
 
 
-def tensor_counts(variant: Variant, table: FamilyTable) -> dict[str, tuple[int, int]]:
-    """How many tensors a file of a variant can have, by layout.
-
-    Returns:
-        The fewest (no counters of training batches, no classifier) and the most.
-    """
-    scopes = places(variant.architecture, IMAGENET_CLASSES)
-    counts = {}
-    for layout in table.layouts:
-        least = most = 0
-        for row in table.rows:
-            if layout in row.names:
-                roles = table.suffixes[layout][row.kind]
-                copies = len(scopes.get(row.each, ()))
-                most += copies * len(roles)
-                if row.kind != "linear":
-                    least += copies * (len(roles) - ("num_batches_tracked" in roles))
-        counts[layout] = (least, most)
-    return counts
-
-
 def _in_network_order(rows: Sequence[Row], scopes: Mapping[str, Sequence[Place]]) -> Iterator[tuple[Row, Place]]:
     """Every row at every place it stands for; rows between two ``network`` rows follow each other block by block."""
     for _, run in groupby(rows, key=lambda row: row.each == "network"):
@@ -351,11 +347,11 @@ def _slots(table: FamilyTable, row: Row, place: Place) -> Iterator[Slot]:
     shape = tuple(int(size) for size in fill_template(row.shape, place).split())
     for role in ROLES[row.kind]:
         names = {
-            layout: module + table.suffixes[layout][row.kind][role]
+            layout: module + table.facts[layout].suffixes[row.kind][role]
             for layout, module in modules.items()
-            if role in table.suffixes[layout][row.kind]
+            if role in table.facts[layout].suffixes[row.kind]
         }
-        yield Slot(f"{row.kind}.{role}", _role_shape(role, shape), names, row.line)
+        yield Slot(f"{row.kind}.{role}", _role_shape(role, shape), names, row.where)
 
 
 def _role_shape(role: str, weight: tuple[int, ...]) -> tuple[int, ...]:
@@ -368,12 +364,12 @@ def _check_fit(variant: Variant, table: FamilyTable, scopes: Mapping[str, tuple[
     problems = []
     for row in table.rows:
         if row.each not in scopes:
-            problems.append(f"{table.path}:{row.line}: {variant.architecture.family} has no scope {row.each!r}")
+            problems.append(f"{row.place}: {variant.id} has no scope {row.each!r}")
             continue
         known = frozenset(scopes[row.each][0]) if scopes[row.each] else None
-        for template in (row.shape, *row.names.values()):
+        for layout, template in {"": row.shape, **row.names}.items():
             unknown = sorted(placeholders(template) - known) if known is not None else []
-            problems += [f"{table.path}:{row.line}: {word!r} is not known for each {row.each!r}" for word in unknown]
+            problems += [f"{row.where[layout]}: {word!r} is not known for each {row.each!r}" for word in unknown]
     _raise(problems, f"the table {table.family!r} does not fit {variant.id}")
 
 
@@ -384,10 +380,8 @@ def _check_bijection(expansion: Expansion) -> None:
         for slot in expansion.slots:
             name = slot.names.get(layout)
             if name is not None and seen.setdefault(name, slot) is not slot:
-                problems.append(
-                    f"{expansion.table.path}:{slot.line}: {layout} calls two tensors {name!r} "
-                    f"(the other in line {seen[name].line})"
-                )
+                other = seen[name].where[layout]
+                problems.append(f"{slot.where[layout]}: {layout} calls two tensors {name!r} (the other at {other})")
     _raise(problems, f"the table {expansion.table.family!r} is not one to one for {expansion.variant.id}")
 
 
@@ -397,16 +391,16 @@ def _raise(problems: list[str], what: str) -> None:
 
 
 class Tables:
-    """Family tables and expansions of one catalogue.
+    """Family tables and expansions of one catalogue, made on demand and kept.
 
     Args:
-        catalog: whose variants and folders to use.
+        catalog: whose variants and files to use.
     """
 
     def __init__(self, catalog: Catalog) -> None:
         self.catalog = catalog
         self._tables: dict[str, FamilyTable] = {}
-        self._expansions: dict[tuple[str, int], Expansion] = {}
+        self._expansions: dict[tuple[object, int], Expansion] = {}
 
     def of(self, variant: Variant, classes: int = IMAGENET_CLASSES) -> Expansion:
         """The expansion of a variant.
@@ -414,37 +408,44 @@ class Tables:
         Raises:
             CatalogError: the table is damaged or does not fit the variant.
         """
-        key = (variant.id, classes)
+        key = (variant.architecture, classes)
         if key not in self._expansions:
-            self._expansions[key] = expand(variant, self._table(variant), classes)
-        return self._expansions[key]
+            self._expansions[key] = expand(variant, self.table(variant.architecture.family), classes)
+        known = self._expansions[key]
+        return known if known.variant is variant else replace(known, variant=variant)
 
-    def could_have(self, variant: Variant, tensors: int) -> bool:
-        """Whether a file with this many tensors can hold the variant in some layout, counters or none.
-
-        Tells without expanding the table, which is what takes the time when a file is to be identified.
+    def table(self, family: str) -> FamilyTable:
+        """The table of a family.
 
         Raises:
-            CatalogError: the table is damaged.
+            CatalogError: it is damaged.
         """
-        table = self._table(variant)
-        return any(least <= tensors <= most for least, most in tensor_counts(variant, table).values())
-
-    def _table(self, variant: Variant) -> FamilyTable:
-        if variant.table not in self._tables:
-            self._tables[variant.table] = load_table(self.catalog.table_path(variant.table))
-        return self._tables[variant.table]
+        if family not in self._tables:
+            self._tables[family] = load_table(self.catalog.families[family], self.catalog.layouts)
+        return self._tables[family]
 
     def require_layout(self, variant: Variant, layout: str) -> None:
-        """Check that a variant exists in a layout.
+        """Check that a variant exists in a layout, and that the layout's reader can build it.
 
         Raises:
-            UsageError: it does not, with the layouts it exists in.
+            UsageError: it does not, with the reason and the layouts it exists in.
         """
-        layouts = self.of(variant).table.layouts
-        if layout not in layouts:
-            raise UsageError(
-                f"{variant.id} does not exist in the layout {layout!r}",
-                expected=f"one of {', '.join(layouts)}",
-                next_step=f"`r2convert list --tensors {variant.id}` prints its names in two layouts",
-            )
+        catalog, architecture = self.catalog, variant.architecture
+        possible = [
+            name
+            for name in self.table(architecture.family).layouts
+            if catalog.programs[catalog.layouts[name].program].builds(architecture)
+        ]
+        if layout in possible:
+            return
+        if layout not in catalog.layouts:
+            raise UsageError(f"there is no layout {layout!r}", expected=f"one of {', '.join(catalog.layouts)}")
+        raise UsageError(
+            f"{variant.id} does not exist in the layout {layout!r}: {catalog.layouts[layout].reader} cannot build it",
+            expected=f"one of {', '.join(possible)}",
+            got=catalog.programs[catalog.layouts[layout].program].cannot or None,
+            next_step="code that reads the authors' backbones, forks of mmdetection among it, takes "
+            "`--to official --backbone-only`"
+            if "official" in possible
+            else f"`r2convert list --tensors {variant.id}` prints its names in two layouts",
+        )

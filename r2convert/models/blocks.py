@@ -23,8 +23,8 @@ class BlockSpec:
         scales: number of splits.
         cardinality: groups of the 3x3 convolutions.
         stride: stride of the 3x3 convolutions.
-        kind: ``normal`` (each split adds the previous one's result, the last passes through) or ``stage``
-            (no such additions, the last split is average-pooled).
+        kind: ``normal`` (each split adds the previous one's result, the last passes through), ``stage``
+            (no such additions, the last split is average-pooled) or ``unpooled`` (neither).
         pool_counts_padding: whether that pool counts the zero padding.
     """
 
@@ -34,7 +34,7 @@ class BlockSpec:
     scales: int
     cardinality: int
     stride: int
-    kind: Literal["normal", "stage"]
+    kind: Literal["normal", "stage", "unpooled"]
     pool_counts_padding: bool = True
 
 
@@ -103,7 +103,7 @@ class Res2NetBlock(nn.Module):
         return results
 
     def _last(self, split: Tensor) -> Tensor:
-        if self.kind == "normal":
+        if self.kind != "stage":
             return split
         pooled: Tensor = self.pool(split)
         return pooled

@@ -84,9 +84,11 @@ class StagedBackbone(nn.Module):
         super().__init__()
         self.deep_stem = architecture.stem == "deep"
         if self.deep_stem:
-            self.stem = nn.Sequential(ConvBnRelu(3, 32, 2), ConvBnRelu(32, 32, 1), ConvBnRelu(32, STEM_CHANNELS, 1))
+            self.stem = nn.Sequential(
+                ConvBnRelu(architecture.in_channels, 32, 2), ConvBnRelu(32, 32, 1), ConvBnRelu(32, STEM_CHANNELS, 1)
+            )
         else:
-            self.conv1 = nn.Conv2d(3, STEM_CHANNELS, 7, 2, 3, bias=False)
+            self.conv1 = nn.Conv2d(architecture.in_channels, STEM_CHANNELS, 7, 2, 3, bias=False)
             self.bn1 = nn.BatchNorm2d(STEM_CHANNELS)
             self.relu = nn.ReLU(inplace=True)
         self.maxpool = nn.MaxPool2d(3, 2, 1)
@@ -97,7 +99,7 @@ class StagedBackbone(nn.Module):
         self.stages = len(architecture.stage_blocks)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Images (N, 3, H, W) -> features (N, 2048, H / 32, W / 32), sizes rounded up."""
+        """Images (N, in_channels, H, W) -> features (N, 2048, H / 32, W / 32), sizes rounded up."""
         x = self.stem(x) if self.deep_stem else self.relu(self.bn1(self.conv1(x)))
         x = self.maxpool(x)
         for index in range(self.stages):

@@ -25,7 +25,7 @@ class DlaBackbone(nn.Module):
     def __init__(self, architecture: DlaArchitecture, *, unreachable: bool = False) -> None:
         super().__init__()
         channels = architecture.channels
-        self.base_layer = _plain(3, channels[0], kernel=7, stride=1)
+        self.base_layer = _plain(architecture.in_channels, channels[0], kernel=7, stride=1)
         self.level0 = _plain(channels[0], channels[0], kernel=3, stride=1)
         self.level1 = _plain(channels[0], channels[1], kernel=3, stride=2)
         plan = _TreePlan(
@@ -39,7 +39,7 @@ class DlaBackbone(nn.Module):
             self.add_module(f"level{level}", AggregationTree(plan, f"level{level}"))
 
     def forward(self, x: Tensor) -> Tensor:
-        """Images (N, 3, H, W) -> features (N, 1024, H / 32, W / 32)."""
+        """Images (N, in_channels, H, W) -> features (N, 1024, H / 32, W / 32)."""
         x = self.level1(self.level0(self.base_layer(x)))
         for level in range(2, 2 + self.tree_count):
             x = self.get_submodule(f"level{level}")(x)

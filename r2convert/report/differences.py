@@ -6,6 +6,7 @@ from decimal import Decimal
 from typing import cast
 
 from r2convert.catalog import Catalog, Variant
+from r2convert.catalog.loading import normalise
 from r2convert.catalog.printed import images_of, printed_interval
 from r2convert.catalog.variant import Claim
 from r2convert.catalog.variant import Metric as Published
@@ -17,7 +18,8 @@ _SCALE = {"M": Decimal(10) ** 6, "G": Decimal(10) ** 9}
 
 def known_variant(variant: str, catalog: Catalog) -> Variant | None:
     """The variant of this id, or ``None`` if results are about one that this catalogue does not have."""
-    return catalog.variants.get(variant)
+    known = catalog.names.get(normalise(variant))
+    return catalog.variants[known[0]] if known else None
 
 
 def network_name(variant: str, catalog: Catalog) -> str:

@@ -36,7 +36,10 @@ class Inspection(Struct, frozen=True, kw_only=True):
         size: bytes
         container: how tensors are stored
         layout: whose names the tensors have; null if unknown
-        variant: which network; null if unknown
+        variant: the network that is proven, or else presumed from the layout; null if unknown
+        architectures: every network with these names and shapes, that one first
+        weights: id of the weights it holds; null where that is not proven
+        evidence: why it is believed to be this network
         classes: outputs of the classifier; null without one
         tensors: how many
         parameters: learned elements
@@ -55,6 +58,9 @@ class Inspection(Struct, frozen=True, kw_only=True):
     container: Container
     layout: str | None
     variant: str | None
+    architectures: tuple[str, ...] | UnsetType = UNSET
+    weights: str | UnsetType | None = UNSET
+    evidence: str | UnsetType | None = UNSET
     classes: Count | None
     tensors: Count
     parameters: Count
@@ -86,7 +92,10 @@ class ConversionSummary(Struct, frozen=True, kw_only=True, rename={"source_layou
     Args:
         src: the source
         dst: the output; null for a dry run
-        variant: which network
+        variant: the network that is proven, or else presumed from the source's layout
+        architectures: every network with these names and shapes, that one first
+        weights: id of the weights it holds; null where that is not proven
+        evidence: why it is believed to be this network
         from: the source's layout
         to: the output's layout
         renamed: tensors that were carried over
@@ -102,6 +111,9 @@ class ConversionSummary(Struct, frozen=True, kw_only=True, rename={"source_layou
     src: str
     dst: str | None
     variant: str
+    architectures: tuple[str, ...] | UnsetType = UNSET
+    weights: str | UnsetType | None = UNSET
+    evidence: str | UnsetType | None = UNSET
     source_layout: str
     target_layout: str
     renamed: Count

@@ -363,6 +363,9 @@ class CheckpointResult(Struct, frozen=True):
         wiring: how well what arrives at each BatchNorm fits what it remembers, with --wiring
         parity: how an independent implementation compares, with --peer
         dtypes: element type -> how many tensors have it
+        architectures: every network with these names and shapes, the one it is taken for first
+        weights: id of the weights it holds, where that is proven
+        evidence: why it is taken for this network
         verdict: over all checks
     """
 
@@ -377,6 +380,9 @@ class CheckpointResult(Struct, frozen=True):
     wiring: WiringResult | None = None
     parity: ParityResult | None = None
     dtypes: Annotated[dict[str, Count], Meta(max_length=_MOST_DTYPES)] = {}
+    architectures: tuple[str, ...] = ()
+    weights: str | None = None
+    evidence: str | None = None
     verdict: Verdict = "not-comparable"
 
     @property

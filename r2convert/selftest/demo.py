@@ -86,14 +86,15 @@ def _publish_standin(tables: Tables, variant: Variant, folder: Path) -> Source:
 def _write_variant_file(variant: Variant, source: Source, folder: Path) -> None:
     """Lay a variant file over the built-in one in which the official file is the stand-in: all else is the same."""
     official = variant.sources[0]
-    text = (builtin_folder() / f"{variant.id}.toml").read_text(encoding="utf-8")
+    name = f"{official.weights}.toml"
+    text = (builtin_folder() / "weights" / name).read_text(encoding="utf-8")
     for old, new in (
         (official.file_name, source.file_name),
         (f'sha256_prefix = "{official.sha256_prefix}"', f'sha256_prefix = "{source.sha256_prefix}"'),
     ):
         text = text.replace(old, new)
-    folder.mkdir()
-    (folder / f"{variant.id}.toml").write_text(text, encoding="utf-8")
+    (folder / "weights").mkdir(parents=True)
+    (folder / "weights" / name).write_text(text, encoding="utf-8")
 
 
 @contextmanager

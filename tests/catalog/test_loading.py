@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import json
-import shutil
 from pathlib import Path
 
 import pytest
 
 from r2convert.catalog import Catalog, load_catalog
-from r2convert.catalog.loading import builtin_folder, load_variant
+from r2convert.catalog.loading import builtin_folder, load_weights
+from r2convert.catalog.variant import StagedArchitecture
 from r2convert.errors import CatalogError, UnknownVariantError
+from r2convert.mapping.identity import identify
+from r2convert.mapping.tables import Tables
+from tests.mapping.manifests import read_manifest
 
 OFFICIAL_NAMES = {
     "Res2Net-50-48w-2s", "Res2Net-50-26w-4s", "Res2Net-50-14w-8s", "Res2Net-50-26w-6s", "Res2Net-50-26w-8s",
@@ -20,8 +23,9 @@ OFFICIAL_NAMES = {
 
 
 def test_holds_the_twelve_variants_of_the_official_table(catalog: Catalog, data: Path) -> None:
-    assert {variant.name for variant in catalog.variants.values()} == OFFICIAL_NAMES
-    assert set(catalog.variants) == set(json.loads((data / "measured.json").read_text()))
+    measured = json.loads((data / "measured.json").read_text())
+    assert set(catalog.variants) == {catalog.find(name).id for name in measured}
+    assert {catalog.find(name).id for name in OFFICIAL_NAMES} == set(catalog.variants)
 
 
 @pytest.mark.parametrize(
@@ -60,116 +64,273 @@ def test_claims_of_the_seed_table_are_the_printed_strings(catalog: Catalog) -> N
 
 def test_every_file_name_is_unique_and_carries_its_hash_prefix(catalog: Catalog) -> None:
     sources = [source for variant in catalog.variants.values() for source in variant.sources]
+    assert all(source.weights.startswith(source.weights.partition(".")[0]) for source in sources)
     names = [source.file_name for source in sources]
     assert len(set(names)) == len(names)
     assert all(source.sha256_prefix in source.file_name for source in sources if source.sha256_prefix)
 
 
+def damaged(folder: Path, kind: str, name: str, old: str, new: str) -> tuple[dict[str, str], str]:
+    """A folder laid over the built-in one in which one line of one file is another; the place of that line."""
+    lines = (builtin_folder() / kind / name).read_text().splitlines()
+    number = next(index for index, line in enumerate(lines) if old in line)
+    lines[number] = lines[number].replace(old, new)
+    (folder / kind).mkdir()
+    (folder / kind / name).write_text("\n".join(lines))
+    return {"R2CONVERT_MAPPINGS": str(folder)}, f"{folder / kind / name}:{number + 1}:"
+
+
 @pytest.mark.parametrize(
-    ("line", "replacement", "message"),
+    ("kind", "old", "new", "message"),
     [
-        ('id = "res2net50_w14_s8"', 'id = "other"', "id is 'other', but the file is called"),
-        ("scales = 8", "scales = 1", "'scales' must be at least 2"),
-        ("scales = 8", 'scales = "8"', "'scales' must be a positive integer"),
-        ("scales = 8", "", "'scales' is missing"),
-        ("scales = 8", "scales = 1000000000000", "'scales' is 1000000000000: more than 64"),
-        (
-            "stage_blocks = [3, 4, 6, 3]",
-            "stage_blocks = [3, 4, 600000000, 3]",
-            "'stage_blocks' is 600000000: more than",
-        ),
-        ("base_width = 14", "base_width = 99999999999999999999", "'base_width' is 99999999999999999999: more than"),
-        ("scales = 8", "scalez = 8", "unknown field 'scalez'"),
-        ('stem = "conv7x7"', 'stem = "conv5x5"', "'stem' is 'conv5x5': expected one of conv7x7, deep"),
-        ("stage_blocks = [3, 4, 6, 3]", "stage_blocks = [3, 4, 6]", "'stage_blocks' must be a list of 4"),
-        ('sha256_prefix = "6527dddc"', 'sha256_prefix = "xyz"', "'sha256_prefix' must be 8 lower-case hex digits"),
-        ('layout = "timm"', 'layout = "tim"', "'layout' is 'tim': expected one of official, mm"),
+        ("architectures", 'id = "res2net50_w14_s8"', 'id = "other"', "id is 'other', but the file is called"),
+        ("architectures", "scales = 8", "scales = 1", "'scales' must be at least 2"),
+        ("architectures", "scales = 8", 'scales = "8"', "'scales' must be a positive integer"),
+        ("architectures", "scales = 8", "scales = 1000000000000", "'scales' is 1000000000000: more than 64"),
+        ("architectures", "[3, 4, 6, 3]", "[3, 4, 600000000, 3]", "'stage_blocks' is 600000000: more than"),
+        ("architectures", "base_width = 14", "base_width = 9999999999999999", "'base_width' is 9999999999999999: more"),
+        ("architectures", "scales = 8", "scalez = 8", "unknown field 'scalez'"),
+        ("architectures", "[3, 4, 6, 3]", "[3, 4, 6]", "'stage_blocks' must be a list of 4"),
+        ("architectures", 'family = "res2net"', 'family = "resnet"', "'family' is 'resnet': expected one of res2net"),
+        ("architectures", 'program = "authors"', 'program = "mine"', "'program' is 'mine': expected one of authors"),
+        ("weights", 'sha256_prefix = "6527dddc"', 'sha256_prefix = "x"', "'sha256_prefix' must be 8 lower-case hex"),
+        ("weights", 'layout = "official"', 'layout = "tim"', "'layout' is 'tim': expected one of mm, official"),
+        ("weights", 'metric = "top5"', 'metric = "top9"', "'metric' is 'top9'"),
+        ("weights", 'printed = "6.14"', 'printed = "about 6"', "'printed' must be a number as printed"),
+        ("weights", "crop = 224", "crop = 300", "images cannot be cropped like this"),
     ],
 )
-def test_damage_is_reported_with_file_and_line(tmp_path: Path, line: str, replacement: str, message: str) -> None:
-    text = (builtin_folder() / "res2net50_w14_s8.toml").read_text()
-    lines = text.splitlines()
-    number = lines.index(line) + 1
-    lines[number - 1] = replacement
-    path = tmp_path / "res2net50_w14_s8.toml"
-    path.write_text("\n".join(lines))
+def test_damage_is_reported_with_file_and_line(tmp_path: Path, kind: str, old: str, new: str, message: str) -> None:
+    name = "res2net50_w14_s8.toml" if kind == "architectures" else "res2net50_w14_s8.official.toml"
+    environment, place = damaged(tmp_path, kind, name, old, new)
     with pytest.raises(CatalogError) as caught:
-        load_variant(path)
+        load_catalog(environment)
     problem = next(problem for problem in str(caught.value).splitlines() if message in problem)
-    assert str(path) in problem
-    if replacement and "must be at least" not in message:
-        assert f"{path}:{number}:" in problem
+    assert place in problem
 
 
 def test_all_problems_of_a_file_are_reported_together(tmp_path: Path) -> None:
-    text = (builtin_folder() / "res2net50_w14_s8.toml").read_text()
-    path = tmp_path / "res2net50_w14_s8.toml"
-    path.write_text(text.replace("depth = 50", "depth = -1").replace('metric = "flops"', 'metric = "flop"'))
+    text = (builtin_folder() / "weights" / "res2net50_w14_s8.official.toml").read_text()
+    path = tmp_path / "res2net50_w14_s8.official.toml"
+    path.write_text(text.replace("6527dddc", "x").replace('metric = "flops"', 'metric = "flop"'))
     with pytest.raises(CatalogError) as caught:
-        load_variant(path)
-    assert "'depth'" in str(caught.value)
-    assert str(caught.value).count("'metric' is 'flop'") == 3
+        load_weights(path)
+    assert "'sha256_prefix'" in str(caught.value)
+    assert "'metric' is 'flop'" in str(caught.value)
 
 
 @pytest.mark.parametrize(
-    ("old", "new"),
-    [("depth = 50\n", 'depth = "x"\n'), ("depth = 50\n", ""), ("scales = 8\n", ""), ('table = "res2net"\n', "")],
+    ("old", "new"), [("depth = 50\n", 'depth = "x"\n'), ("depth = 50\n", ""), ("scales = 8\n", "")]
 )
 def test_one_mistake_is_one_problem(tmp_path: Path, old: str, new: str) -> None:
-    text = (builtin_folder() / "res2net50_w14_s8.toml").read_text()
-    path = tmp_path / "res2net50_w14_s8.toml"
+    text = (builtin_folder() / "architectures" / "res2net50_w14_s8.toml").read_text()
+    (tmp_path / "architectures").mkdir()
+    path = tmp_path / "architectures" / "res2net50_w14_s8.toml"
     path.write_text(text.replace(old, new))
     with pytest.raises(CatalogError) as caught:
-        load_variant(path)
+        load_catalog({"R2CONVERT_MAPPINGS": str(tmp_path)})
     assert str(caught.value).count(f"{path}:") == 1
-
-
-def test_a_claim_is_placed_at_its_own_line(tmp_path: Path) -> None:
-    lines = (builtin_folder() / "res2net50_w14_s8.toml").read_text().splitlines()
-    number = next(index for index, line in enumerate(lines, start=1) if 'printed = "93.85"' in line)
-    lines[number - 1] = lines[number - 1].replace('"93.85"', '"about 94"')
-    path = tmp_path / "res2net50_w14_s8.toml"
-    path.write_text("\n".join(lines))
-    with pytest.raises(CatalogError, match=f":{number}: 'printed' must be a number"):
-        load_variant(path)
 
 
 def test_toml_that_does_not_parse_is_a_catalogue_error(tmp_path: Path) -> None:
     path = tmp_path / "broken.toml"
     path.write_text("id = ")
     with pytest.raises(CatalogError, match="not valid TOML"):
-        load_variant(path)
+        load_weights(path)
 
 
-def test_a_users_folder_is_laid_over_the_built_in_one(tmp_path: Path) -> None:
-    text = (builtin_folder() / "res2net50_w26_s4.toml").read_text()
-    (tmp_path / "res2net50_w26_s4.toml").write_text(text.replace('"res2net50"]', '"res2net50", "mine"]'))
-    added = text.split("[[sources]]")[0].replace("res2net50_w26_s4", "lab50").replace("Res2Net-50-26w-4s", "Lab-50")
-    (tmp_path / "lab50.toml").write_text(added.replace('["res2net50_26w_4s", "res2net50"]', "[]"))
+def test_particular_weights_are_found_by_their_id(catalog: Catalog) -> None:
+    timm = catalog.find("res2net50_w26_s8.timm")
+    assert (timm.id, [each.id for each in timm.weights]) == ("res2net50_w26_s8", ["res2net50_w26_s8.timm"])
+    ssld = catalog.find("Res2Net-v1d-200-SSLD")
+    assert (ssld.id, ssld.weights[0].id) == ("res2net200_vd_w26_s4", "res2net200_vd_w26_s4.ssld")
+    assert ssld.weights[0].protocol.pipeline == "opencv"
+    assert catalog.find("res2net101_w26_s4").weights[0].publisher == "official"
+
+
+def test_an_architecture_that_no_file_lists_is_found_by_the_pattern_of_its_program(catalog: Catalog) -> None:
+    found = catalog.find_architecture("res2net152_v1b_w26_s4").architecture
+    assert isinstance(found, StagedArchitecture)
+    assert (found.stage_blocks, found.stem, found.first_block) == ((3, 8, 36, 3), "deep", "stage")
+    assert catalog.find_architecture("res2net50_vd_w26_s4").architecture.first_block == "normal"  # type: ignore[union-attr]
+
+
+SINGLE = """
+id = "lab50"
+name = "Lab-50"
+aliases = ["our net"]
+table = "res2net_vd"
+
+[architecture]
+family = "res2net_vd"
+depth = 50
+stage_blocks = [3, 4, 6, 3]
+base_width = 26
+scales = 4
+cardinality = 1
+stem = "deep"
+shortcut = "pooled-if-strided"
+first_block = "normal"
+pool_counts_padding = false
+
+[[sources]]
+publisher = "lab"
+layout = "paddle"
+format = "pdparams"
+file_name = "ours.pdparams"
+urls = ["https://example.org/ours.pdparams"]
+
+[published]
+claims = [{ source = "our page", publisher = "lab", metric = "top1", printed = "80.1", unit = "%" }]
+"""
+
+
+def test_a_network_in_a_single_file_is_still_read(tmp_path: Path) -> None:
+    (tmp_path / "lab50.toml").write_text(SINGLE)
     found = load_catalog({"R2CONVERT_MAPPINGS": str(tmp_path)})
     assert len(found.variants) == 13
-    assert found.find("mine").id == "res2net50_w26_s4"
-    assert found.find("Lab-50").architecture == found.find("res2net50").architecture
+    variant = found.find("Our Net")
+    assert (variant.architecture.family, variant.weights[0].id) == ("res2net_v1b", "lab50.lab")
+    assert variant.claims[0].weights == variant.sources[0].weights == "lab50.lab"
 
 
-def test_a_users_table_comes_before_the_built_in_one(tmp_path: Path) -> None:
+def test_a_folder_of_tables_is_refused_with_the_way_to_change_it(tmp_path: Path) -> None:
     (tmp_path / "tables").mkdir()
-    shutil.copy(builtin_folder() / "tables" / "res2net.toml", tmp_path / "tables")
+    with pytest.raises(CatalogError, match=r"families/<family>\.toml"):
+        load_catalog({"R2CONVERT_MAPPINGS": str(tmp_path)})
+
+
+def test_a_users_file_replaces_the_built_in_one_of_its_name(tmp_path: Path) -> None:
+    text = (builtin_folder() / "architectures" / "res2net50_w26_s4.toml").read_text()
+    (tmp_path / "architectures").mkdir()
+    (tmp_path / "architectures" / "res2net50_w26_s4.toml").write_text(text.replace('"res2net50"]', '"mine"]'))
     found = load_catalog({"R2CONVERT_MAPPINGS": str(tmp_path)})
-    assert found.table_path("res2net").parent.parent == tmp_path
-    assert found.table_path("res2net_dla").parent.parent == builtin_folder()
+    assert len(found.variants) == 12
+    assert found.find("mine").id == "res2net50_w26_s4"
+    assert found.find("mine").weights[0].id == "res2net50_w26_s4.official"
+
+
+LAYOUTS = """
+[suffixes.lab]
+conv = { weight = ".kernel" }
+bn = { weight = ".gamma", bias = ".beta", running_mean = ".mean", running_var = ".var" }
+linear = { weight = ".kernel", bias = ".bias" }
+
+[layouts.lab]
+reader = "our own code"
+program = "authors"
+suffixes = "lab"
+linear = "transposed"
+written_as = [".pth"]
+absent = "our code keeps no count of batches"
+"""
+
+WEIGHTS = """
+id = "res2net50_w26_s4.lab"
+publisher = "lab"
+protocol = { resize = 288, crop = 256, interpolation = "bicubic", pipeline = "pil" }
+
+[[files]]
+layout = "lab"
+format = "pth"
+file_name = "lab-res2net50.pth"
+sha256 = "1111111111111111111111111111111111111111111111111111111111111111"
+urls = ["https://example.org/lab-res2net50.pth"]
+
+[published]
+claims = [{ source = "our page", metric = "top1", printed = "79.0", unit = "%" }]
+"""
+
+
+def lab_columns() -> str:
+    """A column for every module of Res2Net v1: the official names with another separator."""
+    rows = [
+        ("backbone.conv1", "stem"),
+        ("backbone.bn1", "stem_bn"),
+        *(
+            (f"backbone.layer{{stage}}.{{block}}.{name}", f"s{{stage}}/b{{block}}/{name.replace('.', '/')}")
+            for name in ("conv1", "bn1", "convs.{scale}", "bns.{scale}", "conv3", "bn3", "downsample.0", "downsample.1")
+        ),
+        ("head.fc", "classifier"),
+    ]
+    listed = "\n".join(f'    ["{canonical}", "{ours}"],' for canonical, ours in rows)
+    return f'family = "res2net"\n\n[modules]\ncolumns = ["mm", "lab"]\nrows = [\n{listed}\n]\n'
+
+
+@pytest.fixture
+def lab(tmp_path: Path) -> Path:
+    """A folder with a new publisher, a new layout and second weights for a known architecture."""
+    for kind in ("families", "weights"):
+        (tmp_path / kind).mkdir()
+    (tmp_path / "layouts.toml").write_text(LAYOUTS)
+    (tmp_path / "families" / "res2net.toml").write_text(lab_columns())
+    (tmp_path / "weights" / "res2net50_w26_s4.lab.toml").write_text(WEIGHTS)
+    return tmp_path
+
+
+def test_a_publisher_a_layout_and_second_weights_need_no_code(lab: Path, data: Path) -> None:
+    found = load_catalog({"R2CONVERT_MAPPINGS": str(lab)})
+    assert "lab" in found.publishers
+    assert "lab" in found.writable_layouts
+    variant = found.find("res2net50_w26_s4")
+    assert [each.publisher for each in variant.weights] == ["official", "timm", "lab"]
+    assert variant.weights[-1].protocol.resize == 288
+    tables = Tables(found)
+    names = tables.of(variant).names("lab")
+    assert len(names) == 427
+    assert names["s3/b2/convs/1.kernel"].canonical == "backbone.layer3.2.convs.1.weight"
+    shapes = {name: tables.of(variant).shape_in("lab", slot) for name, slot in names.items()}
+    assert shapes["classifier.kernel"] == (2048, 1000)
+    identity = identify(tables, shapes)
+    assert identity is not None
+    assert (identity.variant.id, identity.layout) == ("res2net50_w26_s4", "lab")
+    # What was there before is as it was.
+    official = identify(tables, read_manifest(data / "manifests" / "res2net50_w26_s4.official.txt"))
+    assert official is not None
+    assert (official.variant.id, official.layout) == ("res2net50_w26_s4", "official")
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ('"head.fc"', '"head.fcc"', "'head.fcc' is not the mm name of one row of the table in"),
+        ('columns = ["mm", "lab"]', 'columns = ["mm", "lob"]', "unknown layout 'lob'"),
+        ('    ["head.fc", "classifier"],', '    ["head.fc"],', "a row must be a list of 2 strings"),
+    ],
+)
+def test_a_damaged_column_is_refused_with_file_and_line(lab: Path, old: str, new: str, message: str) -> None:
+    path = lab / "families" / "res2net.toml"
+    lines = path.read_text().splitlines()
+    number = next(index for index, line in enumerate(lines) if old in line)
+    lines[number] = lines[number].replace(old, new)
+    path.write_text("\n".join(lines))
+    catalog = load_catalog({"R2CONVERT_MAPPINGS": str(lab)})
+    with pytest.raises(CatalogError) as caught:
+        Tables(catalog).of(catalog.find("res2net50"))
+    assert f"{path}:{number + 1}: {message}" in str(caught.value)
+
+
+def test_weights_of_an_unknown_architecture_are_refused_with_file_and_line(tmp_path: Path) -> None:
+    (tmp_path / "weights").mkdir()
+    path = tmp_path / "weights" / "nothing.lab.toml"
+    path.write_text('id = "nothing.lab"\npublisher = "lab"\n')
+    with pytest.raises(CatalogError, match=f"{path}:1") as caught:
+        load_catalog({"R2CONVERT_MAPPINGS": str(tmp_path)})
+    assert "there is no architecture 'nothing'" in str(caught.value)
 
 
 def test_two_variants_may_not_share_a_name(tmp_path: Path) -> None:
-    text = (builtin_folder() / "res2net50_w26_s4.toml").read_text()
-    (tmp_path / "twin.toml").write_text(text.replace('id = "res2net50_w26_s4"', 'id = "twin"'))
+    text = (builtin_folder() / "architectures" / "res2net50_w26_s4.toml").read_text()
+    (tmp_path / "architectures").mkdir()
+    twin = tmp_path / "architectures" / "twin.toml"
+    twin.write_text(text.replace('id = "res2net50_w26_s4"', 'id = "twin"'))
     with pytest.raises(CatalogError, match="claimed by two variants") as caught:
         load_catalog({"R2CONVERT_MAPPINGS": str(tmp_path)})
     line = 1 + next(number for number, line in enumerate(text.splitlines()) if line.startswith("name ="))
     assert caught.value.where is not None
     places = caught.value.where.split()
     assert sorted(places) == sorted(
-        [f"{builtin_folder()}/res2net50_w26_s4.toml:{line}", f"{tmp_path}/twin.toml:{line}"]
+        [f"{builtin_folder()}/architectures/res2net50_w26_s4.toml:{line}", f"{twin}:{line}"]
     )
 
 
@@ -178,11 +339,7 @@ def test_a_users_folder_that_is_not_there_is_named(tmp_path: Path) -> None:
         load_catalog({"R2CONVERT_MAPPINGS": str(tmp_path / "nowhere")})
 
 
-def test_a_family_table_that_is_not_there_is_reported_with_file_and_line(tmp_path: Path) -> None:
-    lines = (builtin_folder() / "res2net50_w26_s4.toml").read_text().splitlines()
-    number = lines.index('table = "res2net"') + 1
-    lines[number - 1] = 'table = "resnet"'
-    path = tmp_path / "res2net50_w26_s4.toml"
-    path.write_text("\n".join(lines))
-    with pytest.raises(CatalogError, match=f":{number}: there is no family table 'resnet'"):
+def test_a_single_file_with_an_unknown_table_is_refused_with_file_and_line(tmp_path: Path) -> None:
+    (tmp_path / "lab50.toml").write_text(SINGLE.replace('"res2net_vd"\n\n', '"resnet"\n\n'))
+    with pytest.raises(CatalogError, match=r"lab50\.toml:5: there is no family 'resnet'"):
         load_catalog({"R2CONVERT_MAPPINGS": str(tmp_path)})

@@ -131,8 +131,8 @@ def test_the_official_dla_files_have_more_than_timm_reads(tables: Tables, standi
 
 
 def test_a_peer_without_the_network_cannot_be_asked(tables: Tables, standin: Standin) -> None:
-    check = asked(tables, standin("res2net200_vd_w26_s4_ssld", "paddle"))
-    assert (check.verdict, check.note) == ("not-comparable", "official has no res2net200_vd_w26_s4_ssld")
+    check = asked(tables, standin("res2net200_vd_w26_s4", "paddle"))
+    assert (check.verdict, check.note) == ("not-comparable", "official has no res2net200_vd_w26_s4")
 
 
 def test_a_file_that_a_peer_refuses_fails(tables: Tables, standin: Standin) -> None:

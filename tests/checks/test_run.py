@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 
@@ -10,14 +11,15 @@ import torch
 from msgspec.structs import replace
 from torch import Tensor
 
+from r2convert.catalog.variant import Variant, Weights
 from r2convert.checkpoint.open import open_checkpoint
-from r2convert.checks.claims import Origin, accuracy_checks, origin_of
+from r2convert.checks.claims import accuracy_checks, likely_weights
 from r2convert.checks.run import ImageRun, Request, verify_checkpoints, verify_references
 from r2convert.checks.standins import write_images_for
 from r2convert.errors import MappingError
 from r2convert.imagenet.datasets import open_validation_set
 from r2convert.mapping.conversion import convert
-from r2convert.mapping.identity import resolve
+from r2convert.mapping.identity import Identity, resolve
 from r2convert.mapping.plan import make_plan
 from r2convert.mapping.receipt import receipt_path
 from r2convert.mapping.tables import Tables
@@ -53,7 +55,7 @@ def test_references_reproduce_the_published_sizes(tables: Tables) -> None:
     assert {name for name, verdict in verdicts.items() if verdict != "pass"} == {
         "res2net50_w26_s4",
         "res2next_dla60_w4_s4_c8",
-        "res2net200_vd_w26_s4_ssld",
+        "res2net200_vd_w26_s4",
     }
     assert set(verdicts.values()) == {"pass", "known-deviation"}
 
@@ -155,7 +157,11 @@ def test_a_backbone_cannot_be_measured_on_images(tables: Tables, standin: Standi
         verify_checkpoints(tables, [Request(tmp_path / "b.pth")], run)
 
 
-OFFICIAL = Origin("official", certain=True)
+def weights_of(variant: Variant, tag: str) -> Weights:
+    """Weights of the catalogue."""
+    found = variant.weights_called(f"{variant.id}.{tag}")
+    assert found is not None
+    return found
 
 
 def accuracy(top1: int, top5: int) -> Accuracy:
@@ -170,7 +176,7 @@ def test_a_random_part_is_judged_by_an_exact_test(tables: Tables, correct: int, 
     part = replace(accuracy(correct, 1877), images=2000)
     found = {
         each.metric: each
-        for each in accuracy_checks(variant, part, OFFICIAL, full_set=True)
+        for each in accuracy_checks(variant, part, weights_of(variant, "official"), full_set=True)
         if "README" in (each.source or "")
     }
     assert found["top1"].verdict == verdict
@@ -179,12 +185,14 @@ def test_a_random_part_is_judged_by_an_exact_test(tables: Tables, correct: int, 
 
 def test_few_images_prove_nothing(tables: Tables) -> None:
     part = replace(accuracy(15, 19), images=20)
-    found = accuracy_checks(tables.catalog.find("res2net50_w14_s8"), part, OFFICIAL, full_set=True)
+    variant = tables.catalog.find("res2net50_w14_s8")
+    found = accuracy_checks(variant, part, weights_of(variant, "official"), full_set=True)
     assert {each.verdict for each in found} == {"inconclusive", "not-comparable"}
 
 
 def test_an_accuracy_is_compared_with_its_own_pipeline_only(tables: Tables) -> None:
-    variant, paddle = tables.catalog.find("res2net200_vd_w26_s4_ssld"), Origin("paddle", certain=True)
+    variant = tables.catalog.find("res2net200_vd_w26_s4_ssld")
+    paddle = weights_of(variant, "ssld")
     with_pil = accuracy_checks(variant, accuracy(42_565, 48_710), paddle, full_set=True)
     assert {each.verdict for each in with_pil} == {"not-comparable"}
     with_opencv = replace(accuracy(42_565, 48_710), pipeline="opencv")
@@ -193,8 +201,8 @@ def test_an_accuracy_is_compared_with_its_own_pipeline_only(tables: Tables) -> N
 
 def test_real_labels_have_their_own_count(tables: Tables) -> None:
     measured = replace(accuracy(39_071, 46_926), real_images=46_837, real_top1_correct=39_496)
-    timm = Origin("timm", certain=True)
-    found = accuracy_checks(tables.catalog.find("res2net50_w14_s8"), measured, timm, full_set=True)
+    variant = tables.catalog.find("res2net50_w14_s8")
+    found = accuracy_checks(variant, measured, weights_of(variant, "timm"), full_set=True)
     assert {each.metric: each.verdict for each in found if each.source == "timm results"} == {
         "top1": "pass",
         "top5": "pass",
@@ -208,20 +216,31 @@ def test_real_labels_have_their_own_count(tables: Tables) -> None:
 )
 def test_the_whole_set_is_held_against_the_printed_interval(tables: Tables, top1: int, verdict: str) -> None:
     variant = tables.catalog.find("res2net50_w14_s8")
-    found = accuracy_checks(variant, accuracy(top1, 46_930), OFFICIAL, full_set=True)
+    found = accuracy_checks(variant, accuracy(top1, 46_930), weights_of(variant, "official"), full_set=True)
     verdicts = {(each.source, each.metric): each.verdict for each in found}
     assert verdicts["official README", "top1"] == verdict
     assert verdicts["official README", "top5"] == "pass"
     assert verdicts["timm results", "top1"] == "not-comparable"
 
 
-def test_whose_file_it_is_is_told_by_its_digest(tables: Tables) -> None:
+def test_accuracies_of_unproven_weights_are_shown_and_not_judged(tables: Tables) -> None:
     variant = tables.catalog.find("res2net50_w14_s8")
-    official, openmmlab = "6527dddc" + 56 * "0", "bc967bf1" + 56 * "0"
-    assert origin_of(variant, "mm", (official,)) == Origin("official", certain=True)
-    assert origin_of(variant, "mm", (64 * "0", openmmlab)) == Origin("openmmlab", certain=True)
-    assert origin_of(variant, "mm", (64 * "0",)) == Origin("openmmlab", certain=False)
-    assert origin_of(variant, "official", ()) == Origin("official", certain=False)
+    found = list(accuracy_checks(variant, accuracy(30_000, 40_000), None, full_set=True))
+    assert {(each.verdict, each.measured) for each in found} == {("not-comparable", 30_000), ("not-comparable", 40_000)}
+    assert "nothing proves that these are res2net50_w14_s8.official" in found[0].note
+
+
+@pytest.mark.parametrize(
+    ("layout", "tag"), [("official", "official"), ("mm", "openmmlab"), ("timm", "timm"), ("paddle", "official")]
+)
+def test_the_likely_weights_are_the_proven_ones_or_the_first_in_the_files_layout(
+    tables: Tables, layout: str, tag: str
+) -> None:
+    variant = tables.catalog.find("res2net50_w14_s8")
+    identity = Identity(variant, layout, 1000, True, (variant,), "", proven=True)
+    assert likely_weights(identity) is weights_of(variant, tag)
+    proven = weights_of(variant, "timm")
+    assert likely_weights(dataclasses.replace(identity, weights=proven)) is proven
 
 
 def test_results_are_plain_json(tables: Tables, standin: Standin) -> None:

@@ -173,18 +173,20 @@ def test_a_users_own_network_needs_a_file_and_no_code(run: Run, tables: object, 
     from r2convert.checks.standins import write_random_checkpoint
     from r2convert.mapping.tables import Tables
 
-    text = (builtin_folder() / "res2net50_w26_s4.toml").read_text().split("[[sources]]")[0]
+    text = (builtin_folder() / "architectures" / "res2net50_w26_s4.toml").read_text()
     text = (
         text.replace("res2net50_w26_s4", "lab")
         .replace("Res2Net-50-26w-4s", "Lab")
         .replace("base_width = 26", "base_width = 20")
     )
-    (tmp_path / "mappings").mkdir()
-    (tmp_path / "mappings" / "lab.toml").write_text(text.replace('["res2net50_26w_4s", "res2net50"]', "[]"))
+    (tmp_path / "mappings" / "architectures").mkdir(parents=True)
+    (tmp_path / "mappings" / "architectures" / "lab.toml").write_text(
+        text.replace('["res2net50_26w_4s", "res2net50"]', "[]")
+    )
     laid = {"R2CONVERT_MAPPINGS": str(tmp_path / "mappings")}
     own = Tables(load_catalog(laid))
     write_random_checkpoint(own, own.catalog.find("lab"), tmp_path / "ours.pth")
-    assert run("inspect", tmp_path / "ours.pth", "--json").json["variant"] is None
+    assert run("inspect", tmp_path / "ours.pth", "--json").json["variant"] == "res2net50_w20_s4"
     ran = run("map", "--src", tmp_path / "ours.pth", "--dst", tmp_path / "mm.pth", "--json", **laid)
     assert ran.json["variant"] == "lab"
 

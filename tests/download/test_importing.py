@@ -20,7 +20,9 @@ OTHER = sample(seed=1)
 
 
 def variant(*sources: Source, name: str = "net") -> Variant:
-    return replace(next(iter(load_catalog().variants.values())), id=name, name=name, sources=sources)
+    known = next(iter(load_catalog().variants.values()))
+    weights = replace(known.weights[0], id=f"{name}.lab", sources=sources)
+    return replace(known, id=name, name=name, weights=(weights,))
 
 
 def bring(path: Path, cache: Cache, *variants: Variant, fits: bool = True, **how: object) -> Imported:

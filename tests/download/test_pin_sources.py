@@ -10,32 +10,28 @@ from pathlib import Path
 
 import pytest
 
-from r2convert.catalog.loading import load_variant
+from r2convert.catalog.loading import load_weights
 from tests.download import server as faults
 from tests.download.server import CERTIFICATE, LoopbackServer
-from tests.download.support import ARCHITECTURE, sample, sha256
+from tests.download.support import sample, sha256
 
 SCRIPT = Path(__file__).parents[2] / "scripts" / "pin_sources.py"
 DATA = sample()
 OTHER = sample(seed=1)
 
-VARIANT = """\
+WEIGHTS = """\
 # A comment that has to stay.
-id = "lab"
-name = "Lab"
-table = "res2net"
-
-{architecture}
-[[sources]]
+id = "lab.official"
 publisher = "official"
+
+[[files]]
 layout = "official"
 format = "safetensors"
 file_name = "lab.safetensors"  # of 2019
 {known}
 urls = [{urls}]
 
-[[sources]]
-publisher = "timm"
+[[files]]
 layout = "timm"
 format = "safetensors"
 file_name = "other.safetensors"
@@ -51,17 +47,14 @@ def variant(tmp_path: Path, tls_server: LoopbackServer) -> Path:
 
 def write(folder: Path, server: LoopbackServer, known: str) -> Path:
     first, second = server.url("a"), server.url("b").replace("127.0.0.1", "localhost")
-    path = folder / "lab.toml"
-    path.write_text(
-        VARIANT.format(
-            architecture=ARCHITECTURE, known=known, urls=f'"{first}", "{second}"', gone=f'"{server.url("gone")}"'
-        )
-    )
+    (folder / "weights").mkdir(exist_ok=True)
+    path = folder / "weights" / "lab.official.toml"
+    path.write_text(WEIGHTS.format(known=known, urls=f'"{first}", "{second}"', gone=f'"{server.url("gone")}"'))
     return path
 
 
 def pin(path: Path, *options: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, str(SCRIPT), "lab", "--mappings", str(path.parent), *options]
+    command = [sys.executable, str(SCRIPT), "lab.official", "--mappings", str(path.parent.parent), *options]
     environment = {"PATH": os.environ["PATH"], "REQUESTS_CA_BUNDLE": str(CERTIFICATE), "R2CONVERT_MIRROR": "/nowhere"}
     return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60, check=False)
 
@@ -74,7 +67,7 @@ def test_two_mirrors_that_agree_are_a_pin(variant: Path, tls_server: LoopbackSer
     assert result.returncode == 0, result.stderr
     assert "pinned    lab.safetensors: 127.0.0.1 and localhost" in result.stdout
     assert "skipped   other.safetensors: 0 of the 2" in result.stdout
-    first, second = load_variant(variant).sources
+    first, second = load_weights(variant).sources
     assert (first.sha256, first.size) == (sha256(DATA), len(DATA))
     assert (second.sha256, second.size) == (None, None)
     added = [line for line in variant.read_text().splitlines() if line not in before.splitlines()]
@@ -118,7 +111,7 @@ def test_a_file_that_does_not_begin_as_published_does_not_count(tmp_path: Path, 
     tls_server.put("a", DATA)
     tls_server.put("b", DATA)
     assert "skipped   lab.safetensors: 0 of the 2" in pin(path).stdout
-    assert "sha256" not in tomllib.loads(path.read_text())["sources"][0]
+    assert "sha256" not in tomllib.loads(path.read_text())["files"][0]
 
 
 def test_an_existing_pin_is_confirmed_or_contradicted(tmp_path: Path, tls_server: LoopbackServer) -> None:
@@ -126,8 +119,8 @@ def test_an_existing_pin_is_confirmed_or_contradicted(tmp_path: Path, tls_server
     tls_server.put("b", DATA)
     path = write(tmp_path, tls_server, f'sha256 = "{sha256(DATA)}"')
     assert "confirmed" in pin(path).stdout
-    assert load_variant(path).sources[0].size == len(DATA)
+    assert load_weights(path).sources[0].size == len(DATA)
     path = write(tmp_path, tls_server, f'sha256 = "{sha256(OTHER)}"')
     result = pin(path)
     assert (result.returncode, "CONFLICT" in result.stdout) == (1, True)
-    assert load_variant(path).sources[0].sha256 == sha256(OTHER)
+    assert load_weights(path).sources[0].sha256 == sha256(OTHER)

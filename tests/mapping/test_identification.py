@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
-from r2convert.mapping.identity import identify, nearest
+from r2convert.catalog.variant import StagedArchitecture
+from r2convert.mapping.identity import Identity, find_prefixes, identify, lookalike, nearest
 from r2convert.mapping.tables import Tables
 from tests.conftest import DATA
 from tests.mapping.manifests import recorded
@@ -12,20 +15,27 @@ from tests.mapping.manifests import recorded
 MANIFESTS = {(variant, layout): shapes for variant, layout, shapes in recorded(DATA)}
 
 
+def identified(tables: Tables, shapes: dict[str, tuple[int, ...]]) -> Identity:
+    """What a file is that is known."""
+    found = identify(tables, shapes)
+    assert found is not None
+    return found
+
+
 @pytest.mark.parametrize(("variant", "layout"), MANIFESTS)
 def test_every_recorded_file_is_identified(tables: Tables, variant: str, layout: str) -> None:
-    found = identify(tables, MANIFESTS[variant, layout])
+    found = identified(tables, MANIFESTS[variant, layout])
     # timm took over the official names of all but the DLA networks: there is nothing to tell the two apart by.
     expected = "official" if layout == "timm" and "dla" not in variant else layout
-    assert [(identity.variant.id, identity.layout) for identity in found] == [(variant, expected)]
-    assert found[0].classes == 1000
-    assert found[0].has_classifier
+    assert (found.variant.id, found.layout) == (tables.catalog.find(variant).id, expected)
+    assert found.classes == 1000
+    assert found.has_classifier
 
 
 @pytest.mark.parametrize(("variant", "layout"), MANIFESTS)
 def test_counters_of_batches_may_be_missing(tables: Tables, variant: str, layout: str) -> None:
     shapes = {name: shape for name, shape in MANIFESTS[variant, layout].items() if "num_batches" not in name}
-    assert [identity.variant.id for identity in identify(tables, shapes)] == [variant]
+    assert identified(tables, shapes).variant.id == tables.catalog.find(variant).id
 
 
 @pytest.mark.parametrize(("variant", "layout"), [("res2net50_w26_s4", "official"), ("res2net_dla60_w28_s4", "timm")])
@@ -33,25 +43,25 @@ def test_another_number_of_classes_is_told(tables: Tables, variant: str, layout:
     shapes = dict(MANIFESTS[variant, layout])
     shapes["fc.weight"] = (37, *shapes["fc.weight"][1:])
     shapes["fc.bias"] = (37,)
-    (identity,) = identify(tables, shapes)
+    identity = identified(tables, shapes)
     assert (identity.variant.id, identity.classes) == (variant, 37)
 
 
 def test_a_transposed_classifier_has_its_classes_in_the_second_place(tables: Tables) -> None:
     shapes = dict(MANIFESTS["res2net200_vd_w26_s4_ssld", "paddle"])
     shapes["out.weight"], shapes["out.bias"] = (2048, 5), (5,)
-    assert identify(tables, shapes)[0].classes == 5
+    assert identified(tables, shapes).classes == 5
 
 
 def test_a_classifier_whose_parts_disagree_is_no_known_file(tables: Tables) -> None:
     shapes = dict(MANIFESTS["res2net50_w26_s4", "official"])
     shapes["fc.bias"] = (37,)
-    assert identify(tables, shapes) == ()
+    assert identify(tables, shapes) is None
 
 
 def test_a_backbone_is_told_as_such(tables: Tables) -> None:
     shapes = {name: shape for name, shape in MANIFESTS["res2net50_v1b_w26_s4", "official"].items() if "fc" not in name}
-    (identity,) = identify(tables, shapes)
+    identity = identified(tables, shapes)
     assert (identity.layout, identity.has_classifier) == ("official", False)
 
 
@@ -66,7 +76,7 @@ def test_one_tensor_that_does_not_fit_makes_a_file_unknown(tables: Tables, chang
         shapes["layer3.2.convs.7.weight"] = shape
     if change == "reshape":
         shapes[name] = (*shape[:2], 1, 9)
-    assert identify(tables, shapes) == ()
+    assert identify(tables, shapes) is None
     near = nearest(tables, shapes)
     assert near is not None
     expansion, layout, difference = near
@@ -78,3 +88,102 @@ def test_one_tensor_that_does_not_fit_makes_a_file_unknown(tables: Tables, chang
 
 def test_nothing_shared_has_no_nearest(tables: Tables) -> None:
     assert nearest(tables, {"encoder.weight": (3, 3)}) is None
+
+
+def expanded(tables: Tables, name: str, layout: str) -> dict[str, tuple[int, ...]]:
+    """Names and shapes of an architecture, listed or not."""
+    expansion = tables.of(tables.catalog.find_architecture(name))
+    return {each: expansion.shape_in(layout, slot) for each, slot in expansion.names(layout).items()}
+
+
+@pytest.mark.parametrize("layout", ["official", "mm", "paddle"])
+@pytest.mark.parametrize(
+    ("name", "stage_blocks"),
+    [
+        ("res2net152_v1b_w26_s4", (3, 8, 36, 3)),
+        ("res2net50_w18_s6", (3, 4, 6, 3)),
+        ("res2net200_w26_s4", (3, 12, 48, 3)),
+        ("res2net101_vd_w14_s8", (3, 4, 23, 3)),
+    ],
+)
+def test_an_architecture_that_no_file_lists_is_read_off_names_and_shapes(
+    tables: Tables, name: str, stage_blocks: tuple[int, ...], layout: str
+) -> None:
+    architecture = identified(tables, expanded(tables, name, layout)).variant.architecture
+    said = tables.catalog.find_architecture(name).architecture
+    assert isinstance(architecture, StagedArchitecture)
+    assert isinstance(said, StagedArchitecture)
+    assert architecture.stage_blocks == stage_blocks
+    assert (architecture.base_width, architecture.scales, architecture.stem) == (
+        said.base_width, said.scales, said.stem
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        ({"stage_blocks": (3, 4, 6, 4)}, "res2net53_w26_s4_b3-4-6-4"),
+        ({"stage_blocks": (2, 2, 2, 2), "depth": 26}, "res2net26_w26_s4"),
+        ({"in_channels": 1}, "res2net50_w26_s4_in1"),
+        ({"in_channels": 4}, "res2net50_w26_s4_in4"),
+        ({"cardinality": 4}, "res2next50_w26_s4_c4"),
+    ],
+)
+def test_blocks_channels_and_cardinality_are_read(tables: Tables, change: dict[str, object], expected: str) -> None:
+    variant = tables.catalog.find("res2net50")
+    expansion = tables.of(replace(variant, architecture=replace(variant.architecture, **change)))  # type: ignore[arg-type]
+    found = identified(tables, {name: slot.shape for name, slot in expansion.names("official").items()})
+    assert found.variant.id == expected
+    assert tables.of(found.variant).slots == expansion.slots
+
+
+@pytest.mark.parametrize(
+    ("name", "layout", "fits"),
+    [
+        ("res2net50_v1b_w26_s4", "official", ["res2net50_v1b_w26_s4", "res2net50_vd_w26_s4", "res2net50_mmdet_w26_s4"]),
+        ("res2net50_v1b_w26_s4", "mm", ["res2net50_v1b_w26_s4", "res2net50_vd_w26_s4", "res2net50_mmdet_w26_s4"]),
+        ("res2net50_v1b_w26_s4", "paddle", ["res2net50_vd_w26_s4", "res2net50_v1b_w26_s4", "res2net50_mmdet_w26_s4"]),
+        ("res2net50_v1b_w26_s4", "mmdet", ["res2net50_mmdet_w26_s4", "res2net50_v1b_w26_s4", "res2net50_vd_w26_s4"]),
+        ("res2net50_w26_s4", "official", ["res2net50_w26_s4", "res2net50_paddle_w26_s4"]),
+        ("res2net50_w26_s4", "paddle", ["res2net50_paddle_w26_s4", "res2net50_w26_s4"]),
+        ("res2next50_w4_s4_c8", "official", ["res2next50_w4_s4_c8"]),
+        ("res2net_dla60_w28_s4", "official", ["res2net_dla60_w28_s4"]),
+    ],
+)
+def test_a_file_is_presumed_to_be_what_its_layouts_program_computes(
+    tables: Tables, name: str, layout: str, fits: list[str]
+) -> None:
+    found = identified(tables, expanded(tables, name, layout))
+    assert [each.id for each in found.fits] == fits
+    assert found.variant.id == fits[0]
+    assert found.proven == (len(fits) == 1)
+    assert all(each in found.evidence for each in fits)
+
+
+@pytest.mark.parametrize(
+    ("names", "expected"),
+    [
+        (["layer1.0.conv2.weight", "layer1.0.bn2.weight"], "a plain ResNet"),
+        (["backbone.layer1.0.conv2.weight"], "a plain ResNet"),
+        (["layer1.0.convs.0.weight", "layer1.0.shortcut.0.weight"], "speech recognition"),
+        (["layer3.0.convs.1.conv_offset.weight"], "deformable convolutions"),
+        (["res4.res4b.branch2b_2.conv.weight"], "PaddleDetection"),
+    ],
+)
+def test_other_networks_are_named(tables: Tables, names: list[str], expected: str) -> None:
+    found = lookalike(tables.catalog, dict.fromkeys(names, (1,)))
+    assert found is not None
+    assert expected in found
+
+
+def test_a_plain_resnet_is_named_with_its_depth(tables: Tables) -> None:
+    blocks = [(stage, block) for stage, count in enumerate((3, 4, 23, 3), start=1) for block in range(count)]
+    names = {f"layer{stage}.{block}.conv2.weight": (64, 64, 3, 3) for stage, block in blocks}
+    assert lookalike(tables.catalog, names) == "a plain ResNet-101: it has conv2/bn2 where Res2Net has convs/bns"
+
+
+def test_a_backbone_inside_a_detector_is_found_under_its_prefix(tables: Tables) -> None:
+    inside = expanded(tables, "res2net101_v1b_w26_s4", "mmdet")
+    shapes = {f"backbone.{name}": shape for name, shape in inside.items()} | {"neck.conv.weight": (256, 256, 1, 1)}
+    found = find_prefixes(tables, shapes)
+    assert {prefix: each.variant.id for prefix, each in found.items()} == {"backbone.": "res2net101_mmdet_w26_s4"}

@@ -8,8 +8,8 @@ import pytest
 
 from r2convert.checkpoint.elements import DType
 from r2convert.checkpoint.tensor import TensorInfo, contiguous_strides
-from r2convert.errors import MappingError
-from r2convert.mapping.plan import make_plan
+from r2convert.errors import MappingError, UsageError
+from r2convert.mapping.plan import computed_otherwise, make_plan
 from r2convert.mapping.tables import Expansion, Tables
 
 ROUTES = [
@@ -64,7 +64,8 @@ def test_mmdet_gets_a_backbone_a_renamed_stem_and_a_warning(tables: Tables) -> N
     assert renamed["conv1.0.weight"] == "stem.0.weight"
     assert renamed["conv1.6.weight"] == "stem.6.weight"
     assert renamed["bn1.running_mean"] == "stem.7.running_mean"
-    assert "average pool" in plan.warnings[0]
+    (warning,) = computed_otherwise(tables, expansion.variant, "mmdet")
+    assert "leaves out the stride-1 3x3 average pool that this network has in layer1.0" in warning
 
 
 def test_missing_counters_are_filled_with_a_reason(tables: Tables) -> None:
@@ -77,7 +78,7 @@ def test_missing_counters_are_filled_with_a_reason(tables: Tables) -> None:
 
 
 def test_a_backbone_gets_no_invented_classifier(tables: Tables) -> None:
-    expansion = tables.of(tables.catalog.find("res2net50"))
+    expansion = tables.of(tables.catalog.find("res2net50d"))
     tensors = tensors_of(expansion, "mmdet")
     plan = make_plan(expansion, "mmdet", "mm", tensors)
     assert [problem for problem in plan.problems if "head.fc.weight has no source" in problem]
@@ -111,3 +112,39 @@ def test_all_problems_are_found_at_once(tables: Tables) -> None:
     assert "layer1.0.conv1.weight has shape 104x64x3x3, expected 104x64x1x1" in problems
     assert "bn1.weight is int32, expected a floating-point dtype" in problems
     assert "bn1.num_batches_tracked is float32, expected int64" in problems
+
+
+OTHERWISE = {
+    ("res2net50_v1b_w26_s4", "mmdet"): ["leaves out the stride-1 3x3 average pool"],
+    ("res2net50_mmdet_w26_s4", "official"): ["average pool in layer1.0, which was not there when this network was"],
+    ("res2net50_mmdet_w26_s4", "mmdet"): [],
+    ("res2net50_v1b_w26_s4", "timm"): [],
+    ("res2net50_vd_w26_s4", "paddle"): [],
+    ("res2net50_vd_w26_s4", "mm"): ["does not add hierarchically", "count the padding"],
+    ("res2net50_w26_s4", "paddle"): ["adds hierarchically", "leave out the padding"],
+    ("res2net50_paddle_w26_s4", "official"): ["does not add hierarchically"],
+    ("res2net_dla60_w28_s4", "timm"): [],
+}
+
+
+@pytest.mark.parametrize(("name", "layout"), OTHERWISE)
+def test_what_a_reader_computes_otherwise_is_said_in_both_directions(tables: Tables, name: str, layout: str) -> None:
+    said = computed_otherwise(tables, tables.catalog.find_architecture(name), layout)
+    assert bool(said) == bool(OTHERWISE[name, layout])
+    assert all(part in said[0] for part in OTHERWISE[name, layout])
+
+
+@pytest.mark.parametrize(
+    ("name", "layout"),
+    [
+        ("res2net50_w26_s4", "mmdet"),
+        ("res2net200_vd_w26_s4", "mmdet"),
+        ("res2next50_w4_s4_c8", "paddle"),
+        ("res2net_dla60_w28_s4", "paddle"),
+        ("res2net26_v1b_w26_s4", "paddle"),
+    ],
+)
+def test_what_a_reader_cannot_build_is_refused(tables: Tables, name: str, layout: str) -> None:
+    with pytest.raises(UsageError, match="cannot build it") as caught:
+        tables.require_layout(tables.catalog.find_architecture(name), layout)
+    assert "builds" in str(caught.value.got)

@@ -9,7 +9,7 @@ from msgspec.structs import replace
 
 from r2convert.catalog import Variant
 from r2convert.catalog.printed import printed_interval
-from r2convert.checks.claims import Origin, PublishedNumbers, accuracy_checks
+from r2convert.checks.claims import PublishedNumbers, accuracy_checks
 from r2convert.checks.parity import parity_check
 from r2convert.checks.wiring import wiring_check
 from r2convert.imagenet.labels import synsets
@@ -47,7 +47,6 @@ def made_result(tables: Tables, variant: Variant, *, broken: bool = False) -> Ch
     numbers = PublishedNumbers(tables.of(variant))
     draw = random.Random(variant.id)
     accuracy = _accuracy(variant, 4000 if broken else 0, draw)
-    publisher = variant.sources[0].publisher
     wiring = WiringResult(64, "/home/someone/Pictures", _wiring(numbers, draw, broken=broken))
     parity = ParityResult.of("timm", "1.0.31", _comparison(numbers, draw, broken=broken))
     checks = (
@@ -55,7 +54,7 @@ def made_result(tables: Tables, variant: Variant, *, broken: bool = False) -> Ch
         wiring_check(wiring),
         parity_check(parity),
         *numbers.checks(),
-        *accuracy_checks(variant, accuracy, Origin(publisher, certain=True), full_set=True),
+        *accuracy_checks(variant, accuracy, variant.weights[0], full_set=True),
     )
     digits = f"{draw.getrandbits(256):064x}"
     return CheckpointResult(

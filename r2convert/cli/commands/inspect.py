@@ -47,6 +47,8 @@ def _print(found: api.Inspection, *, tensors: bool) -> None:
         "container": found.container,
         "layout": found.layout or "unknown",
         "variant": found.variant or "unknown",
+        "weights": found.weights,
+        "evidence": found.evidence,
         "classes": None if found.classes is None else f"{found.classes:,}",
         "tensors": f"{found.tensors:,}",
         "parameters": f"{found.parameters:,}",

@@ -148,6 +148,9 @@ def _summary(planned: api.Planned, conversion: api.Conversion | None) -> Convers
         src=str(planned.source),
         dst=str(conversion.written.path) if conversion else None,
         variant=plan.expansion.variant.id,
+        architectures=tuple(variant.id for variant in plan.identity.fits) if plan.identity else (),
+        weights=plan.identity.weights.id if plan.identity and plan.identity.weights else None,
+        evidence=plan.identity.evidence if plan.identity else None,
         source_layout=plan.source_layout,
         target_layout=plan.target_layout,
         renamed=len(plan.rows_of("rename")),
@@ -163,6 +166,7 @@ def _summary(planned: api.Planned, conversion: api.Conversion | None) -> Convers
 
 def _print(plan: api.Plan, conversion: api.Conversion | None, dtype: str | None) -> None:
     lines = [f"{plan.expansion.variant.id}: {plan.source_layout} -> {plan.target_layout}"]
+    lines += [f"  evidence {plan.identity.evidence}"] if plan.identity else []
     lines.append(f"  renamed  {len(plan.rows_of('rename'))}")
     for action, label in (("drop", "dropped"), ("fill", "filled")):
         rows = plan.rows_of(action)

@@ -1,6 +1,8 @@
 """What MkDocs writes into pages by itself: the commands as click knows them, the JSON fields as the schemas do.
 
-A page says ``<!-- commands -->`` or ``<!-- schema: verify -->`` where these belong.
+A page says ``<!-- commands -->`` or ``<!-- schema: verify -->`` where these belong. Commands are described here and
+not by mkdocs-click, which puts them in alphabetical order, loses the groups of options that ``--help`` shows, and runs
+the lines of an example together.
 """
 
 from __future__ import annotations
@@ -16,6 +18,7 @@ from typing import Any
 import click
 
 from r2convert.cli.app import COMMANDS, application
+from r2convert.cli.options import Option
 
 _LOG = logging.getLogger("mkdocs.hooks")
 
@@ -70,17 +73,20 @@ def _paragraphs(text: str) -> Iterator[str]:
             yield " ".join(lines) + "\n"
             continue
         heading, *examples = lines[lines.index(_BLOCK) + 1 :]
-        yield f"{heading}\n\n```text"
-        yield from (f"$ {line.strip()}" for line in examples)
+        yield f"{heading}\n\n```bash"
+        yield from (line.strip() for line in examples)
         yield "```\n"
 
 
 def _options(command: click.Command, context: click.Context) -> Iterator[str]:
-    records = [parameter.get_help_record(context) for parameter in command.params]
-    described = [record for record in records if record is not None and record[1]]
-    if described:
-        yield "| option | meaning |\n|---|---|"
-        yield from (f"| `{names}` | {_cell(meaning)} |" for names, meaning in described)
+    groups: dict[str, list[tuple[str, str]]] = {}
+    for parameter in command.params:
+        record = parameter.get_help_record(context)
+        if isinstance(parameter, Option) and record is not None:
+            groups.setdefault(parameter.group, []).append(record)
+    for group, records in groups.items():
+        yield f"| {group.lower()} | |\n|---|---|"
+        yield from (f"| `{names}` | {_cell(meaning)} |" for names, meaning in records)
         yield ""
 
 
@@ -97,10 +103,16 @@ def describe_schema(path: Path) -> Iterator[str]:
 def _fields(schema: dict[str, Any], shared: dict[str, Any], parent: str) -> Iterator[tuple[str, dict[str, Any]]]:
     for name, given in schema.get("properties", {}).items():
         field = {**shared[given["$ref"].rpartition("/")[2]], **given} if "$ref" in given else given
-        items = field.get("items", {})
+        items = _items(field)
         yield parent + name, field
         yield from _fields(field, shared, f"{parent}{name}.")
         yield from _fields(items, shared, f"{parent}{name}[].")
+
+
+def _items(field: dict[str, Any]) -> dict[str, Any]:
+    """What an array holds; of one whose places are described one by one, nothing."""
+    items = field.get("items")
+    return items if isinstance(items, dict) else {}
 
 
 def _type(field: dict[str, Any]) -> str:
@@ -110,7 +122,7 @@ def _type(field: dict[str, Any]) -> str:
         return ", ".join(f"`{json.dumps(value)}`" for value in field["enum"])
     types = field.get("type", "any")
     names = types if isinstance(types, list) else [types]
-    of = field.get("items", {}).get("type")
+    of = _items(field).get("type")
     return " or ".join(f"array of {of}" if name == "array" and of else name for name in names)
 
 

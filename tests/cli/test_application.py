@@ -240,3 +240,16 @@ def test_a_folder_that_the_demo_cannot_work_in_is_refused(run: Run, tmp_path: Pa
     assert run("demo", "--keep", tmp_path / "file").code == 4
     assert run("demo", "--keep", tmp_path / "file" / "below").code == 4
     assert (tmp_path / "file").read_text() == "kept"
+
+
+def test_a_plain_checkout_works_without_being_installed(tmp_path: Path) -> None:
+    root = Path(__file__).parents[2]
+    for name in ("r2convert", "mappings"):
+        (tmp_path / name).symlink_to(root / name)
+    code = "import r2convert, sys; sys.stderr.write(r2convert.__file__)"
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path), "R2CONVERT_CACHE": str(tmp_path / "cache")}
+    command = [sys.executable, "-m", "r2convert", "list"]
+    where = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment, check=True)
+    assert where.stderr.startswith(str(tmp_path))
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, cwd=tmp_path, check=True)
+    assert "res2net50_w14_s8" in done.stdout

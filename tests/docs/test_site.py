@@ -12,6 +12,7 @@ import click
 import pytest
 
 from r2convert.cli.app import COMMANDS, application
+from r2convert.cli.options import Option
 from tests.docs.examples import ROOT
 
 PICTURE = ROOT / "docs" / "assets" / "verdicts.svg"
@@ -41,9 +42,10 @@ def test_every_option_of_every_command_is_in_the_reference() -> None:
         command = application.get_command(context, name)
         assert command is not None
         for parameter in command.params:
-            if isinstance(parameter, click.Option) and not parameter.hidden and parameter.help:
-                assert parameter.opts[0] in section
-        assert f"$ r2convert {name}" in section
+            if isinstance(parameter, Option):
+                assert f"`{parameter.opts[0]}" in section
+                assert f"| {parameter.group.lower()} | |" in section
+        assert f"```bash\nr2convert {name}" in section
     assert "\b" not in text
 
 

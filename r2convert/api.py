@@ -542,13 +542,21 @@ def forget_hash(file_name: str) -> Pin:
 # --- inspect, map, compare -------------------------------------------------------------------------------------------
 
 
-def inspect(checkpoint: FileOrVariant, *, key: str | None = None, prefix: str = "", digests: bool = True) -> Inspection:
+def inspect(
+    checkpoint: FileOrVariant,
+    *,
+    key: str | None = None,
+    prefix: str = "",
+    leave_out: Sequence[str] = (),
+    digests: bool = True,
+) -> Inspection:
     """Say what a file really is: container, layout, variant, tensors, parameters and digests.
 
     Args:
         checkpoint: a checkpoint, or the name of a variant in the cache.
         key: which of several state dicts in the file, e.g. ``state_dict`` or ``ema``.
         prefix: only the tensors under this prefix, e.g. ``backbone.``.
+        leave_out: shell patterns; tensors whose names match one are left out, and the receipt says so.
         digests: read every byte: SHA-256, content hash, and whether all values are finite.
 
     Raises:
@@ -557,11 +565,13 @@ def inspect(checkpoint: FileOrVariant, *, key: str | None = None, prefix: str = 
     """
     from r2convert.checkpoint.open import open_checkpoint
     from r2convert.mapping.conversion import content_hash_of, content_hash_of_unknown
+    from r2convert.mapping.identity import recogniser
     from r2convert.mapping.values import value_problems
-    from r2convert.results.documents import Inspection, TensorEntry
+    from r2convert.results.documents import AccountedTensor, Inspection, TensorEntry
 
     tables = _tables()
-    with open_checkpoint(_locate(tables.catalog.find, checkpoint).path, key=key, prefix=prefix) as opened:
+    path, recognise = _locate(tables.catalog.find, checkpoint).path, recogniser(tables)
+    with open_checkpoint(path, key=key, prefix=prefix, leave_out=leave_out, recognise=recognise) as opened:
         resolution, problem = _resolve_or_reason(tables, opened)
         warnings = [*opened.warnings, *([problem] if problem else [])]
         content = None
@@ -589,7 +599,10 @@ def inspect(checkpoint: FileOrVariant, *, key: str | None = None, prefix: str = 
             parameters=_parameters(opened, resolution),
             wrapper=opened.wrapper,
             prefix_removed=opened.prefix_removed or None,
+            left_out=tuple(AccountedTensor(each.name, each.reason) for each in opened.left_out),
+            unread={name: each.kind for name, each in opened.unread.items()},
             metadata=dict(opened.metadata),
+            opaque=opened.opaque,
             sha256=opened.sha256() if digests else None,
             content_hash=content,
             warnings=tuple(warnings),
@@ -652,6 +665,7 @@ def map_checkpoint(
     layout: Layout | None = None,
     key: str | None = None,
     prefix: str = "",
+    leave_out: Sequence[str] = (),
     backbone_only: bool = False,
     dtype: CastTo | None = None,
     overwrite: bool = False,
@@ -672,6 +686,7 @@ def map_checkpoint(
         layout: the source's layout, instead of telling it from the names.
         key: which of several state dicts in the file, e.g. ``state_dict`` or ``ema``.
         prefix: only the tensors under this prefix, e.g. ``backbone.``, which is taken off their names.
+        leave_out: shell patterns; tensors whose names match one are left out, and the receipt says so.
         backbone_only: leave the classifier out.
         dtype: cast floating-point tensors to this type, rounding to nearest, ties to even.
         overwrite: replace the output if it exists.
@@ -703,7 +718,8 @@ def map_checkpoint(
     cast = DType(_one_of(("float32", "float16", "bfloat16"), dtype, "dtype")) if dtype is not None else None
     src, digest = locate(src), digests or receipt
     _require_fitting(src.path, Path(dst), to)
-    with _planned(src, to, variant, layout, key, prefix, backbone_only, digest=digest) as (checkpoint, plan, settle):
+    planned = _planned(src, to, variant, layout, key, prefix, leave_out, backbone_only, digest=digest)
+    with planned as (checkpoint, plan, settle):
         return convert(
             checkpoint,
             plan,
@@ -726,6 +742,7 @@ def plan_conversion(
     layout: Layout | None = None,
     key: str | None = None,
     prefix: str = "",
+    leave_out: Sequence[str] = (),
     backbone_only: bool = False,
     overwrite: bool = False,
 ) -> Planned:
@@ -739,6 +756,7 @@ def plan_conversion(
         layout: the source's layout, instead of telling it from the names.
         key: which of several state dicts in the file.
         prefix: only the tensors under this prefix.
+        leave_out: shell patterns; tensors whose names match one are left out, and the receipt says so.
         backbone_only: leave the classifier out.
         overwrite: whether the output may exist.
 
@@ -750,7 +768,8 @@ def plan_conversion(
     src = locate(src)
     if dst is not None:
         _require_fitting(src.path, Path(dst), to)
-    with _planned(src, to, variant, layout, key, prefix, backbone_only, digest=False) as (checkpoint, plan, _):
+    planned = _planned(src, to, variant, layout, key, prefix, leave_out, backbone_only, digest=False)
+    with planned as (checkpoint, plan, _):
         plan.require_clean(str(checkpoint.path))
         if dst is not None:
             require_possible(plan, Path(dst), overwrite=overwrite)
@@ -765,6 +784,7 @@ def publish(
     layout: Layout | None = None,
     key: str | None = None,
     prefix: str = "",
+    leave_out: Sequence[str] = (),
     backbone_only: bool = False,
     dtype: CastTo | None = None,
     overwrite: bool = False,
@@ -780,6 +800,7 @@ def publish(
         layout: the source's layout, instead of telling it from the names.
         key: which of several state dicts in the file.
         prefix: only the tensors under this prefix.
+        leave_out: shell patterns; tensors whose names match one are left out, and the receipt says so.
         backbone_only: leave the classifier out.
         dtype: cast floating-point tensors to this type.
         overwrite: replace a file of the same name.
@@ -793,7 +814,8 @@ def publish(
     from r2convert.mapping.conversion import publish as publish_in
 
     cast = DType(_one_of(("float32", "float16", "bfloat16"), dtype, "dtype")) if dtype is not None else None
-    with _planned(src, "mm", variant, layout, key, prefix, backbone_only, digest=True) as (checkpoint, plan, settle):
+    planned = _planned(src, "mm", variant, layout, key, prefix, leave_out, backbone_only, digest=True)
+    with planned as (checkpoint, plan, settle):
         options = {"overwrite": overwrite, "receipt": receipt, "check": check}
         return publish_in(checkpoint, plan, Path(folder), **options, dtype=cast, settle=settle)
 
@@ -825,6 +847,7 @@ def _planned(
     layout: str | None,
     key: str | None,
     prefix: str,
+    leave_out: Sequence[str],
     backbone_only: bool,
     *,
     digest: bool,
@@ -833,11 +856,12 @@ def _planned(
     from r2convert.mapping.plan import plan_conversion as plan_for
     from r2convert.mapping.plan import with_evidence
 
-    with _opened(src, variant, layout, key, prefix, digest=digest) as (tables, checkpoint, resolution):
+    with _opened(src, variant, layout, key, prefix, leave_out, digest=digest) as (tables, checkpoint, resolution):
         plan = plan_for(tables, resolution, to, checkpoint.tensors, backbone_only=backbone_only)
 
         def with_all_warnings(plan: Plan) -> Plan:
-            return replace(plan, warnings=(*checkpoint.warnings, *plan.warnings))
+            left_out = tuple((each.name, each.reason) for each in checkpoint.left_out)
+            return replace(plan, warnings=(*checkpoint.warnings, *plan.warnings), left_out=left_out)
 
         def settle(_: str) -> Plan:
             return with_all_warnings(with_evidence(tables, plan, _weighed(tables, checkpoint, resolution)))
@@ -852,17 +876,19 @@ def _opened(
     layout: str | None,
     key: str | None,
     prefix: str,
+    leave_out: Sequence[str],
     *,
     digest: bool = False,
 ) -> Iterator[tuple[Tables, Checkpoint, Resolution]]:
     """An open file and what it is."""
     from r2convert.checkpoint.open import open_checkpoint
-    from r2convert.mapping.identity import resolve
+    from r2convert.mapping.identity import recogniser, resolve
 
     tables = _tables()
     located = _locate(tables.catalog.find, checkpoint)
     said = tables.catalog.find_architecture(variant) if variant is not None else located.variant
-    with open_checkpoint(located.path, key=key, prefix=prefix) as opened:
+    recognise = recogniser(tables)
+    with open_checkpoint(located.path, key=key, prefix=prefix, leave_out=leave_out, recognise=recognise) as opened:
         if digest:
             # On a thread of its own, while names are read and the plan is made.
             opened.begin_sha256()
@@ -877,6 +903,7 @@ def load_model(
     layout: Layout | None = None,
     key: str | None = None,
     prefix: str = "",
+    leave_out: Sequence[str] = (),
 ) -> Classifier:
     """Build the network that a checkpoint holds, with its weights, in evaluation mode.
 
@@ -890,6 +917,7 @@ def load_model(
         layout: the file's layout, instead of telling it from the names.
         key: which of several state dicts in the file, e.g. ``state_dict`` or ``ema``.
         prefix: only the tensors under this prefix, e.g. ``model.``.
+        leave_out: shell patterns; tensors whose names match one are left out, and the receipt says so.
 
     Returns:
         A ``torch.nn.Module`` on the CPU, float32 (float64 if the file is): images (N, 3, H, W) -> logits (N, classes).
@@ -914,11 +942,18 @@ def load_model(
     from r2convert.models.build import load_network
 
     located = locate(checkpoint, fetch=fetch)
-    with _opened(located, variant, layout, key, prefix, digest=True) as (tables, opened, resolution):
+    with _opened(located, variant, layout, key, prefix, leave_out, digest=True) as (tables, opened, resolution):
         return load_network(opened, _weighed(tables, opened, resolution))
 
 
-def compare(a: FileOrVariant, b: FileOrVariant) -> Comparison:
+def compare(
+    a: FileOrVariant,
+    b: FileOrVariant,
+    *,
+    key: str | None = None,
+    prefix: str = "",
+    leave_out: Sequence[str] = (),
+) -> Comparison:
     """Compare two checkpoints tensor by tensor, across containers and layouts.
 
     If both are known variants, tensors are compared under their ``mm`` names, and counters of training batches and
@@ -927,6 +962,9 @@ def compare(a: FileOrVariant, b: FileOrVariant) -> Comparison:
     Args:
         a: a checkpoint, or the name of a variant in the cache.
         b: another.
+        key: which of several state dicts in a file that has several, e.g. ``ema``.
+        prefix: only the tensors under this prefix, in a file that has it.
+        leave_out: shell patterns; tensors whose names match one are left out of both.
 
     Returns:
         Whether they are equal, what each is, both content hashes, and every tensor that differs: its name, how, and by
@@ -945,16 +983,26 @@ def compare(a: FileOrVariant, b: FileOrVariant) -> Comparison:
     from r2convert.mapping.comparison import Side
     from r2convert.mapping.comparison import compare as compare_sides
 
-    with _both(a, b) as ((one, first), (other, second)):
+    with _both(a, b, key, prefix, leave_out) as ((one, first), (other, second)):
         return compare_sides(Side(one, first), Side(other, second))
 
 
-def compare_activations(a: FileOrVariant, b: FileOrVariant) -> ActivationComparison:
+def compare_activations(
+    a: FileOrVariant,
+    b: FileOrVariant,
+    *,
+    key: str | None = None,
+    prefix: str = "",
+    leave_out: Sequence[str] = (),
+) -> ActivationComparison:
     """Run two networks of one architecture on one random image in float64, and compare them layer by layer.
 
     Args:
         a: a checkpoint, or the name of a variant in the cache.
         b: another.
+        key: which of several state dicts in a file that has several.
+        prefix: only the tensors under this prefix, in a file that has it.
+        leave_out: shell patterns; tensors whose names match one are left out of both.
 
     Raises:
         UsageError: they are not known networks of one architecture.
@@ -964,7 +1012,7 @@ def compare_activations(a: FileOrVariant, b: FileOrVariant) -> ActivationCompari
     from r2convert.checks.parity import random_input
     from r2convert.models.build import load_network
 
-    with _both(a, b) as ((one, first), (other, second)):
+    with _both(a, b, key, prefix, leave_out) as ((one, first), (other, second)):
         if first is not None and second is not None:
             # Equal names do not tell two networks apart; a digest or a receipt may.
             tables = _tables()
@@ -981,14 +1029,28 @@ def compare_activations(a: FileOrVariant, b: FileOrVariant) -> ActivationCompari
 
 @contextmanager
 def _both(
-    a: FileOrVariant, b: FileOrVariant
+    a: FileOrVariant, b: FileOrVariant, key: str | None = None, prefix: str = "", leave_out: Sequence[str] = ()
 ) -> Iterator[tuple[tuple[Checkpoint, Resolution | None], tuple[Checkpoint, Resolution | None]]]:
     """Two open files and what they are; if one is unknown, both keep their own names."""
     from r2convert.checkpoint.open import open_checkpoint
+    from r2convert.mapping.identity import recogniser
 
     tables = _tables()
     with ExitStack() as stack:
-        one, other = (stack.enter_context(open_checkpoint(_locate(tables.catalog.find, each).path)) for each in (a, b))
+        opened: list[Checkpoint] = []
+        problems: list[UsageError] = []
+        for each in (a, b):
+            path, recognise = _locate(tables.catalog.find, each).path, recogniser(tables)
+            try:
+                opened.append(open_checkpoint(path, key=key, prefix=prefix, leave_out=leave_out, recognise=recognise))
+            except UsageError as error:
+                # What is asked for need be in one of the two only: the average of one file against another file.
+                problems.append(error)
+                opened.append(open_checkpoint(path, recognise=recognise))
+            stack.enter_context(opened[-1])
+        if len(problems) == len(opened):
+            raise problems[0]
+        one, other = opened
         first, second = (_resolve_or_reason(tables, each)[0] for each in (one, other))
         if first is None or second is None:
             first = second = None
@@ -1111,6 +1173,7 @@ def verify(
     layout: Layout | None = None,
     key: str | None = None,
     prefix: str = "",
+    leave_out: Sequence[str] = (),
 ) -> CheckpointResult:
     """Check a checkpoint against what was published about it.
 
@@ -1130,6 +1193,7 @@ def verify(
         layout: the file's layout, instead of telling it from the names.
         key: which of several state dicts in the file, e.g. ``state_dict`` or ``ema``.
         prefix: only the tensors under this prefix, e.g. ``model.``.
+        leave_out: shell patterns; tensors whose names match one are left out, and the receipt says so.
 
     Returns:
         Every check with what was published and measured (parameters; operations for one 224x224 image; correct images)
@@ -1163,6 +1227,7 @@ def verify(
         layout=layout,
         key=key,
         prefix=prefix,
+        leave_out=leave_out,
     ).results[0]
 
 
@@ -1187,6 +1252,7 @@ def verify_all(
     layout: Layout | None = None,
     key: str | None = None,
     prefix: str = "",
+    leave_out: Sequence[str] = (),
     following: Callable[[Sequence[Request]], Iterable[Request]] = iter,
     progress: Callable[[AccuracyProgress], None] = _ignore,
 ) -> VerifyRun:
@@ -1216,6 +1282,7 @@ def verify_all(
         layout: the layout, instead of telling it from the names.
         key: which of several state dicts in the files.
         prefix: only the tensors under this prefix.
+        leave_out: shell patterns; tensors whose names match one are left out, and the receipt says so.
         following: gives out the files one by one, and so knows how far the work is; not with images.
         progress: told after every batch.
 
@@ -1228,7 +1295,7 @@ def verify_all(
     from r2convert.evaluation.processes import joined_processes
 
     tables = _tables()
-    requests = _requests(tables, checkpoints, variant, layout, key, prefix)
+    requests = _requests(tables, checkpoints, variant, layout, key, prefix, leave_out)
     if not requests:
         raise UsageError(
             "there is nothing to verify: the cache is empty",
@@ -1306,13 +1373,14 @@ def _requests(
     layout: str | None,
     key: str | None,
     prefix: str,
+    leave_out: Sequence[str],
 ) -> list[Request]:
     """The files to verify, each with what the caller says of it."""
     from r2convert.checks.run import Request
 
     said = tables.catalog.find_architecture(variant) if variant is not None else None
     located = [_locate(tables.catalog.find, each) for each in checkpoints] if checkpoints else cached_checkpoints()
-    return [Request(each.path, said or each.variant, layout, key, prefix) for each in located]
+    return [Request(each.path, said or each.variant, layout, key, prefix, tuple(leave_out)) for each in located]
 
 
 def _device(name: str | None) -> str:
@@ -1414,6 +1482,7 @@ def diagnose(
     layout: Layout | None = None,
     key: str | None = None,
     prefix: str = "",
+    leave_out: Sequence[str] = (),
     progress: Callable[[Progress], None] = _ignore,
     warn: Warn = _ignore,
 ) -> tuple[Consultation, str]:
@@ -1434,6 +1503,7 @@ def diagnose(
         layout: the layout, instead of telling it from the names.
         key: which of several state dicts in the file.
         prefix: only the tensors under this prefix.
+        leave_out: shell patterns; tensors whose names match one are left out, and the receipt says so.
         progress: told before every setting is tried on some images.
         warn: told what is odd about the images.
 
@@ -1461,7 +1531,7 @@ def diagnose(
     chosen = _device(device)
     found = consult(
         tables,
-        Request(located.path, said, layout, key, prefix),
+        Request(located.path, said, layout, key, prefix, tuple(leave_out)),
         DoctorImages(stratified_sample(images, limit, seed=seed), len(images.images), images.is_full, seed),
         measured=_known_score(measured, measured_top5),
         expected=_known_score(expected),

@@ -24,7 +24,7 @@ from r2convert.errors import AccessError, InputError, MappingError, R2ConvertErr
 from r2convert.evaluation.statistics import is_certainly_below
 from r2convert.mapping.conversion import content_hash_of
 from r2convert.mapping.evidence import Clues, weigh
-from r2convert.mapping.identity import Identity, Resolution, resolve
+from r2convert.mapping.identity import Identity, Resolution, recogniser, resolve
 from r2convert.mapping.receipt import read_receipt
 from r2convert.mapping.tables import CANONICAL, Tables
 from r2convert.results.verdicts import Check
@@ -53,6 +53,7 @@ class Request:
         layout: whose names it is said to have, if anything.
         key: which of several state dicts in it.
         prefix: only the tensors under this prefix.
+        leave_out: shell patterns of names to leave out.
     """
 
     path: Path
@@ -60,6 +61,17 @@ class Request:
     layout: str | None = None
     key: str | None = None
     prefix: str = ""
+    leave_out: tuple[str, ...] = ()
+
+    def open(self, tables: Tables) -> Checkpoint:
+        """Open the part of the file that is to be verified."""
+        return open_checkpoint(
+            self.path,
+            key=self.key,
+            prefix=self.prefix,
+            leave_out=self.leave_out,
+            recognise=recogniser(tables),
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +125,7 @@ def examine(tables: Tables, request: Request, probes: Probes, *, load: bool) -> 
         AccessError: the file is not there.
         UsageError: the network cannot be shown images of the input size.
     """
-    with open_checkpoint(request.path, key=request.key, prefix=request.prefix) as checkpoint:
+    with request.open(tables) as checkpoint:
         # On a thread of its own, while the names are read and the layers counted.
         checkpoint.begin_sha256()
         resolution = resolve(tables, checkpoint, request.variant, request.layout)

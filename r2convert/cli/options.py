@@ -269,6 +269,13 @@ part_options = _together(
         default="",
         help="Only the tensors under this prefix, e.g. backbone. or resnet.",
     ),
+    option(
+        "--leave-out",
+        group=CHECKPOINT,
+        multiple=True,
+        metavar="PATTERN",
+        help="Leave out tensors whose names match, e.g. 'aux_head.*'; may be given several times.",
+    ),
 )
 
 identity_options = _together(

@@ -13,7 +13,6 @@ import torch
 
 from r2convert.catalog.printed import printed_interval
 from r2convert.catalog.variant import IMAGENET_IMAGES, Claim
-from r2convert.checkpoint.open import open_checkpoint
 from r2convert.checks.claims import likely_weights
 from r2convert.checks.run import Examined, Probes, Request, examine
 from r2convert.doctor.agreement import KnownScore
@@ -154,7 +153,7 @@ def consult(
 
 def _load(tables: Tables, request: Request) -> Classifier:
     """The network; a background class in front of the thousand is one of the causes, so it may have one."""
-    with open_checkpoint(request.path, key=request.key, prefix=request.prefix) as checkpoint:
+    with request.open(tables) as checkpoint:
         resolution = recognise(tables, checkpoint, request.variant, request.layout)
         identity = resolution.identity
         if not identity.has_classifier or identity.classes not in (CLASS_COUNT, CLASS_COUNT + 1):

@@ -13,7 +13,7 @@ names, the file is presumed to be what the layout's own program computes, and th
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 
 from r2convert.catalog.geometry import read_template
@@ -110,6 +110,16 @@ class Resolution:
 
     expansion: Expansion
     identity: Identity
+
+
+def recogniser(tables: Tables) -> Callable[[Shapes], str | None]:
+    """Return what says in words which network names and shapes are, for a file that holds several state dicts."""
+
+    def recognise(shapes: Shapes) -> str | None:
+        found = identify(tables, shapes)
+        return None if found is None else f"{found.variant.id} in the {found.layout} layout"
+
+    return recognise
 
 
 def identify(tables: Tables, shapes: Shapes) -> Identity | None:

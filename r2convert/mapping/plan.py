@@ -55,6 +55,7 @@ class Plan:
         warnings: what the user must be told although the conversion is sound.
         advice: what to do about the problems.
         identity: what the source is, and why that is believed.
+        left_out: tensors beside the network in the source: name and reason.
     """
 
     expansion: Expansion
@@ -65,6 +66,13 @@ class Plan:
     warnings: tuple[str, ...]
     advice: str | None = None
     identity: Identity | None = None
+    left_out: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def dropped(self) -> tuple[tuple[str, str], ...]:
+        """Every tensor of the source that the target does not get: name and reason."""
+        rows = ((row.source or "", row.reason) for row in self.rows_of("drop"))
+        return (*rows, *self.left_out)
 
     def rows_of(self, action: str) -> tuple[PlanRow, ...]:
         """The rows of one action."""

@@ -86,7 +86,7 @@ def write_receipt(
             "contentHash": content_hash,
             "cast": cast and {"dtype": cast, "rounding": "to nearest, ties to even"},
             "renamed": len(plan.rows_of("rename")),
-            "dropped": [{"name": row.source, "reason": row.reason} for row in plan.rows_of("drop")],
+            "dropped": [{"name": name, "reason": reason} for name, reason in plan.dropped],
             "filled": [{"name": row.target, "reason": row.reason} for row in plan.rows_of("fill")],
         },
     }

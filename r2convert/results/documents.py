@@ -28,6 +28,18 @@ class TensorEntry(Struct, frozen=True):
     shape: tuple[Count, ...]
 
 
+class AccountedTensor(Struct, frozen=True):
+    """A tensor that is left out of a network, or that only one side of a conversion has.
+
+    Args:
+        name: the tensor
+        reason: why
+    """
+
+    name: str
+    reason: str
+
+
 class Inspection(Struct, frozen=True, kw_only=True):
     """What a file is.
 
@@ -46,6 +58,9 @@ class Inspection(Struct, frozen=True, kw_only=True):
         dtypes: element type to number of tensors
         wrapper: the key that the state dict lay under
         prefix_removed: what was taken off every name
+        left_out: tensors beside the network
+        unread: tensors of kinds whose elements are not read, to the kind
+        opaque: dotted names of classes and functions that are not looked into
         metadata: plain values found around the tensors
         sha256: of the file; null with --no-digest
         content_hash: of the network; null with --no-digest
@@ -67,23 +82,14 @@ class Inspection(Struct, frozen=True, kw_only=True):
     dtypes: dict[str, Count]
     wrapper: str | None
     prefix_removed: str | None
+    left_out: tuple[AccountedTensor, ...]
+    unread: dict[str, str]
+    opaque: tuple[str, ...]
     metadata: dict[str, Any]
     sha256: Digest | None
     content_hash: Digest | None
     warnings: tuple[str, ...]
     tensor_list: tuple[TensorEntry, ...] | UnsetType = UNSET
-
-
-class AccountedTensor(Struct, frozen=True):
-    """A tensor that only one side of a conversion has.
-
-    Args:
-        name: the tensor
-        reason: why
-    """
-
-    name: str
-    reason: str
 
 
 class ConversionSummary(Struct, frozen=True, kw_only=True, rename={"source_layout": "from", "target_layout": "to"}):

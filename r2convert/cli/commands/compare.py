@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import click
 from msgspec.structs import replace
@@ -25,6 +26,7 @@ _NAME_COLUMNS = 34
 @options.command("compare", "Are two checkpoints the same network? If not, where do they differ?")
 @click.argument("a", type=options.Checkpoint())
 @click.argument("b", type=options.Checkpoint())
+@options.part_options
 @options.fetch_option
 @options.option("--activations", is_flag=True, help="Also run both, and name the first layer at which they part.")
 @options.option("--network-a", metavar="NAME", help="Which network of prediction file A, if it holds several.")
@@ -45,6 +47,7 @@ def command(
     network_b: str | None,
     everything: bool,
     as_json: bool,
+    **part: Any,
 ) -> None:
     r"""Compare checkpoints A and B tensor by tensor, across containers and layouts.
 
@@ -69,16 +72,16 @@ def command(
         if network_a or network_b:
             raise UsageError("--network-a and --network-b choose from prediction files", got="two checkpoints")
         one, other = options.locate(a, b, fetch=fetch)
-        equal = _compare_checkpoints(one, other, limit, activations=activations, as_json=as_json)
+        equal = _compare_checkpoints(one, other, limit, part, activations=activations, as_json=as_json)
     if not equal:
         context.exit(EXIT_DIFFERENT)
 
 
 def _compare_checkpoints(
-    a: api.Located, b: api.Located, limit: int | None, *, activations: bool, as_json: bool
+    a: api.Located, b: api.Located, limit: int | None, part: dict[str, Any], *, activations: bool, as_json: bool
 ) -> bool:
-    outputs = api.compare_activations(a, b) if activations else None
-    comparison = api.compare(a, b)
+    outputs = api.compare_activations(a, b, **part) if activations else None
+    comparison = api.compare(a, b, **part)
     if as_json:
         print_json(plain(comparison if outputs is None else replace(comparison, activations=outputs)))
         return comparison.equal

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
 import click
 from msgspec import UNSET
 from msgspec.structs import replace
@@ -23,7 +25,14 @@ from r2convert.results.reading import plain
 @options.option("--tensors", is_flag=True, group=options.OUTPUT, help="List every tensor: name, dtype, shape.")
 @options.json_option
 def command(
-    file: str, key: str | None, prefix: str, fetch: bool, no_digest: bool, tensors: bool, as_json: bool
+    file: str,
+    key: str | None,
+    prefix: str,
+    leave_out: tuple[str, ...],
+    fetch: bool,
+    no_digest: bool,
+    tensors: bool,
+    as_json: bool,
 ) -> None:
     r"""Say what FILE really is: a path, a folder with one checkpoint, a variant in the cache, or - for stdin.
 
@@ -34,11 +43,17 @@ def command(
       r2convert inspect res2net50_14w_8s-6527dddc.pth
     """
     (located,) = options.locate(file, fetch=fetch)
-    found = api.inspect(located, key=key, prefix=prefix, digests=not no_digest)
+    found = api.inspect(located, key=key, prefix=prefix, leave_out=leave_out, digests=not no_digest)
     if as_json:
         print_json(plain(found if tensors else replace(found, tensor_list=UNSET)))
     else:
         _print(found, tensors=tensors)
+
+
+def _by_reason(found: api.Inspection) -> str:
+    """Each reason for leaving tensors out, with how many it is for."""
+    counts = Counter(tensor.reason for tensor in found.left_out)
+    return ", ".join(f"{count} x {reason}" for reason, count in counts.items())
 
 
 def _print(found: api.Inspection, *, tensors: bool) -> None:
@@ -54,6 +69,10 @@ def _print(found: api.Inspection, *, tensors: bool) -> None:
         "parameters": f"{found.parameters:,}",
         "dtypes": ", ".join(f"{dtype} {count}" for dtype, count in found.dtypes.items()),
         "wrapper": found.wrapper,
+        "prefix": found.prefix_removed and f"{found.prefix_removed} taken off every name",
+        "left out": _by_reason(found),
+        "not read": ", ".join(f"{name} ({kind})" for name, kind in found.unread.items()),
+        "opaque": ", ".join(found.opaque),
         "metadata": ", ".join(f"{name} {value}" for name, value in found.metadata.items()),
         "sha256": found.sha256,
         "content hash": found.content_hash,

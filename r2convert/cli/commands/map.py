@@ -154,7 +154,7 @@ def _summary(planned: api.Planned, conversion: api.Conversion | None) -> Convers
         source_layout=plan.source_layout,
         target_layout=plan.target_layout,
         renamed=len(plan.rows_of("rename")),
-        dropped=tuple(AccountedTensor(row.source or "", row.reason) for row in plan.rows_of("drop")),
+        dropped=tuple(AccountedTensor(name, reason) for name, reason in plan.dropped),
         filled=tuple(AccountedTensor(row.target or "", row.reason) for row in plan.rows_of("fill")),
         warnings=plan.warnings,
         src_sha256=conversion.source_sha256 if conversion else None,
@@ -168,10 +168,10 @@ def _print(plan: api.Plan, conversion: api.Conversion | None, dtype: str | None)
     lines = [f"{plan.expansion.variant.id}: {plan.source_layout} -> {plan.target_layout}"]
     lines += [f"  evidence {plan.identity.evidence}"] if plan.identity else []
     lines.append(f"  renamed  {len(plan.rows_of('rename'))}")
-    for action, label in (("drop", "dropped"), ("fill", "filled")):
-        rows = plan.rows_of(action)
-        lines.append(f"  {label:<8} {len(rows)}")
-        for reason, names in _by_reason(rows).items():
+    filled = tuple((row.target or "", row.reason) for row in plan.rows_of("fill"))
+    for label, tensors in (("dropped", plan.dropped), ("filled", filled)):
+        lines.append(f"  {label:<8} {len(tensors)}")
+        for reason, names in _by_reason(tensors).items():
             lines.append(f"    {len(names)} x {reason}")
             lines.append(f"      {printable(names[0])}{' ...' if len(names) > 1 else ''}")
     if dtype is not None:
@@ -192,8 +192,8 @@ def _written_lines(conversion: api.Conversion) -> list[str]:
     return lines
 
 
-def _by_reason(rows: tuple[api.PlanRow, ...]) -> dict[str, list[str]]:
+def _by_reason(tensors: tuple[tuple[str, str], ...]) -> dict[str, list[str]]:
     grouped: dict[str, list[str]] = {}
-    for row in rows:
-        grouped.setdefault(row.reason, []).append(row.source or row.target or "")
+    for name, reason in tensors:
+        grouped.setdefault(reason, []).append(name)
     return grouped

@@ -36,6 +36,7 @@ PROGRAMS: dict[str, tuple[str, list[str]]] = {
     "accelerate": ("accelerate", ["torch==2.6.0", "accelerate"]),
     "safetensors": ("safetensors", ["torch==2.6.0", "safetensors", "numpy"]),
     "paddle": ("paddle", ["paddlepaddle==3.3.1"]),
+    "paddle-program": ("paddle_program", ["paddlepaddle==3.3.1"]),
     "jittor": ("jittor", ["jittor", "torch==2.6.0"]),
     "selftest": ("selftest", ["torch==2.13.0", "numpy"]),
     "others": ("others", ["numpy", "onnx", "h5py", "msgpack"]),
@@ -315,6 +316,36 @@ def write_paddle(folder: Path, written: Callable[..., None]) -> None:
     paddle.jit.save(model, str(folder / "inference"), input_spec=spec)
     for name in sorted(path.name for path in folder.glob("inference.*")):
         written(name, {}, by=by)
+
+
+def write_paddle_program(folder: Path, written: Callable[..., None]) -> None:
+    """What Paddle before 3 writes: an inference model as a protobuf program, and a folder of variables."""
+    import os
+
+    os.environ["FLAGS_enable_pir_api"] = "0"  # noqa: SIM112 - Paddle's spelling
+    import numpy as np
+    import paddle
+    from paddle.static.io import save_vars
+
+    by = f"paddle {paddle.__version__}, FLAGS_enable_pir_api=0"
+    model = paddle.nn.Sequential(paddle.nn.Conv2D(3, 4, 3, bias_attr=False), paddle.nn.BatchNorm2D(4))
+    model.eval()
+    spec = [paddle.static.InputSpec([1, 3, 4, 4], "float32")]
+    paddle.jit.save(model, str(folder / "inference"), input_spec=spec)
+    for name in ("inference.pdmodel", "inference.pdiparams"):
+        written(name, {}, by=by)
+    (folder / "inference.pdiparams.info").unlink()
+    paddle.enable_static()
+    program, start = paddle.static.Program(), paddle.static.Program()
+    with paddle.static.program_guard(program, start):
+        image = paddle.static.data("image", [1, 3, 4, 4], "float32")
+        paddle.static.nn.conv2d(image, 4, 3, bias_attr=False, name="conv1")
+        executor = paddle.static.Executor(paddle.CPUPlace())
+        executor.run(start)
+        save_vars(executor, str(folder / "variables"), program, predicate=lambda value: value.name == "conv1.w_0")
+        array = np.ascontiguousarray(paddle.static.global_scope().find_var("conv1.w_0").get_tensor())
+    digest = hashlib.sha256(array.tobytes()).hexdigest()
+    written("variables", {"conv1.w_0": [str(array.dtype), list(array.shape), digest]}, by=by)
 
 
 def write_jittor(folder: Path, written: Callable[..., None]) -> None:

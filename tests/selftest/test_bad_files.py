@@ -182,6 +182,22 @@ def test_it_says_what_a_folder_is(tmp_path: Path, name: str, words: str) -> None
         open_checkpoint(tmp_path)
 
 
+@pytest.mark.parametrize(
+    ("member", "words", "next_step"),
+    [
+        ("a/model.pth", "a tar archive: a folder with 'model.pth'", "Unpack it"),
+        ("infer/inference.pdmodel", "a tar archive: a Paddle inference model", "training checkpoint"),
+        ("notes.txt", "a tar archive: a folder of other files", "Unpack it"),
+    ],
+)
+def test_it_says_what_a_tar_archive_holds(tmp_path: Path, member: str, words: str, next_step: str) -> None:
+    path = tmp_path / "a.tar"
+    path.write_bytes(tar({member: b"something of its own"}))
+    with pytest.raises(UnsupportedCheckpointError, match=words) as caught:
+        open_checkpoint(path)
+    assert next_step in str(caught.value)
+
+
 def test_a_missing_file(tmp_path: Path) -> None:
     with pytest.raises(AccessError, match="no such file"):
         open_checkpoint(tmp_path / "a.pth")

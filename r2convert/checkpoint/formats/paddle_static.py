@@ -17,7 +17,7 @@ from typing import Final, NoReturn
 from r2convert.checkpoint import limits
 from r2convert.checkpoint.elements import DType
 from r2convert.checkpoint.formats.contents import Contents
-from r2convert.checkpoint.formats.sniffing import COMPARE_DIGESTS, PADDLE_PROGRAM, other_folder, unsupported
+from r2convert.checkpoint.formats.sniffing import COMPARE_DIGESTS, PADDLE_PROGRAM, other_folder, other_tar, unsupported
 from r2convert.checkpoint.formats.tar_directory import TarMember
 from r2convert.checkpoint.storage import Extent, OpenFile, ReopenedFile, Storage
 from r2convert.checkpoint.tensor import TensorInfo, contiguous_strides, require_shape
@@ -47,18 +47,20 @@ def read_paddle_tar(source: OpenFile, members: dict[str, TarMember]) -> Contents
     """Describe a tar archive of LoDTensor files; the elements are not read.
 
     Raises:
-        CheckpointError: a member is no LoDTensor, or two have the same name.
+        CheckpointError: it is an archive of other files, a variable is damaged, or two have the same name.
     """
     root: dict[str, TensorInfo] = {}
     storages: list[Storage] = []
     for member in members.values():
         name = PurePosixPath(member.name).name
-        if name.startswith("."):
+        if name.startswith(".") or name == _PROGRAM:
             continue
         if name in root:
             raise CorruptCheckpointError(
                 f"The archive has two variables named {name!a}", where=f"{source.path}, byte {member.offset}"
             )
+        if not _may_be_variable(source, member.offset, member.size):
+            raise unsupported(source, *other_tar([PurePosixPath(other).name for other in members]))
         reader = _VariableReader(source, member.offset, member.size, f"variable {name!a}")
         root[name], storage = reader.read(0, len(storages))
         storages.append(storage)
@@ -117,7 +119,7 @@ def read_paddle_folder(sources: Sequence[OpenFile]) -> Contents:
     storages: list[Storage] = []
     for index, source in enumerate(sources):
         name = source.path.name
-        if source.size < 16 or any(source.read(0, 4, "a LoDTensor")):
+        if not _may_be_variable(source, 0, source.size):
             what, next_step = other_folder([other.path.name for other in sources])
             raise _not_variables(source.path, f"{what}; {name!a} is not such a variable", next_step)
         root[name], storage = _VariableReader(source, 0, source.size, f"variable {name!a}").read(index, index)
@@ -125,8 +127,13 @@ def read_paddle_folder(sources: Sequence[OpenFile]) -> Contents:
     return Contents("paddle-static", root, tuple(storages), {})
 
 
+def _may_be_variable(source: OpenFile, start: int, size: int) -> bool:
+    """Whether a stretch of a file begins with a variable's version, 0."""
+    return size >= len(_BEGINNING) and not any(source.read(start, 4, "a LoDTensor"))
+
+
 def _hidden(count: int) -> tuple[str, ...]:
-    return (f"{count} members whose names start with a dot were left out",) if count else ()
+    return (f"left out {count} {'member' if count == 1 else 'members'} that are hidden or a program",) if count else ()
 
 
 class _VariableReader:

@@ -47,7 +47,7 @@ def open_shards(index: OpenFile) -> list[OpenFile]:
             got=str(len(names)),
         )
     for name in names:
-        if PurePath(name).name != name or name in ("", "..") or "\\" in name or "\0" in name:
+        if PurePath(name).name != name or name in ("", "..") or "\\" in name or not name.isprintable():
             raise UnsafeCheckpointError(
                 "The index names a file in another place",
                 where=str(index.path),

@@ -56,6 +56,8 @@ _BEGINNINGS: Final = (
 #: A TensorFlow checkpoint's index is an SSTable, which ends in this number.
 _SSTABLE_END: Final = bytes.fromhex("57fb808b247547db")
 
+_TENSORFLOW_DATA: Final = re.compile(r"\.data-\d{5}-of-\d{5}$")
+
 _WEB_PAGE_MARKS: Final = (b"<!doctype html", b"<html", b"<head", b"<body", b"<?xml", b"<error", b"<!--", b"<script")
 _TITLE: Final = re.compile(rb"<title[^>]*>([^<]{1,200})", re.IGNORECASE)
 _CHECKPOINT_SUFFIXES: Final = (".pth", ".pt", ".safetensors", ".pdparams", ".bin", ".ckpt", ".pkl", ".tar")
@@ -123,6 +125,12 @@ def other_archive(names: Collection[str]) -> tuple[str, str] | None:
     return None
 
 
+def other_tar(names: Collection[str]) -> tuple[str, str]:
+    """Tell what a tar archive of these members is, if it is none of Paddle 1.x variables: as `other_archive`."""
+    what, next_step = other_folder(names)
+    return f"a tar archive: {what}", next_step if next_step == PADDLE_PROGRAM else _UNPACK
+
+
 def other_folder(names: Collection[str]) -> tuple[str, str]:
     """Tell what a folder with files of these names is, if it is none of Paddle 1.x variables: as `other_archive`."""
     if "saved_model.pb" in names:
@@ -136,11 +144,11 @@ def other_folder(names: Collection[str]) -> tuple[str, str]:
             "a distributed torch checkpoint",
             "Join it with `python -m torch.distributed.checkpoint.format_utils dcp_to_torch FOLDER FILE`.",
         )
+    if any(name.endswith((".pdmodel", ".pdiparams", "__model__", "__params__")) for name in names):
+        return "a Paddle inference model", PADDLE_PROGRAM
     files = [name for name in sorted(names) if name.endswith(_CHECKPOINT_SUFFIXES)]
     if files:
         return f"a folder with {', '.join(map(ascii, files[:3]))}", "Give the path of a file in it."
-    if any(name.endswith((".pdmodel", "__model__")) for name in names):
-        return "a Paddle inference model", PADDLE_PROGRAM
     return "a folder of other files" if names else "an empty folder", "Give the path of a checkpoint file."
 
 
@@ -177,6 +185,8 @@ def _not_a_checkpoint(source: OpenFile, head: bytes) -> CheckpointError:
         )
     if b"PK\x03\x04".startswith(head[:4]) or not head.strip(b"\0"):
         return source.truncated(source.size, "a checkpoint", _shown(head))
+    if _TENSORFLOW_DATA.search(source.path.name):  # bare numbers, which only the name tells
+        return unsupported(source, "the data of a TensorFlow checkpoint", _SAVE)
     kind = "a text file" if _is_text(head) else "a file of an unknown kind"
     return unsupported(source, f"{kind} that starts with {_shown(head)}", _THE_FILE)
 

@@ -275,23 +275,7 @@ def parity_check(result: ParityResult) -> Check:
         worst = max(layer.relative or 0.0 for layer in (*comparison.by_layer, *comparison.stages))
         note = f"equal up to {worst:.1g} of a layer's largest value" if worst else "equal to the last bit"
         return Check("parity", "pass", source, measured=equal, note=note)
-    return Check("parity", "fail", source, measured=equal, note=parting(comparison))
-
-
-def parting(comparison: ActivationComparison) -> str:
-    """Where two networks part, in words."""
-    parts = []
-    for kind, first in (("layer", comparison.first_layer), ("stage", comparison.first_stage)):
-        if first is not None:
-            parts.append(f"the first {kind} to differ is {first.name}, by {shown_difference(first)}")
-    return "; ".join(parts)
-
-
-def shown_difference(difference: OutputDifference) -> str:
-    """The size of a difference in words."""
-    if difference.max_abs_diff is None or difference.relative is None:
-        return "its shape, or values that are no numbers"
-    return f"{difference.max_abs_diff:.3g} ({100 * difference.relative:.2g} % of its largest value)"
+    return Check("parity", "fail", source, measured=equal, note=comparison.parting)
 
 
 def module_names(expansion: Expansion, layout: str, network: nn.Module) -> dict[str, str]:

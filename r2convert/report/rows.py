@@ -18,15 +18,10 @@ from r2convert.report.differences import (
     published_value,
 )
 from r2convert.results.reading import Run
-from r2convert.results.verdicts import COUNTED, LABELS, WORST_FIRST, Check, Metric, Verdict, leading_check
+from r2convert.results.verdicts import COLUMNS, COUNTED, LABELS, WORST_FIRST, Check, Metric, Verdict, leading_check
 from r2convert.results.verification import CheckpointResult
 
-HEADINGS: dict[Metric, str] = {
-    "parameters": "Params, M",
-    "flops": "FLOPs, G",
-    "top1": "Top-1, %",
-    "top5": "Top-5, %",
-}
+SHOWN: tuple[Metric, ...] = ("parameters", "flops", "top1", "top5")
 """Columns of the verdict table."""
 
 _CHANGED_CLASSES = 6
@@ -142,12 +137,12 @@ class Change:
 
 def network_row(anchor: str, result: CheckpointResult, catalog: Catalog) -> NetworkRow:
     """A result's row in the verdict table."""
-    failing = [check.metric for check in result.checks if check.verdict == "fail" and check.metric not in HEADINGS]
+    failing = [check.metric for check in result.checks if check.verdict == "fail" and check.metric not in SHOWN]
     return NetworkRow(
         anchor=anchor,
         name=network_name(result.variant, catalog),
         file=file_name(result),
-        cells=tuple(_cell(result, metric) for metric in HEADINGS),
+        cells=tuple(_cell(result, metric) for metric in SHOWN),
         verdict=result.verdict,
         order=WORST_FIRST.index(result.verdict),
         failing=tuple(dict.fromkeys(LABELS[metric] for metric in failing)),
@@ -274,9 +269,9 @@ def _label(check: Check) -> str:
 def _cell(result: CheckpointResult, metric: Metric) -> Cell:
     check = leading_check(result.checks, metric)
     if check is None:
-        return Cell(HEADINGS[metric], "", "", "", None, -1.0)
+        return Cell(COLUMNS[metric], "", "", "", None, -1.0)
     return Cell(
-        HEADINGS[metric],
+        COLUMNS[metric],
         str(published_value(check)),
         measured_value(check, result),
         difference(check, result),

@@ -1,4 +1,7 @@
-"""A verification as a table for the terminal: at most 80 columns, readable without colour."""
+"""What the terminal shows of results: one with all its checks, of several a row each; readable without colour.
+
+Tables are at most 80 columns wide; where a terminal is narrower still, rows become blocks.
+"""
 
 from __future__ import annotations
 
@@ -11,16 +14,34 @@ from rich.text import Text
 
 from r2convert.catalog.printed import readable
 from r2convert.checks.counting import shown_size
-from r2convert.report.layer_tables import operations_view, stages_table, wiring_table
-from r2convert.report.styles import plain_table, verdict_text
-from r2convert.report.verdict_table import reason_lines, verdict_table
-from r2convert.results.verdicts import Check
-from r2convert.results.verification import Accuracy, CheckpointResult
+from r2convert.files import printable
+from r2convert.report.differences import measured_value, published_value
+from r2convert.report.tables import plain_table, verdict_text
+from r2convert.results.verdicts import (
+    COLUMNS,
+    COUNTED,
+    LABELS,
+    Check,
+    Metric,
+    Verdict,
+    leading_check,
+    reasons_of,
+)
+from r2convert.results.verification import (
+    Accuracy,
+    ActivationComparison,
+    CheckpointResult,
+    Operations,
+    WiringResult,
+    number,
+)
 
+_PREFIX = "backbone."
+_SHORT: dict[Verdict, str] = {"known-deviation": "deviates", "not-comparable": "not compared"}
+"""Words that fit the columns; the whole ones stand under the variant's name."""
 _LISTED = 3
 _LINE = 66
 _PROPERTIES = ("receipt", "names", "shapes", "values", "wiring", "parity")
-_COUNTED = {"names": "tensors", "shapes": "tensors", "values": "tensors", "wiring": "BatchNorms", "parity": "layers"}
 
 
 def results_view(
@@ -77,9 +98,9 @@ def _heading(result: CheckpointResult) -> Text:
 def _property_lines(checks: Iterable[Check]) -> Text:
     lines = Text()
     for check in checks:
-        lines.append(f"  {check.metric:<9}")
+        lines.append(f"  {LABELS[check.metric]:<9}")
         lines.append(verdict_text(check.verdict))
-        counted = f"{check.measured:,} {_COUNTED[check.metric]}" if check.measured is not None else ""
+        counted = f"{check.measured:,} {COUNTED[check.metric]}" if check.measured is not None else ""
         # Why something did not pass stands below all tables, see reason_lines.
         said = "; ".join(filter(None, (check.source, counted, check.note if check.verdict == "pass" else "")))
         lines.append(f"  {said}\n" if said else "\n")
@@ -103,10 +124,10 @@ def _claim_table(checks: Sequence[Check]) -> Table:
 
 def _label(check: Check) -> str:
     if check.metric == "flops":
-        return f"FLOPs ({check.convention})"
+        return f"{LABELS[check.metric]} ({check.convention})"
     if check.metric == "parameters":
         return "parameters+BN" if check.convention == "weights+statistics" else "parameters"
-    return {"top1": "top-1", "top5": "top-5"}.get(check.metric, check.metric)
+    return LABELS[check.metric]
 
 
 def _accuracy_line(result: CheckpointResult) -> Text:
@@ -130,8 +151,7 @@ def _lost_images(accuracy: Accuracy) -> Iterator[str]:
     yield f"{accuracy.missing} missing and {accuracy.unreadable} unreadable images count as wrong:"
     yield f"top-1 is {worst:.3f} % at worst and {best:.3f} % at best"
     for name, reason in accuracy.problems[:_LISTED]:
-        # What a name or a message holds must not steer the terminal.
-        text = repr(f"{name}: {reason}")[1:-1]
+        text = printable(f"{name}: {reason}")
         yield text if len(text) <= _LINE else text[: _LINE - 3] + "..."
     if len(accuracy.problems) > _LISTED:
         yield f"and {len(accuracy.problems) - _LISTED:,} more (--json lists them)"
@@ -151,3 +171,91 @@ def _precision_lines(accuracy: Accuracy) -> Iterator[str]:
     else:
         yield f"of {audit.images:,} images shown in strict as well, {audit.changed_top1:,} first answers differ"
         yield f"(right or wrong: {audit.changed_top1_correct:,}; among the first five: {audit.changed_top5_correct:,})"
+
+
+def verdict_table(results: Sequence[CheckpointResult]) -> Table:
+    """One row a result, in at most 80 columns: published/measured with the verdict below.
+
+    Of several published numbers for one column the one with the worst verdict is shown; of equal verdicts, the one
+    printed with most digits.
+    """
+    with_images = any(result.accuracy for result in results)
+    metrics: tuple[Metric, ...] = ("parameters", "flops", "top1", "top5") if with_images else ("parameters", "flops")
+    metrics = metrics if with_images else (*metrics, "activations")
+    headings = [COLUMNS[metric] for metric in metrics]
+    table = plain_table("published/measured", *headings, right=headings)
+    for result in results:
+        table.add_row(_name(result), *(_cell(result, metric) for metric in metrics))
+    return table
+
+
+def reason_lines(results: Iterable[CheckpointResult]) -> Text:
+    """Why a check did not simply pass, one line a reason, equal reasons together."""
+    lines = Text()
+    for reason in (reason for result in results for reason in reasons_of(result.variant, result.checks)):
+        lines.append(f"{reason.variant}: {', '.join(reason.labels)}: ")
+        lines.append(verdict_text(reason.verdict))
+        lines.append(f": {reason.note}\n")
+    lines.rstrip()
+    return lines
+
+
+def _name(result: CheckpointResult) -> Text:
+    claimed = set(COLUMNS)
+    failing = [check.metric for check in result.checks if check.verdict == "fail" and check.metric not in claimed]
+    name = Text(result.variant).append("\n").append(verdict_text(result.verdict))
+    return name.append(": " + ", ".join(failing)) if failing else name
+
+
+def _cell(result: CheckpointResult, metric: Metric) -> Text:
+    check = leading_check(result.checks, metric)
+    if check is None:
+        return Text("-")
+    text = Text(f"{published_value(check)}/{measured_value(check, result)}\n")
+    return text.append(verdict_text(check.verdict, _SHORT.get(check.verdict)))
+
+
+def operations_view(operations: Operations) -> RenderableType:
+    """What every layer costs for one image, in network order, and all together; layers that cost nothing left out."""
+    headings = ("MACs", "mmcv", "fvcore", "activ.")
+    # Where the counts leave no room for a name, it goes on in the next line.
+    table = plain_table("layer", *headings, right=headings, fold=("layer",))
+    for layer in operations.layers or ():
+        counts = (layer.macs, layer.mmcv, layer.fvcore, layer.activations)
+        if any(counts):
+            table.add_row(layer.name.removeprefix(_PREFIX), *(f"{count:,}" if count else "" for count in counts))
+    conventions = ("macs", "mmcv", "fvcore", "activations")
+    total = "\n".join(f"  {each:<11} {getattr(operations, each):>15,}" for each in conventions)
+    return Group(table, Text(f"all layers\n{total}\n"))
+
+
+def wiring_table(wiring: WiringResult) -> Table:
+    """How well every BatchNorm's memory fits what arrived, in network order."""
+    measured = ("mean shift", "log var.", "corr. means", "corr. vars")
+    table = plain_table("BatchNorm", *measured, "", right=measured)
+    for layer in wiring.layers:
+        values = (layer.mean_shift, layer.log_variance, layer.mean_correlation, layer.variance_correlation)
+        word = verdict_text("fail", "suspect") if layer.suspect else Text("")
+        table.add_row(layer.name.removeprefix(_PREFIX), *(f"{number(value):.2f}" for value in values), word)
+    return table
+
+
+def stages_table(comparison: ActivationComparison) -> Table:
+    """How far two networks are apart at every stage, and at the first layer that differs."""
+    table = plain_table("output", "largest difference", "share of largest", right=("largest difference",))
+    first = comparison.first_layer
+    for output in (*comparison.stages, *([first] if first is not None and first not in comparison.stages else [])):
+        name = output.name.removeprefix(_PREFIX) + (" (first layer to differ)" if output is first else "")
+        table.add_row(name, f"{number(output.max_abs_diff):.3g}", f"{100 * number(output.relative):.2g} %")
+    return table
+
+
+def activations_view(comparison: ActivationComparison) -> Text:
+    """Whether two networks' activations are equal, and if not, where they part."""
+    if comparison.equal:
+        return Text("equal activations", style="green").append(f": {comparison.layers} layers", style="default")
+    view = Text("different activations", style="bold red").append(f": {comparison.parting}", style="not bold default")
+    for stage in comparison.stages:
+        state = stage.size if stage.differs else "equal"
+        view.append(f"\n  {stage.name}: {state}", style="not bold default")
+    return view

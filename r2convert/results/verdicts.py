@@ -37,6 +37,15 @@ LABELS: dict[Metric, str] = {
 }
 """What metrics are called wherever a person reads them."""
 
+COLUMNS: dict[Metric, str] = {
+    "parameters": "params, M",
+    "flops": "FLOPs, G",
+    "activations": "activ., M",
+    "top1": "top-1, %",
+    "top5": "top-5, %",
+}
+"""Headings of columns, with the unit."""
+
 COUNTED: dict[Metric, str] = {
     "names": "tensors",
     "shapes": "tensors",

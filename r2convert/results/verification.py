@@ -269,6 +269,13 @@ class OutputDifference(Struct, frozen=True):
         """Whether that is more than rounding."""
         return self.relative is None or self.relative > TOLERANCE
 
+    @property
+    def size(self) -> str:
+        """How far, in words."""
+        if self.max_abs_diff is None or self.relative is None:
+            return "its shape, or values that are no numbers"
+        return f"{self.max_abs_diff:.3g} ({100 * self.relative:.2g} % of its largest value)"
+
 
 Outputs = Annotated[tuple[OutputDifference, ...], Meta(max_length=_MOST_LAYERS)]
 
@@ -297,6 +304,16 @@ class ActivationComparison(Struct, frozen=True):
         """The comparison of these outputs."""
         first_layer, first_stage = (next((each for each in some if each.differs), None) for some in (by_layer, stages))
         return cls(first_layer is first_stage is None, first_layer, first_stage, stages, len(by_layer), by_layer)
+
+    @property
+    def parting(self) -> str:
+        """Where two networks part, in words."""
+        firsts = (("layer", self.first_layer), ("stage", self.first_stage))
+        return "; ".join(
+            f"the first {kind} to differ is {first.name}, by {first.size}"
+            for kind, first in firsts
+            if first is not None
+        )
 
 
 class ParityResult(Struct, frozen=True):

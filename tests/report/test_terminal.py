@@ -19,8 +19,10 @@ from r2convert.results.verification import (
 )
 
 
-def shown(view: RenderableType, *, colour: bool = False) -> str:
-    console = Console(width=80, force_terminal=colour, color_system="standard" if colour else None, highlight=False)
+def shown(view: RenderableType, *, colour: bool = False, columns: int = 80) -> str:
+    console = Console(
+        width=columns, force_terminal=colour, color_system="standard" if colour else None, highlight=False
+    )
     with console.capture() as capture:
         console.print(view)
     return capture.get()
@@ -50,6 +52,26 @@ def test_everything_fits_in_80_columns(references: list[CheckpointResult], detai
         lines = shown(results_view(results, details=details, by_layer=details)).splitlines()
         assert max(map(len, lines)) <= 80
         assert not any("…" in line for line in lines)
+
+
+@pytest.mark.parametrize("columns", [20, 40, 60])
+def test_rows_are_blocks_where_a_table_has_no_room(references: list[CheckpointResult], columns: int) -> None:
+    measured = [measured_on_images(each) for each in references]
+    whole = "".join(shown(results_view(measured, details=True, by_layer=True)).split())
+    out = shown(results_view(measured, details=True, by_layer=True), columns=columns)
+    assert max(map(len, out.splitlines())) <= columns
+    assert "…" not in out
+    narrow = "".join(out.split())
+    for words in ("res2net50_w14_s8", "officialREADME", "39,070", "known-deviation", "4,178,898,944"):
+        assert narrow.count(words) >= whole.count(words) > 0
+    if columns == 40:
+        lines = shown(results_view(measured), columns=columns).splitlines()
+        at = next(number for number, line in enumerate(lines) if line.startswith("res2net50_w14_s8 "))
+        assert lines[at : at + 3] == [
+            "res2net50_w14_s8 inconclusive",
+            "  params, M  25.06/25.06 pass",
+            "  FLOPs, G   4.22/4.22 pass",
+        ]
 
 
 def test_accuracies_are_shown_in_per_cent_that_are_right(references: list[CheckpointResult]) -> None:

@@ -90,8 +90,7 @@ def command(
     with ImageProgress() as progress:
         found, device = api.diagnose(located, imagenet, **chosen, progress=progress.tried, warn=print_warning)
     # Here: they import torch, which `doctor --help` does not wait for.
-    from r2convert.report.diagnosis_document import diagnosis_summary
-    from r2convert.report.diagnosis_view import diagnosis_view
+    from r2convert.report.diagnosis import diagnosis_summary, diagnosis_view
     from r2convert.results.reading import plain
 
     if as_json:

@@ -84,7 +84,7 @@ def _require_sense(results: Sequence[str], wanted: dict[api.ReportKind, str], im
 
 
 def _print_table(runs: Sequence[api.Run]) -> None:
-    from r2convert.report.verdict_table import reason_lines, verdict_table  # here: they import torch
+    from r2convert.report.terminal import reason_lines, verdict_table  # here: they import torch
 
     results = [result for run in runs for result in run.results]
     console = stdout_console()

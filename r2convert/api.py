@@ -71,6 +71,7 @@ Choice = TypeVar("Choice", bound=str)
 
 
 _FLOAT32_BYTES = 4
+_HUB = "hf://"
 
 
 def _ignore(_: object) -> None:
@@ -199,8 +200,8 @@ def locate(checkpoint: FileOrVariant, *, fetch: bool = False, progress: Progress
 
     Args:
         checkpoint: a path object, which is always a path; or a string, which is a name if it has neither a slash nor
-            a suffix and no such file exists.
-        fetch: download the variant's file if it is not in the cache.
+            a suffix and no such file exists. ``hf://ORG/REPO[@REVISION][/FILE]`` is a file on the Hugging Face hub.
+        fetch: download the file of a variant or of the hub if it is not in the cache.
         progress: told about the download.
 
     Raises:
@@ -221,6 +222,8 @@ def _locate(
 ) -> Located:
     if isinstance(checkpoint, Located):
         return checkpoint
+    if isinstance(checkpoint, str) and checkpoint.startswith(_HUB):
+        return Located(_from_hub(checkpoint, fetch=fetch, progress=progress).path, None)
     from r2convert.download.locating import locate as look_up
     from r2convert.download.locating import refuse_damaged
 
@@ -241,6 +244,19 @@ def _locate(
         where=str(cache.folder),
         next_step=_how_to_get(variant) if variant.sources else "nobody publishes it: give the path of your own file",
     )
+
+
+def _from_hub(reference: str, *, fetch: bool, progress: ProgressSink | None) -> CachedFile:
+    from r2convert.download.cache import Cache
+    from r2convert.download.hub import cached_hub_file, fetch_hub_file  # here: they bring in the HTTP library
+
+    cache = Cache.default()
+    if fetch:
+        return fetch_hub_file(reference, cache, progress=progress)
+    found = cached_hub_file(reference, cache)
+    if found is None:
+        raise AccessError(f"{reference} is not in the cache", where=str(cache.folder), next_step="--fetch downloads it")
+    return found
 
 
 def _how_to_get(variant: Variant) -> str:
@@ -268,11 +284,11 @@ class FetchedFiles:
     """What became of the files that were asked for.
 
     Args:
-        files: variant and file, in the order in which they were asked for.
+        files: variant (none for a file of the hub) and file, in the order in which they were asked for.
         errors: why others could not be had.
     """
 
-    files: tuple[tuple[Variant, CachedFile], ...]
+    files: tuple[tuple[Variant | None, CachedFile], ...]
     errors: tuple[R2ConvertError, ...]
 
 
@@ -289,7 +305,8 @@ def fetch(
     folder) and ``R2CONVERT_MIRROR`` (a base URL or a folder to try first) count as on the command line.
 
     Args:
-        variant: any name of the variant, e.g. ``res2net50_w14_s8`` or ``Res2Net-50-14w-8s``.
+        variant: any name of the variant, e.g. ``res2net50_w14_s8`` or ``Res2Net-50-14w-8s``; or a file on the Hugging
+            Face hub, ``hf://ORG/REPO[@REVISION][/FILE]``.
         publisher: whose file: ``official``, ``openmmlab``, ``timm`` or ``paddle``; by default the variant's first.
         offline: use no network: the file is in the cache or in a mirror that is a folder, or this fails.
         progress: told about the transfer, from another thread; nothing is printed.
@@ -312,6 +329,10 @@ def fetch(
     from r2convert.download.cache import Cache
     from r2convert.download.download import fetch_variant
 
+    if variant.startswith(_HUB):
+        from r2convert.download.hub import fetch_hub_file
+
+        return fetch_hub_file(variant, Cache.default(), offline=offline, progress=progress)
     found = load_catalog().find(variant)
     return fetch_variant(found, Cache.default(), publisher=publisher, offline=offline, progress=progress)
 
@@ -327,7 +348,8 @@ def fetch_all(
     """Fetch several files at once; one that fails does not stop the others.
 
     Args:
-        names: any names of the variants; none for every variant (that the publisher has).
+        names: any names of the variants, or files of the hub as in :func:`fetch`; none for every variant (that the
+            publisher has).
         publisher: whose files; by default each variant's first.
         offline: use no network.
         at_once: parallel downloads.
@@ -340,14 +362,23 @@ def fetch_all(
     from r2convert.download.cache import Cache
     from r2convert.download.download import fetch_sources
 
-    wanted = _wanted(load_catalog(), names, publisher)
-    progress = display(len(wanted)) if display is not None else None
+    on_hub = [name for name in names if name.startswith(_HUB)]
+    variants = [name for name in names if name not in on_hub]
+    wanted = [] if on_hub and not variants else _wanted(load_catalog(), variants, publisher)
+    progress = display(len(wanted) + len(on_hub)) if display is not None else None
     sources = [source for _, source in wanted]
     outcomes = fetch_sources(sources, Cache.default(), at_once=at_once, offline=offline, progress=progress)
-    pairs = zip(wanted, outcomes, strict=True)
-    files = tuple((variant, outcome.file) for (variant, _), outcome in pairs if outcome.file is not None)
-    errors = tuple(outcome.error for outcome in outcomes if outcome.error is not None)
-    return FetchedFiles(files, errors)
+    files: list[tuple[Variant | None, CachedFile]] = []
+    errors = [outcome.error for outcome in outcomes if outcome.error is not None]
+    for (variant, _), outcome in zip(wanted, outcomes, strict=True):
+        if outcome.file is not None:
+            files.append((variant, outcome.file))
+    for name in on_hub:
+        try:
+            files.append((None, fetch(name, offline=offline, progress=progress)))
+        except AccessError as error:
+            errors.append(error)
+    return FetchedFiles(tuple(files), tuple(errors))
 
 
 def _wanted(catalog: Catalog, names: Sequence[str], publisher: Publisher | None) -> list[tuple[Variant, Source]]:

@@ -216,7 +216,10 @@ class Checkpoint(click.ParamType[str]):
 
 
 fetch_option = option(
-    "--fetch", group=CHECKPOINT, is_flag=True, help="Download a variant that is not in the cache, and go on."
+    "--fetch",
+    group=CHECKPOINT,
+    is_flag=True,
+    help="Download a variant or hf:// file that is not in the cache.",
 )
 
 

@@ -13,7 +13,7 @@ from r2convert.catalog.variant import FileFormat, Publisher, Source, Variant
 from r2convert.download.addresses import Address, HostMemory, mirror_address, mirror_from_environment
 from r2convert.download.cache import Cache, CachedFile, DamagedFile, today
 from r2convert.download.partial import PartialFile, locked
-from r2convert.download.pins import Expectation, Objection, Pin
+from r2convert.download.pins import Downloadable, Expectation, Objection, Pin
 from r2convert.download.transfer import LARGEST_FILE, Conditions, ProgressSink, SilentProgress, Transfer, copy_into
 from r2convert.download.transport import MirrorFaultError, Patience, in_brief
 from r2convert.errors import FetchError, MirrorsFailedError, OfflineError, R2ConvertError, UsageError, WrongFileError
@@ -111,7 +111,7 @@ def choose_source(variant: Variant, publisher: Publisher | None = None) -> Sourc
 
 
 def fetch_source(
-    source: Source,
+    source: Downloadable,
     cache: Cache,
     *,
     offline: bool = False,
@@ -161,7 +161,7 @@ def bring_in(
     return job.run([Address(str(path.absolute()))], sha256)
 
 
-def _addresses(source: Source, mirror: str | None, offline: bool) -> list[Address]:
+def _addresses(source: Downloadable, mirror: str | None, offline: bool) -> list[Address]:
     texts = [mirror_address(mirror, source.file_name)] if mirror else []
     addresses = [Address.of(text) for text in (*texts, *source.urls)]
     return [address for address in addresses if not (offline and address.is_url)]
@@ -170,7 +170,7 @@ def _addresses(source: Source, mirror: str | None, offline: bool) -> list[Addres
 class _Job:
     """One file to bring into the cache."""
 
-    def __init__(self, source: Source, cache: Cache, progress: ProgressSink, settings: FetchSettings) -> None:
+    def __init__(self, source: Downloadable, cache: Cache, progress: ProgressSink, settings: FetchSettings) -> None:
         self._source = source
         self._cache = cache
         self._progress = progress
@@ -276,7 +276,7 @@ class _Job:
         self._progress.message(f"{self._source.file_name}: {text}")
 
 
-def _offline_error(source: Source, cache: Cache) -> OfflineError:
+def _offline_error(source: Downloadable, cache: Cache) -> OfflineError:
     return OfflineError(
         f"{source.file_name} is not in the cache, and the network may not be used",
         where=str(cache.folder),
@@ -285,7 +285,7 @@ def _offline_error(source: Source, cache: Cache) -> OfflineError:
     )
 
 
-def _failure(source: Source, errors: list[FetchError]) -> FetchError:
+def _failure(source: Downloadable, errors: list[FetchError]) -> FetchError:
     """Return the one error there is, or one that lists them all."""
     advice = (
         "try again later (a download continues where it stopped), set R2CONVERT_MIRROR, "

@@ -54,8 +54,9 @@ def command(
     first, R2CONVERT_CACHE the cache folder.
 
     \b
-    Example:
+    Examples:
       r2convert fetch res2net50_w14_s8 Res2Net-101-26w-4s
+      r2convert fetch hf://timm/res2net50_14w_8s.in1k
     """
     if brought is not None and everything:
         raise UsageError("--import takes one file, --all every variant: they do not go together")
@@ -92,7 +93,7 @@ def _report(fetched: api.FetchedFiles, dest: Path | None, as_json: bool) -> None
         return
     documents = [
         {
-            "variant": variant.id,
+            "variant": variant and variant.id,
             "path": str(path),
             "sha256": file.sha256,
             "size": file.size,

@@ -389,6 +389,9 @@ def _wanted(catalog: Catalog, names: Sequence[str], publisher: Publisher | None)
         chosen = [catalog.find(name) for name in names]
     else:
         chosen = [each for each in catalog.variants.values() if _has_source(each, publisher)]
+    if not chosen:
+        publishers = sorted({source.publisher for each in catalog.variants.values() for source in each.sources})
+        raise UsageError("nobody publishes under this name", expected=" or ".join(publishers), got=publisher)
     pairs = [(variant, choose_source(variant, publisher)) for variant in chosen]
     return list({source.file_name: (variant, source) for variant, source in pairs}.values())
 

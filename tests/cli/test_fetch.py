@@ -101,6 +101,12 @@ def test_all_means_every_variant_that_the_publisher_has(lab: Lab) -> None:
     assert "without --offline" in result.stderr
 
 
+def test_a_publisher_that_does_not_exist_is_wrong_usage(lab: Lab) -> None:
+    result = lab.run("fetch", "--all", "--from", "nobody")
+    assert (result.returncode, result.stdout) == (2, "")
+    assert "official" in result.stderr
+
+
 def test_all_leaves_out_a_network_that_nobody_publishes(lab: Lab) -> None:
     lab.publish("lab-net", DATA)
     text = (lab.mappings / "lab-net.toml").read_text().replace("lab-net", "own-net")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import get_args
 
 import click
 
@@ -24,8 +23,8 @@ _INDENT = "\n            "
 @options.option(
     "--from",
     "publisher",
-    type=click.Choice(get_args(api.Publisher)),
-    help="Whose file; default: the variant's first.",
+    metavar="PUBLISHER",
+    help="Whose file (official, timm, ...); default: the variant's first.",
 )
 @options.option("--offline", is_flag=True, help="Use what is in the cache; no network.")
 @options.option(

@@ -144,7 +144,7 @@ def measure_accuracy(
         # Pillow warns of odd metadata in images it reads well; here, not in the threads: filters are global.
         warnings.filterwarnings("ignore", module="PIL")
         with recording as record:
-            run = _Run(
+            run = Run(
                 found,
                 loader,
                 device,
@@ -179,7 +179,7 @@ def measure_accuracy(
     }
 
 
-class _Crops(Interface):
+class CropSource(Interface):
     """Where batches of crops come from: the loader, or memory."""
 
     def batches(self, places: Sequence[int], batch_size: int) -> Generator[CropBatch, None, None]:
@@ -198,8 +198,21 @@ class _Clock:
 
 
 @dataclass
-class _Run:
-    """Everything that stays the same from batch to batch, and what is found out."""
+class Run:
+    """A measurement: everything that stays the same from batch to batch, and what is found out.
+
+    Args:
+        found: predictions, those of earlier runs included.
+        loader: decodes images.
+        device: where the networks run.
+        batch_size: images a batch, to begin with.
+        protocol: how images are prepared.
+        precision: how networks are run.
+        accelerations: what else makes them run faster.
+        record: writes predictions down.
+        progress: called after every batch.
+        stop_when: whether a network is done, called after every batch.
+    """
 
     found: Predictions
     loader: Loader
@@ -208,9 +221,9 @@ class _Run:
     protocol: Protocol
     precision: Precision
     accelerations: tuple[Acceleration, ...]
-    record: Record | None
-    progress: Callable[[AccuracyProgress], None] | None
-    stop_when: Callable[[AccuracyProgress], bool] | None
+    record: Record | None = None
+    progress: Callable[[AccuracyProgress], None] | None = None
+    stop_when: Callable[[AccuracyProgress], bool] | None = None
     audits: dict[str, list[PrecisionAudit]] = field(default_factory=dict)
     clocks: dict[str, _Clock] = field(default_factory=dict)
     stopped: set[str] = field(default_factory=set)
@@ -232,13 +245,13 @@ class _Run:
             for name, network in networks.items():
                 places = own[name][np.isin(own[name], chunk)]
                 if len(places) and name not in self.stopped:
-                    self._measure_network(name, network, crops, places)
+                    self.measure_network(name, network, crops, places)
 
     def _own_places(self, network: NetworkPredictions) -> Places:
         places = np.flatnonzero(~network.done)
         return places[own_stretch(len(places))]
 
-    def _crops(self, places: Places, passes: int) -> Generator[tuple[_Crops, Places], None, None]:
+    def _crops(self, places: Places, passes: int) -> Generator[tuple[CropSource, Places], None, None]:
         """Sources of crops, each with the images it is for: one for all, unless memory is short."""
         if passes == 1:
             yield self.loader, places
@@ -250,11 +263,36 @@ class _Run:
             chunk = places[start : start + len(memory)]
             yield ResidentCrops(self.loader, memory, chunk.tolist()), chunk
 
-    def _measure_network(self, name: str, network: torch.nn.Module, crops: _Crops, places: Places) -> None:
+    def measure_network(self, name: str, network: torch.nn.Module, crops: CropSource, places: Places) -> None:
         """One network over images: as the precision has it, with an audit or a recheck where it is not strict."""
         if self.device.type == "cuda":
             torch.cuda.reset_peak_memory_stats(self.device)
-        backend = Backend(
+        backend = self.backend(name, network)
+        into = self.found.networks[name]
+        if self.precision == "strict":
+            self.show(backend, crops, places, "strict", into, self.record)
+            return
+
+        def show_strict(some: Places) -> NetworkPredictions:
+            strict = NetworkPredictions.unknown(len(into.done), len(self.found.images.classes))
+            self.show(backend, crops, some, "strict", strict, None)
+            return strict
+
+        ids = [image.id for image in self.found.images.images]
+        if self.precision == "fast":
+            first = first_precision(self.device)
+            self.show(backend, crops, places, first, into, None)
+            audit = recheck(into, self._with_crop(places), ids, show_strict, first)
+            if self.record is not None:
+                self.record(name, into, places.tolist())
+        else:
+            self.show(backend, crops, places, self.precision, into, self.record)
+            audit = audit_precision(into, self._with_crop(places), ids, show_strict, self.precision)
+        self.audits.setdefault(name, []).append(audit)
+
+    def backend(self, name: str, network: torch.nn.Module) -> Backend:
+        """A network on the device."""
+        return Backend(
             name,
             network,
             self.device,
@@ -264,35 +302,14 @@ class _Run:
             classes=len(self.found.images.classes),
             ranked=self.found.images.ranked,
         )
-        into = self.found.networks[name]
-        if self.precision == "strict":
-            self._show(backend, crops, places, "strict", into, self.record)
-            return
-
-        def show_strict(some: Places) -> NetworkPredictions:
-            strict = NetworkPredictions.unknown(len(into.done), len(self.found.images.classes))
-            self._show(backend, crops, some, "strict", strict, None)
-            return strict
-
-        ids = [image.id for image in self.found.images.images]
-        if self.precision == "fast":
-            first = first_precision(self.device)
-            self._show(backend, crops, places, first, into, None)
-            audit = recheck(into, self._with_crop(places), ids, show_strict, first)
-            if self.record is not None:
-                self.record(name, into, places.tolist())
-        else:
-            self._show(backend, crops, places, self.precision, into, self.record)
-            audit = audit_precision(into, self._with_crop(places), ids, show_strict, self.precision)
-        self.audits.setdefault(name, []).append(audit)
 
     def _with_crop(self, places: Places) -> Places:
         return np.array([place for place in places.tolist() if place not in self.found.problems], np.intp)
 
-    def _show(
+    def show(
         self,
         backend: Backend,
-        crops: _Crops,
+        crops: CropSource,
         places: Places,
         precision: ComputePrecision,
         into: NetworkPredictions,
@@ -362,7 +379,7 @@ class _Intake:
         record: writes them down.
     """
 
-    def __init__(self, run: _Run, name: str, into: NetworkPredictions, record: Record | None) -> None:
+    def __init__(self, run: Run, name: str, into: NetworkPredictions, record: Record | None) -> None:
         self._run, self._name, self._into, self._record = run, name, into, record
         self.started, self.shown = time.perf_counter(), 0
         self.batches: list[float] = []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import pkgutil
 import subprocess
 import sys
 import xml.etree.ElementTree as ET
@@ -92,3 +93,11 @@ def test_the_picture_asks_no_other_machine_for_anything() -> None:
     assert "@font-face" not in text
     assert text.count("http") == text.count('xmlns="http://www.w3.org/2000/svg"') == 1
     assert "known-deviation" in text
+
+
+def test_everything_that_the_reference_describes_is_there() -> None:
+    page = (ROOT / "docs" / "reference" / "python.md").read_text(encoding="utf-8")
+    names = [line.removeprefix("::: ") for line in page.splitlines() if line.startswith("::: ")]
+    assert len(names) > 10
+    for name in names:
+        assert pkgutil.resolve_name(name) is not None

@@ -290,7 +290,7 @@ class _Choice:
         usual = [each for each in left if not _USUAL.isdisjoint(each.path)]
         left = usual or left
         most = max(each.count for each in left)
-        left = [each for each in left if each.count * 4 >= most]
+        left = [each for each in left if each.count * 4 >= most and not any(_outweighs(other, each) for other in left)]
         if len(left) > 1:
             raise self._ambiguous("The file holds several state dicts", left)
         return left[0]
@@ -313,7 +313,8 @@ class _Choice:
         for each in candidates[:8]:
             is_what = self._what.get(each.path)
             name = each.key or "the file's own entries"
-            shown.append(f"{name}: {each.count} tensors" + (f", {is_what}" if is_what else ""))
+            count = "1 tensor" if each.count == 1 else f"{each.count} tensors"
+            shown.append(f"{name}: {count}" + (f", {is_what}" if is_what else ""))
         keys = [each.key for each in candidates if each.path]
         return UnsupportedCheckpointError(
             what,
@@ -321,6 +322,12 @@ class _Choice:
             got="\n            ".join(shown),
             next_step=f"Choose one with --key, for example --key {keys[0] if keys else 'KEY'}.",
         )
+
+
+def _outweighs(one: _Candidate, other: _Candidate) -> bool:
+    """Whether one of two, of which one lies inside the other, has more tensors: the rest is loose beside it."""
+    outer, inner = sorted((one.path, other.path), key=len)
+    return inner[: len(outer)] == outer and one.count > other.count
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,6 +19,7 @@ from r2convert.checkpoint.limits import CHUNK_BYTES, WorkBudget
 from r2convert.errors import (
     AccessError,
     CorruptCheckpointError,
+    LimitExceededError,
     TruncatedCheckpointError,
     UnsupportedCheckpointError,
 )
@@ -379,8 +380,13 @@ class StorageReader:
 
     def charge_reading(self, nbytes: int) -> None:
         """Charge bytes that are read and belong to no tensor that is asked for."""
-        if nbytes >= _READ_UNIT:
+        if nbytes < _READ_UNIT:
+            return
+        try:
             self._files[0].budget.charge(nbytes // _READ_UNIT)
+        except LimitExceededError as error:
+            error.where = str(self._files[0].path)
+            raise
 
     def require_unchanged(self, index: int) -> None:
         """Raise as :meth:`OpenFile.require_unchanged` does if a file that a storage lies in was written to."""

@@ -25,7 +25,7 @@ from r2convert.catalog.variant import Layout as Layout
 from r2convert.catalog.variant import Publisher as Publisher
 from r2convert.catalog.variant import Source
 from r2convert.catalog.variant import Variant as Variant
-from r2convert.errors import AccessError, MappingError, R2ConvertError, UsageError
+from r2convert.errors import AccessError, MappingError, R2ConvertError, UnsupportedCheckpointError, UsageError
 
 if TYPE_CHECKING:
     from r2convert.catalog.protocol import Pipeline
@@ -651,7 +651,7 @@ def _resolve_or_reason(tables: Tables, checkpoint: Checkpoint) -> tuple[Resoluti
 
     try:
         return resolve(tables, checkpoint), None
-    except MappingError as error:
+    except (MappingError, UnsupportedCheckpointError) as error:
         return None, " ".join(str(error).split())
 
 
@@ -894,7 +894,8 @@ def _planned(
         plan = plan_for(tables, resolution, to, checkpoint.tensors, backbone_only=backbone_only)
 
         def with_all_warnings(plan: Plan) -> Plan:
-            left_out = tuple((each.name, each.reason) for each in checkpoint.left_out)
+            unread = ((name, f"{each.kind}, which is not read") for name, each in checkpoint.unread.items())
+            left_out = (*((each.name, each.reason) for each in checkpoint.left_out), *unread)
             return replace(plan, warnings=(*checkpoint.warnings, *plan.warnings), left_out=left_out)
 
         def settle(_: str) -> Plan:

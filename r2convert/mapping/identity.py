@@ -28,7 +28,7 @@ from r2convert.catalog.variant import (
     Weights,
 )
 from r2convert.checkpoint.open import Checkpoint
-from r2convert.errors import MappingError
+from r2convert.errors import MappingError, UnsupportedCheckpointError
 from r2convert.mapping.tables import Expansion, FamilyTable, Slot, Tables
 
 Shape = tuple[int, ...]
@@ -475,6 +475,7 @@ def resolve(
     Raises:
         MappingError: it is no Res2Net of a known family, or not what the user says; the message names the telling
             differences.
+        UnsupportedCheckpointError: it would be one, but tensors of it are of kinds that are not read.
         UsageError: the variant does not exist in that layout.
     """
     if variant is not None and layout is not None:
@@ -488,8 +489,25 @@ def resolve(
     if identity is not None and variant is not None:
         identity = _as_said(tables, identity, variant)
     if identity is None:
+        _require_read(tables, checkpoint, shapes)
         raise _not_as_said(tables, checkpoint, shapes, variant, layout)
     return Resolution(tables.of(identity.variant, identity.classes), identity)
+
+
+def _require_read(tables: Tables, checkpoint: Checkpoint, shapes: Shapes) -> None:
+    """Tell a file whose network is there, in part in kinds of tensors that are not read, from one without."""
+    unread = checkpoint.unread
+    whole = {**shapes, **{name: each.shape for name, each in unread.items() if each.shape is not None}}
+    identity = identify(tables, whole) if unread else None
+    if identity is not None:
+        kinds = sorted({each.kind for each in unread.values()})
+        raise UnsupportedCheckpointError(
+            "tensors of the network are of a kind that is not read",
+            where=str(checkpoint.path),
+            expected=f"the tensors of {identity.variant.id} in a plain element type",
+            got=f"{len(unread)} in {', '.join(kinds)}: {', '.join(list(unread)[:_SHOWN])}",
+            next_step="cast them with the program that wrote the file, and save them again",
+        )
 
 
 def _as_said(tables: Tables, identity: Identity, variant: Variant) -> Identity | None:

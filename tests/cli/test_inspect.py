@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 from pathlib import Path
 
 import pytest
@@ -20,6 +21,17 @@ def test_a_known_file_as_json(run: Run, standin: Standin, legacy: bool, containe
     assert facts["dtypes"] == {"float32": 492, "int64": 98}
     assert len(facts["sha256"]) == len(facts["content_hash"]) == 64
     assert facts["warnings"] == []
+
+
+def test_a_training_checkpoint_says_what_is_kept_unread(run: Run, standin: Standin, tmp_path: Path) -> None:
+    state = torch.load(standin("res2net_dla60_w28_s4"), weights_only=True)
+    saved = {"state_dict": state, "args": argparse.Namespace(lr=0.1), "state_dict_ema": state, "epoch": 3}
+    torch.save(saved, tmp_path / "last.pth.tar")
+    facts = run("inspect", tmp_path / "last.pth.tar", "--no-digest", "--json").json
+    assert facts["opaque"] == ["argparse.Namespace"]
+    assert facts["variant"] == "res2net_dla60_w28_s4"
+    assert "moving average" in facts["warnings"][0]
+    assert "opaque        argparse.Namespace" in run("inspect", tmp_path / "last.pth.tar", "--no-digest").out
 
 
 def test_the_content_hash_does_not_depend_on_container(run: Run, standin: Standin) -> None:

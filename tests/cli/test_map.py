@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 from pathlib import Path
 
@@ -257,6 +258,36 @@ def test_the_moving_average_is_taken_when_asked_for(run: Run, standin: Standin, 
     run("map", "--src", tmp_path / "training.pth", "--dst", tmp_path / "ema.pth", "--key", "ema")
     after = torch.load(tmp_path / "ema.pth", weights_only=True)
     assert torch.equal(after["head.fc.bias"], average["fc.bias"])
+
+
+def test_what_is_left_out_stands_in_the_receipt_with_its_reason(run: Run, standin: Standin, tmp_path: Path) -> None:
+    state = dict(torch.load(standin("res2net50_w48_s2"), weights_only=True))
+    beside = {"aux_head.weight": torch.zeros(3), "layer1.total_ops": torch.zeros(1), "mask": torch.zeros(2) * 1j}
+    torch.save({**state, **beside}, tmp_path / "more.pth")
+    refused = run("map", tmp_path / "more.pth", tmp_path / "mm.pth")
+    assert refused.code == 3
+    ran = run("map", tmp_path / "more.pth", tmp_path / "mm.pth", "--leave-out", "aux_head.*", "--json")
+    reasons = {
+        "layer1.total_ops": "counter of thop",
+        "aux_head.weight": "left out by --leave-out aux_head.*",
+        "mask": "complex64, which is not read",
+    }
+    assert {each["name"]: each["reason"] for each in ran.json["dropped"]} == reasons
+    receipt = json.loads(Path(ran.json["receipt"]).read_text())
+    assert {each["name"]: each["reason"] for each in receipt["predicate"]["dropped"]} == reasons
+    compared = run("compare", tmp_path / "more.pth", tmp_path / "mm.pth", "--leave-out", "aux_head.*")
+    assert compared.code == 0, compared.out + compared.err
+    assert run("verify", tmp_path / "more.pth", "--leave-out", "aux_head.*").code == 0
+
+
+def test_a_network_in_a_kind_that_is_not_read_is_said_to_be_that(run: Run, standin: Standin, tmp_path: Path) -> None:
+    state = dict(torch.load(standin("res2net50_w48_s2"), weights_only=True))
+    torch.save({**state, "conv1.weight": state["conv1.weight"].to(torch.float8_e4m3fn)}, tmp_path / "small.pth")
+    ran = run("map", tmp_path / "small.pth", tmp_path / "mm.pth")
+    assert ran.code == 3
+    assert "of a kind that is not read" in ran.err
+    assert "float8_e4m3fn: conv1.weight" in ran.err
+    assert run("inspect", tmp_path / "small.pth").code == 0
 
 
 def test_publishing_names_the_file_by_its_digest(run: Run, standin: Standin, tmp_path: Path) -> None:

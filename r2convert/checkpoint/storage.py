@@ -217,7 +217,7 @@ class ReopenedFile(OpenFile):
 
 def _open(path: Path) -> int:
     try:
-        return os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+        return os.open(path, os.O_RDONLY | os.O_NONBLOCK)
     except FileNotFoundError as error:
         raise AccessError("There is no such file", where=str(path), next_step="Check the path.") from error
     except OSError as error:

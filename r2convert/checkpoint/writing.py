@@ -84,7 +84,7 @@ def write_checkpoint(
         accept: called when all is written, before the file is put in place; if it raises, nothing is left behind.
 
     Raises:
-        UsageError: the suffix stands for no container that is written, or names collide.
+        UsageError: the extension is not supported, or names collide.
         OutputExistsError: the file exists.
         AccessError: the file cannot be written.
         CorruptCheckpointError: what was read back is not what was written, or a source is damaged.
@@ -113,7 +113,7 @@ def write_checkpoint(
 
 
 def require_container(path: Path) -> None:
-    """Check that a file's suffix stands for a container that is written.
+    """Check that a file's extension is one of a container that is written.
 
     Raises:
         UsageError: it does not.
@@ -126,7 +126,7 @@ def _layout(path: Path) -> OutputLayout:
         return _LAYOUTS[path.suffix.lower()]
     except KeyError:
         raise UsageError(
-            "The output's suffix stands for no container",
+            "Unsupported extension of the output",
             where=str(path),
             expected=", ".join(_LAYOUTS),
             got=path.suffix or "none",
@@ -275,7 +275,8 @@ def _describe(path: Path) -> dict[object, _Description | None]:
 
 def _description(tensor: TensorInfo, storages: Sequence[Storage]) -> _Description | None:
     extents = storages[tensor.storage].extents
-    if len(extents) != 1 or extents[0].encoding is not Encoding.RAW or not tensor.is_contiguous:
+    is_plain = len(extents) == 1 and extents[0].encoding is Encoding.RAW
+    if not is_plain or not tensor.is_contiguous or tensor.is_negated:
         return None
     return _Description(tensor.dtype, tensor.shape, extents[0].offset + tensor.offset, storages[tensor.storage].crc32)
 

@@ -188,7 +188,7 @@ def test_damage_on_the_way_to_the_disk_is_noticed(tmp_path: Path, monkeypatch: p
 
 @pytest.mark.parametrize("name", ["a.bin", "a", "a.pth.zip"])
 def test_other_suffixes_are_refused(tmp_path: Path, name: str, tensors: list[OutputTensor]) -> None:
-    with pytest.raises(UsageError, match="suffix"):
+    with pytest.raises(UsageError, match="Unsupported extension"):
         write_checkpoint(tmp_path / name, tensors)
 
 
@@ -378,6 +378,16 @@ def test_the_disk_is_told_to_start_before_the_end_and_once_more_at_the_end(
 
     write_checkpoint(tmp_path / "a.pdparams", [OutputTensor("a", DType.UINT8, (19,), chunks)])
     assert "all" in [called.get_nowait() for _ in range(called.qsize())]
+
+
+def test_a_platform_without_linux_calls_of_its_own(
+    tmp_path: Path, tensors: list[OutputTensor], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """macOS has neither of these."""
+    for name in ("fdatasync", "preadv"):
+        monkeypatch.delattr(os, name)
+    write_checkpoint(tmp_path / "a.pth", tensors)
+    assert read_plain(tmp_path / "a.pth") == torch_plain(awkward_tensors())
 
 
 def test_a_failing_disk_is_an_error_and_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import cast
 
 import torch
 from torch import Tensor, nn
 
 from r2convert.catalog.geometry import Place
-from r2convert.catalog.variant import Architecture
+from r2convert.catalog.variant import Architecture, FirstBlock
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +34,7 @@ class BlockSpec:
     scales: int
     cardinality: int
     stride: int
-    kind: Literal["normal", "stage", "unpooled"]
+    kind: FirstBlock
     pool_counts_padding: bool = True
 
 
@@ -47,7 +47,7 @@ def block_spec(architecture: Architecture, place: Place, *, pool_counts_padding:
         scales=architecture.scales,
         cardinality=architecture.cardinality,
         stride=int(place["stride"]),
-        kind="stage" if place["kind"] == "stage" else "normal",
+        kind=cast("FirstBlock", place["kind"]),
         pool_counts_padding=pool_counts_padding,
     )
 

@@ -10,11 +10,14 @@ from r2convert.catalog.variant import IMAGENET_CLASSES, StagedArchitecture, Vari
 from r2convert.checkpoint.elements import DType
 from r2convert.checkpoint.open import Checkpoint
 from r2convert.checkpoint.tensor import TensorInfo
+from r2convert.errors import CatalogError
 from r2convert.mapping.identity import Resolution
 from r2convert.mapping.plan import make_plan, target_tensor
-from r2convert.mapping.tables import CANONICAL
+from r2convert.mapping.tables import CANONICAL, Expansion
 from r2convert.models.blocks import BlockSpec, Classifier, ConvBnRelu, LinearHead, Res2NetBlock, block_spec
 from r2convert.models.dla import DlaBackbone
+
+_SHOWN = 5
 
 
 def build_network(variant: Variant, *, classes: int = IMAGENET_CLASSES, unreachable: bool = False) -> Classifier:
@@ -49,6 +52,7 @@ def load_network(checkpoint: Checkpoint, resolution: Resolution) -> Classifier:
 
     Raises:
         MappingError: a tensor of the network has no source, such as the classifier of a backbone file.
+        CatalogError: the family's table does not describe this network.
         CheckpointError: the file's bytes are damaged.
     """
     identity = resolution.identity
@@ -62,8 +66,37 @@ def load_network(checkpoint: Checkpoint, resolution: Resolution) -> Classifier:
             state[row.target] = torch.tensor(0)
     with torch.device("meta"):
         network = build_network(identity.variant, classes=identity.classes)
+    require_agreement(resolution.expansion, network)
     network.load_state_dict(state, strict=True, assign=True)
     return network.eval()
+
+
+def require_agreement(expansion: Expansion, network: Classifier) -> None:
+    """Hold a family table against the network that is built: a user's table may contradict it.
+
+    Args:
+        expansion: the table, filled in for the network.
+        network: the network; the meta device is enough.
+
+    Raises:
+        CatalogError: names or shapes differ, each with the line of the table.
+    """
+    built = {name: tuple(tensor.shape) for name, tensor in network.state_dict().items()}
+    problems = []
+    for name, slot in expansion.names(CANONICAL).items():
+        if name not in built:
+            problems.append(f"{slot.where[CANONICAL]}: the network has no {name}")
+        elif built[name] != slot.shape:
+            problems.append(f"{slot.where[CANONICAL]}: {name} is {slot.shape}, in the network {built[name]}")
+    unnamed = [name for name in built if name not in expansion.names(CANONICAL)]
+    problems += [f"{expansion.table.paths[0]}: no row names the network's {name}" for name in unnamed]
+    if problems:
+        more = [f"and {len(problems) - _SHOWN} more"] if len(problems) > _SHOWN else []
+        raise CatalogError(
+            f"the table {expansion.table.family!r} does not describe the network {expansion.variant.id}",
+            where="\n            ".join([*problems[:_SHOWN], *more]),
+            next_step="correct the lines named above, or what the architecture's file says is computed",
+        )
 
 
 def _tensor(checkpoint: Checkpoint, info: TensorInfo) -> Tensor:

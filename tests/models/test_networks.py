@@ -10,11 +10,13 @@ import pytest
 import torch
 from torch import Tensor
 
-from r2convert.catalog import Catalog
+from r2convert.catalog import Catalog, load_catalog
+from r2convert.catalog.loading import builtin_folder
 from r2convert.checks.standins import random_state_dict
+from r2convert.errors import CatalogError
 from r2convert.mapping.tables import Expansion, Tables
 from r2convert.models.blocks import Classifier
-from r2convert.models.build import build_network
+from r2convert.models.build import build_network, require_agreement
 from tests.conftest import DATA
 from tests.mapping.manifests import read_manifest
 
@@ -93,3 +95,61 @@ def test_unreachable_layers_change_no_logit(catalog: Catalog) -> None:
     images = torch.randn(1, 3, 64, 64)
     with torch.inference_mode():
         assert torch.equal(network(images), official(images))
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ('"{out} {split} 1 1", ', '"{out} {split} 3 3", ', "(256, 104, 3, 3), in the network (256, 104, 1, 1)"),
+        ('"backbone.layer{stage}.{block}.conv3",', '"backbone.layer{stage}.{block}.conv4",', "network has no backbone"),
+    ],
+)
+def test_a_table_that_contradicts_the_network_is_refused_with_its_line(
+    tmp_path: Path, old: str, new: str, message: str
+) -> None:
+    lines = (builtin_folder() / "families" / "res2net.toml").read_text().splitlines()
+    number = next(index for index, line in enumerate(lines) if old in line)
+    lines[number] = lines[number].replace(old, new)
+    path = tmp_path / "families" / "res2net.toml"
+    path.parent.mkdir()
+    path.write_text("\n".join(lines))
+    tables = Tables(load_catalog({"R2CONVERT_MAPPINGS": str(tmp_path)}))
+    expansion = tables.of(tables.catalog.find("res2net50"))
+    with torch.device("meta"):
+        network = build_network(expansion.variant)
+    with pytest.raises(CatalogError) as caught:
+        require_agreement(expansion, network)
+    assert f"{path}:{number + 1}: " in str(caught.value)
+    assert message in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "res2net152_v1b_w26_s4",
+        "res2net50_w18_s6",
+        "res2net50_vd_w26_s4",
+        "res2net50_mmdet_w26_s4",
+        "res2net50_paddle_w14_s8",
+    ],
+)
+def test_tables_describe_networks_that_no_file_lists(tables: Tables, name: str) -> None:
+    expansion = tables.of(tables.catalog.find_architecture(name))
+    with torch.device("meta"):
+        require_agreement(expansion, build_network(expansion.variant))
+
+
+def test_programs_with_equal_names_compute_different_things(tables: Tables) -> None:
+    """The same weights as the authors, PaddleClas and mmdetection compute them: shapes fit, logits differ."""
+    expansion = tables.of(tables.catalog.find("res2net50_v1b_w26_s4"))
+    state = random_state_dict(expansion, "mm")
+    image = torch.randn(1, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    logits = []
+    for name in ("res2net50_v1b_w26_s4", "res2net50_vd_w26_s4", "res2net50_mmdet_w26_s4"):
+        network = build_network(tables.catalog.find_architecture(name)).eval()
+        network.load_state_dict(state, strict=True)
+        with torch.inference_mode():
+            logits.append(network(image))
+    spread = logits[0].abs().max()
+    for index, other in ((0, 1), (0, 2), (1, 2)):
+        assert (logits[index] - logits[other]).abs().max() > 1e-3 * spread

@@ -6,7 +6,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +51,14 @@ def mmpretrain(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PeerProcess
 
 
 @pytest.fixture(scope="session")
+def mmdet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PeerProcess]:
+    """mmdetection's backbone, for v1b's names."""
+    python = interpreter("R2CONVERT_PEERS_PYTHON", ".venv-peers")
+    with PeerProcess(python, "tests.peers.mmdet_peer", tmp_path_factory.mktemp("mmdet") / "log") as peer:
+        yield peer
+
+
+@pytest.fixture(scope="session")
 def paddle(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PeerProcess]:
     """PaddleClas, for the vd network."""
     python = interpreter("R2CONVERT_PADDLE_PYTHON", ".venv-paddle")
@@ -71,10 +79,10 @@ def images(tmp_path_factory: pytest.TempPathFactory) -> Images:
 def convert(tmp_path: Path) -> Convert:
     """Convert with the real command line, in a process of its own, and return the output."""
 
-    def call(source: Path, target: str, suffix: str = ".pth") -> Path:
+    def call(source: Path, target: str, suffix: str = ".pth", options: Sequence[str] = ()) -> Path:
         output = tmp_path / f"{source.stem}-{target}{suffix}"
         program: list[str | Path] = [sys.executable, "-m", "r2convert", "map"]
-        arguments: list[str | Path] = ["--src", source, "--dst", output, "--to", target, "--json"]
+        arguments: list[str | Path] = ["--src", source, "--dst", output, "--to", target, "--json", *options]
         done = subprocess.run(
             [*program, *arguments], cwd=tmp_path, capture_output=True, text=True, timeout=300, check=False
         )

@@ -31,8 +31,8 @@ if TYPE_CHECKING:
     from r2convert.catalog.protocol import Pipeline
     from r2convert.checkpoint.open import Checkpoint
     from r2convert.checks.run import ImageRun, Probes, Request
-    from r2convert.doctor.agreement import KnownScore
-    from r2convert.doctor.consultation import Consultation as Consultation
+    from r2convert.doctor.ranking import Consultation as Consultation
+    from r2convert.doctor.ranking import KnownScore
     from r2convert.doctor.trials import Progress as Progress
     from r2convert.download.cache import Cache, CacheEntry
     from r2convert.download.cache import CachedFile as CachedFile
@@ -1551,7 +1551,7 @@ def diagnose(
         AccessError: the file is not there, or memory ran out.
     """
     from r2convert.checks.run import Request
-    from r2convert.doctor.consultation import DoctorImages, consult
+    from r2convert.doctor.ranking import DoctorImages, consult
     from r2convert.imagenet.datasets import open_validation_set
     from r2convert.imagenet.validation_set import stratified_sample
 
@@ -1579,7 +1579,7 @@ def diagnose(
 
 
 def _known_score(top1: Decimal | None, top5: Decimal | None = None) -> KnownScore | None:
-    from r2convert.doctor.agreement import KnownScore
+    from r2convert.doctor.ranking import KnownScore
 
     if top1 is None:
         return None

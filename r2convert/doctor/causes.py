@@ -8,10 +8,41 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Literal
 
-from r2convert.catalog.variant import Architecture
-from r2convert.doctor.network_changes import changes_of
-from r2convert.doctor.setting import Setting
+from r2convert.catalog.variant import Architecture, StagedArchitecture
+
+CropKind = Literal["pillow", "opencv", "not antialiased", "bicubic", "nearest", "squashed", "no margin"]
+Feed = Literal["published", "bgr", "0 to 1", "0 to 255", "not divided", "-1 to 1"]
+NetworkChange = Literal[
+    "none", "pool padding", "first block", "first pool", "shortcut pool", "batch statistics", "random stem"
+]
+LabelOrder = Literal[
+    "as given", "plus one", "minus one", "into devkit", "out of devkit", "into digits", "out of digits", "one class"
+]
+Shown = tuple[CropKind, Feed, NetworkChange]
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """One way of measuring an accuracy; a cause changes one thing of it. :mod:`r2convert.doctor.changes` does it.
+
+    Args:
+        crop: how an image becomes 224x224 pixels.
+        feed: how pixels become the network's input.
+        network: what is changed in the network.
+        labels: in which order the classes are counted.
+    """
+
+    crop: CropKind = "pillow"
+    feed: Feed = "published"
+    network: NetworkChange = "none"
+    labels: LabelOrder = "as given"
+
+    @property
+    def shown(self) -> Shown:
+        """The part that decides the predictions; labels only decide which of them are right."""
+        return self.crop, self.feed, self.network
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +86,7 @@ _CROPS = (
         "resized without antialiasing",
         Setting(crop="not antialiased"),
         "antialias: Resize(256, antialias=True), or resize the PIL image before it becomes a tensor",
-        "the file was trained on pictures that were resized without antialiasing: resize like that for this file",
+        "the file was trained on images that were resized without antialiasing: resize like that for this file",
     ),
     Cause(
         "bicubic",
@@ -69,7 +100,7 @@ _CROPS = (
         "resized to the nearest pixel",
         Setting(crop="nearest"),
         "resize with the bilinear filter, not with the nearest pixel",
-        "the file was trained on pictures resized to the nearest pixel: resize like that for this file",
+        "the file was trained on images resized to the nearest pixel: resize like that for this file",
     ),
     Cause(
         "squash",
@@ -77,24 +108,24 @@ _CROPS = (
         Setting(crop="squashed"),
         "bring the short side to 256 and cut out the central 224x224: Resize(256), CenterCrop(224); "
         "Resize((224, 224)) squashes",
-        "the file was trained on squashed pictures: resize both sides to 224 for this file",
+        "the file was trained on squashed images: resize both sides to 224 for this file",
     ),
     Cause(
         "no-margin",
         "short side to 224, not 256",
         Setting(crop="no margin"),
         "bring the short side to 256 before the crop of 224 (crop_pct 0.875, not 1)",
-        "the file expects whole pictures: bring the short side to 224 for this file",
+        "the file expects whole images: bring the short side to 224 for this file",
     ),
 )
 
 _FEEDS = (
     Cause(
         "bgr",
-        "channels in the order blue green red",
+        "channels in BGR order",
         Setting(feed="bgr"),
-        "hand the network red green blue: OpenCV reads blue green red (cv2.cvtColor(image, cv2.COLOR_BGR2RGB))",
-        "the file expects blue green red: reverse the input channels of its first convolution",
+        "hand the network RGB: OpenCV reads BGR (cv2.cvtColor(image, cv2.COLOR_BGR2RGB))",
+        "the file expects BGR: reverse the input channels of its first convolution",
     ),
     Cause(
         "not-normalised",
@@ -118,25 +149,11 @@ _FEEDS = (
         "the file was trained on pixels that were not divided by 255: feed it those",
     ),
     Cause(
-        "divided-by-255-twice",
-        "mean and deviation of 0..255, pixels 0..1",
-        Setting(feed="divided twice"),
-        "leave out one division by 255: a mean such as 123.675 is meant for pixels from 0 to 255",
-        "the file was trained on pixels that were divided by 255 twice: feed it those",
-    ),
-    Cause(
         "half-normalised",
         "mean and deviation 0.5",
         Setting(feed="-1 to 1"),
         "use the mean 0.485 0.456 0.406 and the deviation 0.229 0.224 0.225, not 0.5",
         "the file was trained with mean and deviation 0.5: feed it that",
-    ),
-    Cause(
-        "caffe-input",
-        "blue green red, 0..255, only the mean taken off",
-        Setting(feed="caffe"),
-        "hand the network red green blue, divided by 255, with mean and deviation: this input is Caffe's",
-        "the file expects Caffe's input (blue green red, 0..255, mean taken off): feed it that",
     ),
 )
 
@@ -233,32 +250,11 @@ _NETWORKS = (
         "these weights were trained in a network whose layer1.0 has no pool, such as mmdet's: use them there",
     ),
     Cause(
-        "no-stem-pool",
-        "stem without its max pool",
-        Setting(network="stem pool"),
-        "give the stem its 3x3 max pool of stride 2",
-        "these weights were trained without the stem's max pool: no published variant is like that",
-    ),
-    Cause(
         "no-shortcut-pool",
         "shortcuts strided instead of pooled",
         Setting(network="shortcut pool"),
         "pool the shortcuts of v1b and vd before their convolution (avg_down=True)",
         "these weights were trained with strided shortcuts: they are no v1b or vd",
-    ),
-    Cause(
-        "tf32",
-        "computed in TF32",
-        Setting(network="tf32"),
-        "switch TF32 off: torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False",
-        "",
-    ),
-    Cause(
-        "bf16",
-        "computed in bfloat16",
-        Setting(network="bf16"),
-        "compute in float32: bfloat16 keeps 8 bits of every number",
-        "",
     ),
 )
 
@@ -281,8 +277,19 @@ def causes_for(architecture: Architecture, sound: Setting) -> Iterator[Cause]:
         architecture: the network's facts.
         sound: how the published number was measured; ``pillow-resize`` is a cause only where that is not it.
     """
-    possible = ("none", *changes_of(architecture))
+    possible = ("none", *_changes_of(architecture))
     for cause in CAUSES:
         resized_as_published = cause.setting.crop == sound.crop and cause.setting.crop != Setting().crop
         if cause.setting.network in possible and not resized_as_published and cause.setting != sound:
             yield cause
+
+
+def _changes_of(architecture: Architecture) -> Iterator[NetworkChange]:
+    """The changes that mean something to an architecture."""
+    yield from ("pool padding", "batch statistics", "random stem")
+    if isinstance(architecture, StagedArchitecture):
+        yield "first block"
+        if architecture.first_block == "stage":
+            yield "first pool"
+        if architecture.shortcut != "strided-conv":
+            yield "shortcut pool"

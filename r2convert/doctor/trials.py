@@ -1,6 +1,7 @@
-"""Tries every cause on the sample, block by block; what is clearly out of the question is left out from then on.
+"""Every cause tried on a sample of the images, block by block, and what can be seen in the file whatever its score.
 
-Every image is decoded once. Settings that only count labels differently share the answers of the sound one.
+Every image is decoded once. Settings that only count labels differently share the predictions of the sound one. A
+cause that is clearly out of the question after a few images is tried no further.
 """
 
 from __future__ import annotations
@@ -8,26 +9,85 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from math import sqrt
+from typing import cast
 
 import numpy as np
 import numpy.typing as npt
+import torch
+from torch import Tensor, nn
 
-from r2convert.doctor.agreement import KnownScore, Right, difference, expect
-from r2convert.doctor.answers import Network, Top
-from r2convert.doctor.causes import Cause
-from r2convert.doctor.crops import CropPixels
-from r2convert.doctor.label_orders import relabelling
-from r2convert.doctor.sample import Block, Decode, read_block
-from r2convert.doctor.setting import CropKind, Setting, Shown
-from r2convert.evaluation.statistics import probability_of_at_least
+from r2convert.checks.wiring import FEWEST, beyond_the_stem, check_wiring
+from r2convert.doctor.causes import Cause, CropKind, Feed, NetworkChange, Setting, Shown
+from r2convert.doctor.changes import CropPixels, changed_network, feed_pixels, relabelling
+from r2convert.errors import AccessError, UnreadableImageError
+from r2convert.evaluation.backends import computing_in, rank_logits
+from r2convert.imagenet.preprocessing import Crop, resized_size
 from r2convert.imagenet.validation_set import ValidationImage
+from r2convert.models.blocks import Classifier
+
+Right = npt.NDArray[np.bool_]
+"""Shape (images, 2): whether the label was ranked first, and whether it was among the first five."""
+Top = npt.NDArray[np.int16]
+Decode = Callable[[bytes], npt.NDArray[np.uint8]]
 
 FIRST_BLOCK, LARGEST_BLOCK = 8, 64
 """Blocks double: a few images tell most causes from the rest, and the others deserve a batch that runs fast."""
-OUT_OF_THE_QUESTION = 25.0
-"""Misfit (five standard errors, squared) from which on a setting is tried no further."""
-_HOPELESS = 0.9
-"""Probability of gaining so little by chance from which on a setting is not taken to gain anything."""
+HOPELESS = 16
+"""A cause with so many more images lost than gained, and not one in four gained, will not turn round."""
+
+
+@dataclass(frozen=True, slots=True)
+class Network:
+    """A network on a device.
+
+    Args:
+        network: in evaluation mode, in float32, on the device.
+        device: where it runs.
+        batch_size: images that run at once.
+    """
+
+    network: Classifier
+    device: torch.device
+    batch_size: int
+
+    def predict(self, crops: Crop, feed: Feed, change: NetworkChange) -> Top:
+        """The five classes ranked first for each crop, int16, shape (images, 5); -1 where a logit is NaN.
+
+        Raises:
+            AccessError: the device is out of memory.
+        """
+        with computing_in("strict", self.device), torch.inference_mode(), changed_network(self.network, change):
+            try:
+                parts = [self._rank(part, feed) for part in _even_parts(crops, self.batch_size)]
+            except torch.OutOfMemoryError as error:
+                raise AccessError(
+                    "out of memory",
+                    where=str(self.device),
+                    got=f"{self.batch_size} images at once",
+                    next_step="name a smaller --batch-size, or use --device cpu",
+                ) from error
+        return np.concatenate(parts)
+
+    def _rank(self, part: Tensor, feed: Feed) -> Top:
+        layout = torch.channels_last if self.device.type == "cpu" else torch.contiguous_format
+        inputs = feed_pixels(part.to(self.device), feed).contiguous(memory_format=layout)
+        unused = torch.zeros(len(part), dtype=torch.int64, device=self.device)
+        return cast("Top", rank_logits(self.network(inputs).float(), unused).top.cpu().numpy())
+
+
+def prepared(network: Classifier, device: torch.device, batch_size: int | None) -> Network:
+    """A network made ready to run: float32, and on a CPU channels last, which is a fifth faster there.
+
+    Args:
+        network: the network, in evaluation mode; it is moved to the device.
+        device: where it is to run.
+        batch_size: images that run at once; by default 32 on a CPU, else 128.
+    """
+    on_cpu = device.type == "cpu"
+    layout = torch.channels_last if on_cpu else torch.contiguous_format
+    moved = network.to(device=device, dtype=torch.float32, memory_format=layout)  # type: ignore[call-overload]
+    return Network(moved, device, batch_size or (32 if on_cpu else 128))
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,15 +95,13 @@ class Sampling:
     """Where the images come from.
 
     Args:
-        images: the sample, in a drawn order.
-        all_images: how many it was drawn from.
+        images: the sample, in random order, so that the first of them stand for all of them.
         decode: an image's bytes to pixels.
         crops: the ways of cropping that are at hand.
         workers: threads that decode and crop.
     """
 
     images: Sequence[ValidationImage]
-    all_images: int
     decode: Decode
     crops: Mapping[CropKind, CropPixels]
     workers: int
@@ -68,7 +126,7 @@ class Trial:
     is_over: bool = False
 
     def add(self, top: Top, labels: npt.NDArray[np.int64]) -> None:
-        """Take answers to further images, with the labels the data set gives them."""
+        """Take predictions for further images, with the labels that the data set gives them."""
         own = relabelling(self.setting.labels)[labels]
         right = np.stack((top[:, 0] == own, (top == own[:, None]).any(axis=1)), axis=1)
         self.top = np.concatenate((self.top, top))
@@ -85,12 +143,12 @@ class Trials:
         crops: the first images as the sound setting crops them, for the wiring check.
         images: those that could be read.
         lost: names of images that are missing or could not be read.
-        shown: how many images networks were shown, over all settings.
+        shown: how many images were run, over all settings.
     """
 
     sound: Trial
     others: tuple[Trial, ...]
-    crops: npt.NDArray[np.uint8]
+    crops: Crop
     images: tuple[ValidationImage, ...]
     lost: tuple[str, ...]
     shown: int
@@ -101,8 +159,8 @@ class Progress:
     """How far it is.
 
     Args:
-        done: images shown so far, over all settings.
-        total: images to be shown at most; it falls with every setting that is left out.
+        done: images run so far, over all settings.
+        total: images to be run at most; it falls with every setting that is left out.
         trying: what is being tried.
     """
 
@@ -116,9 +174,9 @@ def run_trials(
     sampling: Sampling,
     sound: Setting,
     causes: Sequence[Cause],
-    target: KnownScore | None,
     progress: Callable[[Progress], None],
     *,
+    measured: float | None = None,
     thorough: bool = False,
 ) -> Trials:
     """Try all causes.
@@ -128,17 +186,23 @@ def run_trials(
         sampling: the images.
         sound: how the published number was measured.
         causes: what to try; each changes one thing of the sound setting.
-        target: the score to be explained, if one is known.
         progress: called before a setting is tried on a block.
+        measured: top-1 (0 to 1) that a mistake elsewhere is to explain, if there is such a number.
         thorough: try every cause on every image, also what is clearly out of the question.
     """
-    race = _Race(network, sampling, target, progress, Trial(None, sound), [_trial(each, sound) for each in causes])
+    run = _Run(network, sampling, progress, measured, Trial(None, sound), [_trial(each, sound) for each in causes])
     with ThreadPoolExecutor(sampling.workers, thread_name_prefix="decode") as pool:
         for block in _blocks(sampling.images):
-            race.show(read_block(block, sampling.decode, pool), pool)
+            run.show(block, pool)
             if not thorough:
-                race.leave_out()
-    return race.result()
+                run.leave_out()
+    crops = np.concatenate(run.crops) if run.crops else np.empty((0, 224, 224, 3), np.uint8)
+    return Trials(run.sound, tuple(run.others), crops, tuple(run.images), tuple(run.lost), run.shown)
+
+
+def shuffled(images: Sequence[ValidationImage], seed: int) -> list[ValidationImage]:
+    """The images in random order."""
+    return [images[position] for position in np.random.default_rng(seed).permutation(len(images))]
 
 
 def _blocks(images: Sequence[ValidationImage]) -> Iterator[Sequence[ValidationImage]]:
@@ -156,69 +220,134 @@ def _trial(cause: Cause, sound: Setting) -> Trial:
 
 
 @dataclass(slots=True)
-class _Race:
+class _Run:
     network: Network
     sampling: Sampling
-    target: KnownScore | None
     progress: Callable[[Progress], None]
+    measured: float | None
     sound: Trial
     others: list[Trial]
-    crops: list[npt.NDArray[np.uint8]] = field(default_factory=list)
+    crops: list[Crop] = field(default_factory=list)
     images: list[ValidationImage] = field(default_factory=list)
     lost: list[str] = field(default_factory=list)
     shown: int = 0
 
-    def show(self, block: Block, pool: ThreadPoolExecutor) -> None:
-        """Show a block to every setting that is still in question."""
-        self.images += block.images
-        self.lost += block.lost
-        if not block.images:
+    def show(self, block: Sequence[ValidationImage], pool: ThreadPoolExecutor) -> None:
+        """Run a block under every setting that is still in question."""
+        decoded = list(pool.map(self._pixels, block))
+        read = [(image, pixels) for image, pixels in zip(block, decoded, strict=True) if pixels is not None]
+        self.lost += [image.id for image, pixels in zip(block, decoded, strict=True) if pixels is None]
+        if not read:
             return
-        labels = np.array([image.label for image in block.images])
-        cropped: dict[CropKind, npt.NDArray[np.uint8]] = {}
-        answered: dict[Shown, Top] = {}
-        running = list(self._running())
-        total = self.shown + len({each.setting.shown for each in running}) * self._left_with(block)
-        for trial in running:
+        self.images += [image for image, _ in read]
+        labels = np.array([image.label for image, _ in read])
+        cropped: dict[CropKind, Crop] = {}
+        predicted: dict[Shown, Top] = {}
+        # Labels cost nothing, and go on for as long as there are images.
+        running = [each for each in self.others if not each.is_over or each.setting.shown == self.sound.setting.shown]
+        left = len(self.sampling.images) - len(self.images) - len(self.lost) + len(read)
+        total = self.shown + left * len({each.setting.shown for each in (self.sound, *running)})
+        for trial in (self.sound, *running):
             shown = trial.setting.shown
-            if shown not in answered:
+            if shown not in predicted:
                 crop, feed, change = shown
                 if crop not in cropped:
-                    cropped[crop] = block.crops(self.sampling.crops[crop], pool)
+                    cropped[crop] = np.stack(list(pool.map(self.sampling.crops[crop], (pixels for _, pixels in read))))
                 self.progress(Progress(self.shown, total, "as given" if trial.cause is None else trial.cause.what))
-                answered[shown] = self.network.answer(cropped[crop], feed, change)
-                self.shown += len(block.images)
-            trial.add(answered[shown], labels)
+                predicted[shown] = self.network.predict(cropped[crop], feed, change)
+                self.shown += len(read)
+            trial.add(predicted[shown], labels)
         if sum(map(len, self.crops)) < LARGEST_BLOCK:
             self.crops.append(cropped[self.sound.setting.crop])
 
     def leave_out(self) -> None:
-        """Decide which settings are not worth another block."""
+        """Decide which settings are not worth another block: they neither raise the score nor give the measured."""
         for trial in self.others:
-            trial.is_over = trial.is_over or self._is_hopeless(trial)
+            gained, lost = changed_images(self.sound.right, trial.right)
+            is_worse = lost - gained >= HOPELESS and 3 * gained < lost
+            trial.is_over = trial.is_over or (is_worse and not self._may_give_the_measured(trial))
 
-    def result(self) -> Trials:
-        crops = np.concatenate(self.crops) if self.crops else np.empty((0, 224, 224, 3), np.uint8)
-        return Trials(self.sound, tuple(self.others), crops, tuple(self.images), tuple(self.lost), self.shown)
-
-    def _running(self) -> Iterator[Trial]:
-        yield self.sound
-        # Labels cost nothing, and go on for as long as there are images.
-        yield from (each for each in self.others if not each.is_over or each.setting.shown == self.sound.setting.shown)
-
-    def _left_with(self, block: Block) -> int:
-        """Images still to be shown to each setting, those of this block included."""
-        return len(self.sampling.images) - len(self.images) - len(self.lost) + len(block.images)
-
-    def _is_hopeless(self, trial: Trial) -> bool:
-        """Whether it neither comes near the number to be explained nor betters the sound setting."""
-        if not len(trial.right):
+    def _may_give_the_measured(self, trial: Trial) -> bool:
+        if self.measured is None:
             return False
-        change = difference(self.sound.right, trial.right)
-        differing = change.gained + change.lost
-        gains = differing and probability_of_at_least(change.gained, differing, 0.5) < _HOPELESS
-        if gains and change.gained > change.lost:
-            return False
-        if self.target is None:
-            return change.lost > change.gained
-        return expect(trial.right, self.target, self.sampling.all_images).misfit > OUT_OF_THE_QUESTION
+        images, share = len(trial.right), float(trial.right[:, 0].mean())
+        # Five standard errors, counting one more right and one more wrong.
+        error = sqrt((share + 1 / images) * (1 - share + 1 / images) / images)
+        return abs(share - self.measured) < 5 * error
+
+    def _pixels(self, image: ValidationImage) -> npt.NDArray[np.uint8] | None:
+        if image.location is None:
+            return None
+        try:
+            pixels = self.sampling.decode(image.location.read())
+            resized_size(pixels.shape[1], pixels.shape[0])
+        except (UnreadableImageError, OSError):
+            return None
+        return pixels
+
+
+def changed_images(first: Right, second: Right) -> tuple[int, int]:
+    """How many images only the second setting has right, and how many only the first; of those that both were shown."""
+    shared = min(len(first), len(second))
+    one, other = first[:shared, 0], second[:shared, 0]
+    return int((other & ~one).sum()), int((one & ~other).sum())
+
+
+def _even_parts(crops: Crop, size: int) -> tuple[Tensor, ...]:
+    # A last batch of two or three images would have statistics of its own.
+    return torch.from_numpy(crops).tensor_split(max(1, -(-len(crops) // size)))
+
+
+def wiring_suspects(network: Network, crops: Crop, setting: Setting) -> tuple[str, ...]:
+    """BatchNorms at which arrives what they do not remember; none if the stem alone does, or with under 16 images."""
+    if len(crops) < FEWEST:
+        return ()
+    batches = (feed_pixels(part.to(network.device), setting.feed) for part in _even_parts(crops, 2 * FEWEST))
+    # Batch statistics are what the check goes by in any case.
+    change = "none" if setting.network == "batch statistics" else setting.network
+    with computing_in("strict", network.device), changed_network(network.network, change):
+        layers = check_wiring(network.network, batches)
+    suspects = [layer for layer in layers if layer.suspect]
+    return tuple(layer.name.removeprefix("backbone.") for layer in suspects) if beyond_the_stem(suspects) else ()
+
+
+_FEWEST_VALUES = 500
+"""With fewer, an even spread can be chance."""
+_KOLMOGOROV = 1.95
+"""Times 1 / sqrt(values): an even spread is further off than this once in a thousand times."""
+
+
+def untouched_layers(network: nn.Module) -> tuple[str, ...]:
+    """Module paths of layers whose values are still those with which frameworks start, in network order.
+
+    A BatchNorm that has seen one batch has running means other than 0 and variances other than 1. A convolution or
+    linear layer of PyTorch starts with values spread evenly between -1 / sqrt(fan-in) and 1 / sqrt(fan-in), and no
+    training leaves them so; OpenMMLab starts classifiers with a deviation of 0.01 and biases of 0.
+    """
+    return tuple(name for name, module in network.named_modules() if _is_untouched(module))
+
+
+def _is_untouched(module: nn.Module) -> bool:
+    if isinstance(module, nn.BatchNorm2d):
+        mean, variance = module.running_mean, module.running_var
+        assert mean is not None  # noqa: S101 - BatchNorms here keep statistics
+        assert variance is not None  # noqa: S101
+        return bool((mean == 0).all() and (variance == 1).all())
+    if isinstance(module, nn.Linear) and bool((module.bias == 0).all()):
+        return abs(float(module.weight.detach().std()) / 0.01 - 1) < 0.02 or _is_evenly_spread(module.weight)
+    return isinstance(module, nn.Conv2d | nn.Linear) and _is_evenly_spread(module.weight)
+
+
+def _is_evenly_spread(weight: Tensor) -> bool:
+    """Kolmogorov's test of an even spread over the interval in which PyTorch starts."""
+    bound = 1 / sqrt(weight[0].numel())
+    weight = weight.detach()
+    largest = float(weight.abs().max())
+    # Nearly every trained weight ends here; sorting millions of values is for the few that do not.
+    if weight.numel() < _FEWEST_VALUES or not 0.95 * bound < largest <= bound * (1 + 1e-6):
+        return False
+    values = np.sort(weight.cpu().to(torch.float64).numpy(), axis=None)
+    expected = (values + bound) / (2 * bound)
+    steps = np.arange(1, len(values) + 1) / len(values)
+    distance = float(max(np.abs(expected - steps).max(), np.abs(expected - steps + 1 / len(values)).max()))
+    return distance < _KOLMOGOROV / sqrt(len(values))

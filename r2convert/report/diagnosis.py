@@ -10,9 +10,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from r2convert.doctor.agreement import Expectation, KnownScore
-from r2convert.doctor.consultation import Consultation
-from r2convert.doctor.finding import Diagnosis, Finding, Question, Score
+from r2convert.doctor.ranking import Consultation, Diagnosis, Finding, KnownScore, Question, Score
 from r2convert.report.tables import plain_table
 from r2convert.results.documents import (
     CauseNotTried,
@@ -27,7 +25,6 @@ from r2convert.results.documents import (
 from r2convert.results.verification import environment
 
 _ROWS = 8
-_SMALLEST_SHOWN = 1e-9
 
 
 def diagnosis_view(consultation: Consultation, *, details: bool = False) -> RenderableType:
@@ -40,9 +37,8 @@ def diagnosis_view(consultation: Consultation, *, details: bool = False) -> Rend
     diagnosis = consultation.diagnosis
     count = len(diagnosis.findings) if details else max(_ROWS, len(diagnosis.explanations))
     shown, rest = diagnosis.findings[:count], diagnosis.findings[count:]
-    by_number = diagnosis.explained == "measured"
     parts: list[RenderableType] = [_heading(consultation)]
-    parts.append(_number_table(diagnosis, shown) if by_number else _gain_table(shown))
+    parts.append(_table(diagnosis, shown))
     if rest:
         names = ", ".join(finding.id for finding in rest)
         parts.append(Text(_wrapped(f"less likely: {names}", others="  ") + "\n", style="dim"))
@@ -58,7 +54,7 @@ def _heading(consultation: Consultation) -> Text:
     heading = Text(consultation.variant, style="bold")
     heading.append(f"  {consultation.path.name}, {consultation.layout} layout\n", style="not bold")
     lost = f", {consultation.lost} of them lost" if consultation.lost else ""
-    drawn = f"{len(images.sample.images):,} of {images.all_images:,} images{lost}, drawn with seed {images.seed}"
+    drawn = f"{len(images.sample.images):,} of {images.all_images:,} images{lost}, random seed {images.seed}"
     heading.append(f"  images     {drawn}\n", style="not bold")
     heading.append(f"  as given   {_counts(score)}\n", style="not bold")
     heading.append("".join(_known_lines(question)), style="not bold")
@@ -86,48 +82,31 @@ def _counts(score: Score) -> str:
     return ", ".join(shares)
 
 
-def _gain_table(findings: Sequence[Finding]) -> Table:
-    """Which cause raises the score here: images gained and lost against the score as given."""
-    right = ("images", "top-1", "gained", "lost", "McNemar p")
-    table = plain_table("if it were", *right, "", right=right)
+def _table(diagnosis: Diagnosis, findings: Sequence[Finding]) -> Table:
+    """How much accuracy each cause wins back, in points of all images."""
+    right = ("images", "top-1", "wins back", "99.9 % interval")
+    table = plain_table("cause", *right, "", right=right)
+    if diagnosis.explained == "measured":
+        table.add_row("none", str(diagnosis.as_given.images), _share(diagnosis.as_given), "", "", "")
     for finding in findings:
-        score = finding.score
-        cells = ("-",) * 5
+        score, cells = finding.score, 4 * ("-",)
         if score is not None:
-            share = f"{100 * score.top1_correct / max(1, score.images):.1f} %"
-            cells = (str(score.images), share, f"+{score.gained}", f"-{score.lost}", _chance(score.probability))
+            interval = f"{_points(score.low)} .. {_points(score.high)}"
+            cells = (str(score.images), _share(score), _points(score.wins_back), interval)
         table.add_row(finding.id, *cells, _mark(finding))
     return table
 
 
-def _number_table(diagnosis: Diagnosis, findings: Sequence[Finding]) -> Table:
-    """Which mistake gives the number: what each is expected to score on all images, and how well that agrees."""
-    right = ("images", "here", "all images", "p", "belief")
-    table = plain_table("in per cent, with", *right, "", right=right)
-    for name, score, mark in (
-        ("no mistake", diagnosis.as_given, Text("")),
-        *((finding.id, finding.score, _mark(finding)) for finding in findings),
-    ):
-        if score is not None and score.expectation is not None:
-            here = f"{100 * score.top1_correct / max(1, score.images):.1f}"
-            belief = "-" if score.weight is None else f"{100 * score.weight:.1f}"
-            agreement = _chance(score.expectation.probability)
-            table.add_row(name, str(score.images), here, _all_images(score.expectation), agreement, belief, mark)
-    return table
+def _share(score: Score) -> str:
+    return f"{100 * score.top1_correct / max(1, score.images):.1f} %"
 
 
-def _all_images(expectation: Expectation) -> str:
-    return f"{100 * max(0.0, expectation.top1):.1f} ± {100 * expectation.standard_error:.1f}"
+def _points(share: float) -> str:
+    return f"{100 * share:+.1f}"
 
 
 def _mark(finding: Finding) -> Text:
     return Text("explains", style="bold red") if finding.explains else Text("")
-
-
-def _chance(probability: float) -> str:
-    if probability < _SMALLEST_SHOWN:
-        return f"<{_SMALLEST_SHOWN:.0e}"
-    return f"{probability:.2f}" if probability >= 0.005 else f"{probability:.0e}"
 
 
 def _conclusion(diagnosis: Diagnosis) -> Text:
@@ -207,4 +186,6 @@ def _score(score: Score) -> TriedScore:
         mcnemar=score.probability,
         expectation=None if known is None else ExpectedShare(known.top1, known.standard_error, known.probability),
         weight=score.weight,
+        wins_back=score.wins_back,
+        wins_back_interval=(score.low, score.high),
     )

@@ -375,6 +375,8 @@ class TriedScore(Struct, frozen=True):
         mcnemar: probability of so lopsided a change if both were equally good
         expectation: what it would score on all images
         weight: its posterior, 0 to 1, if every setting was equally likely before
+        wins_back: share of all images that mending it is expected to win back at top-1, -1 to 1
+        wins_back_interval: the ends of the 99.9 % interval of that share
     """
 
     images: Count
@@ -385,6 +387,8 @@ class TriedScore(Struct, frozen=True):
     mcnemar: Number
     expectation: ExpectedShare | None
     weight: Number | None
+    wins_back: Number | None = None
+    wins_back_interval: tuple[Number, Number] | None = None
 
 
 class FindingSummary(Struct, frozen=True):
@@ -460,7 +464,7 @@ class DiagnosisSummary(Struct, frozen=True, kw_only=True):
     measured: KnownShares | None
     sound: KnownShares | None
     sound_source: str | None
-    verdict: Literal["nothing is off", "cause found", "hard to tell apart", "unexplained"]
+    verdict: Literal["nothing is off", "cause found", "hard to tell apart", "unexplained", "too few images"]
     summary: str
     is_low_here: bool
     ranked_by: Literal["measured", "gain"]

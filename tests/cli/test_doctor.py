@@ -60,6 +60,7 @@ def test_a_cause_is_ranked_first_and_says_what_to_do(
     assert all(len(line) <= 80 for line in lines)
     first = next(line.split() for line in lines[1 + next(i for i, line in enumerate(lines) if "───" in line) :])
     assert first[:3] == ["bgr", "16", "100.0"]
+    assert "wins back" in ran.out
     assert "explains" in ran.out
     assert "cause found" in lines
     assert "to do" in ran.out
@@ -84,7 +85,13 @@ def test_nothing_off_is_exit_code_0(doctor: Run, sound: Classifier, tmp_path: Pa
     assert ran.code == 0
     assert "nothing is off" in ran.out.splitlines()
     assert all(len(line) <= 80 for line in ran.out.splitlines())
-    assert "no mistake" in ran.out
+
+
+def test_too_few_images_are_no_reason_to_be_content(doctor: Run, sound: Classifier, tmp_path: Path) -> None:
+    ran = doctor(save(sound, tmp_path / "mm.pth"), "--limit", "8")
+    assert ran.code == 1
+    assert "too few images" in ran.out.splitlines()
+    assert "would do (--limit " in ran.out
 
 
 def test_a_backbone_has_no_accuracy(doctor: Run, sound: Classifier, tmp_path: Path) -> None:

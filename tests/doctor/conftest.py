@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from copy import deepcopy
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -12,20 +11,15 @@ import pytest
 import torch
 
 from r2convert.checks.run import Request
-from r2convert.doctor.agreement import KnownScore
-from r2convert.doctor.answers import prepared
-from r2convert.doctor.causes import Cause, causes_for
-from r2convert.doctor.consultation import Consultation, DoctorImages, consult
-from r2convert.doctor.crops import crop_functions
-from r2convert.doctor.label_orders import LabelOrder, relabelling
-from r2convert.doctor.sample import shuffled
-from r2convert.doctor.setting import Setting
-from r2convert.doctor.trials import Sampling, Trial, Trials, run_trials
+from r2convert.doctor.causes import Cause, LabelOrder, Setting, causes_for
+from r2convert.doctor.changes import crop_functions, relabelling
+from r2convert.doctor.ranking import Consultation, DoctorImages, KnownScore, consult
+from r2convert.doctor.trials import Sampling, Trial, Trials, prepared, run_trials, shuffled
 from r2convert.imagenet.datasets import open_validation_set
 from r2convert.imagenet.preprocessing import pixel_function
 from r2convert.mapping.tables import Tables
 from r2convert.models.blocks import Classifier
-from tests.doctor.lab import LabSet, add_rivals, draw_pairs, lab_tables, trained
+from tests.doctor.lab import LabSet, draw_pairs, lab_tables, trained
 
 WRONG_LABELS: dict[LabelOrder, int] = {"plus one": 9, "minus one": 7, "into devkit": 5, "into digits": 3}
 """How many pictures have a label that is right only if the classes are counted like that."""
@@ -78,21 +72,6 @@ def tried(lab: Tables, tmp_path_factory: pytest.TempPathFactory) -> Tried:
     return Tried(network, lab_set, try_all(network, lab_set, list(causes), tmp_path_factory.mktemp("val")))
 
 
-@pytest.fixture(scope="session")
-def undecided(lab: Tables, tried: Tried, tmp_path_factory: pytest.TempPathFactory) -> Tried:
-    """The same network made so that rounding less exactly turns it from one class to another for some pictures."""
-    lab_set, network = tried.pictures, deepcopy(tried.network)
-    with torch.no_grad():
-        add_rivals(network, lab_set, range(38))
-    causes = [each for each in causes_for(lab.catalog.find("lab_dla").architecture, Setting()) if is_exact(each)]
-    return Tried(network, lab_set, try_all(network, lab_set, causes, tmp_path_factory.mktemp("val")))
-
-
-def is_exact(cause: Cause) -> bool:
-    """Whether a cause is about what the network computes."""
-    return cause.setting.network != "none"
-
-
 def mislabelled(lab_set: LabSet) -> LabSet:
     """The last two pictures are made one, of class 0; of the others that differ most, some get wrong labels."""
     pictures, classes = [*lab_set.pictures], [*lab_set.classes]
@@ -110,9 +89,9 @@ def mislabelled(lab_set: LabSet) -> LabSet:
 def try_all(network: Classifier, lab_set: LabSet, causes: list[Cause], folder: Path) -> Trials:
     """Every cause on every picture."""
     images = open_validation_set(lab_set.write(folder)).images
-    sampling = Sampling(shuffled(images, 0), len(images), pixel_function(), crop_functions(), workers=1)
+    sampling = Sampling(shuffled(images, 0), pixel_function(), crop_functions(), workers=1)
     ready = prepared(network, torch.device("cpu"), 16)
-    return run_trials(ready, sampling, Setting(), causes, None, lambda _: None, thorough=True)
+    return run_trials(ready, sampling, Setting(), causes, lambda _: None, thorough=True)
 
 
 @pytest.fixture

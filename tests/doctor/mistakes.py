@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Iterator
+from contextlib import contextmanager
 from copy import deepcopy
 
 import cv2
@@ -37,17 +37,8 @@ def not_divided(picture: Image.Image) -> Tensor:
     return (published_pixels(picture) - MEAN) / DEVIATION
 
 
-def divided_twice(picture: Image.Image) -> Tensor:
-    return (published_pixels(picture) / 255 - 255 * MEAN) / (255 * DEVIATION)
-
-
 def half_normalised(picture: Image.Image) -> Tensor:
     return (published_pixels(picture) / 255 - 0.5) / 0.5
-
-
-def caffe(picture: Image.Image) -> Tensor:
-    mean = torch.tensor((103.939, 116.779, 123.68))[:, None, None]
-    return published_pixels(picture).flip(0) - mean
 
 
 def opencv(picture: Image.Image) -> Tensor:
@@ -92,9 +83,7 @@ FEEDS: dict[str, ToInput] = {
     "not-normalised": not_normalised,
     "raw-pixels": raw_pixels,
     "not-divided-by-255": not_divided,
-    "divided-by-255-twice": divided_twice,
     "half-normalised": half_normalised,
-    "caffe-input": caffe,
 }
 
 RESIZES: dict[str, ToInput] = {
@@ -105,30 +94,6 @@ RESIZES: dict[str, ToInput] = {
     "squash": squashed,
     "no-margin": no_margin,
 }
-
-
-def rounding_as(fraction_bits: int, *, results: bool) -> Callable[[Classifier], AbstractContextManager[None]]:
-    """Convolutions and linear layers of numbers with so few bits of fraction."""
-
-    def less(values: Tensor) -> Tensor:
-        fraction, exponent = torch.frexp(values)
-        return torch.ldexp((fraction * 2.0 ** (fraction_bits + 1)).round(), exponent - fraction_bits - 1)
-
-    @contextmanager
-    def rounded(network: Classifier) -> Iterator[None]:
-        copy = deepcopy(network.state_dict())
-        layers = [layer for layer in network.modules() if isinstance(layer, nn.Conv2d | nn.Linear)]
-        hooks = [layer.register_forward_pre_hook(lambda _, inputs: (less(inputs[0]),)) for layer in layers]
-        if results:
-            hooks += [layer.register_forward_hook(lambda _, __, output: less(output)) for layer in layers]
-        for layer in layers:
-            layer.weight.data = less(layer.weight.data)
-        yield
-        network.load_state_dict(copy)
-        for hook in hooks:
-            hook.remove()
-
-    return rounded
 
 
 @contextmanager
@@ -152,9 +117,3 @@ def without_stem(network: Classifier) -> Iterator[None]:
         norm.reset_parameters()
     yield
     network.load_state_dict(copy)
-
-
-PRECISIONS: dict[str, Callable[[Classifier], AbstractContextManager[None]]] = {
-    "tf32": rounding_as(10, results=False),
-    "bf16": rounding_as(7, results=True),
-}

@@ -13,12 +13,10 @@ import pytest
 import torch
 from torch import nn
 
-from r2convert.doctor.answers import prepared
-from r2convert.doctor.consultation import Consultation, diagnose
-from r2convert.doctor.evidence import Evidence, gather_evidence
-from r2convert.doctor.finding import Question
-from r2convert.doctor.label_orders import LabelOrder, relabelling
-from r2convert.doctor.setting import Setting
+from r2convert.doctor.causes import LabelOrder
+from r2convert.doctor.changes import relabelling
+from r2convert.doctor.ranking import Consultation, Evidence, Question, diagnose, gather_evidence
+from r2convert.doctor.trials import prepared
 from r2convert.imagenet.labels import validation_labels, validation_name
 from r2convert.imagenet.validation_set import ValidationImage
 from r2convert.mapping.tables import Tables
@@ -29,7 +27,7 @@ from tests.doctor.mistakes import FEEDS, squashed
 
 pytestmark = pytest.mark.slow
 
-NOTHING_SEEN = Evidence((), (), (), (), 64)
+NOTHING_SEEN = Evidence(images=64)
 State = dict[str, torch.Tensor]
 
 
@@ -66,7 +64,7 @@ def test_a_sound_file_on_sound_images_has_nothing(ask: Ask, sound: Classifier, f
     assert found.explanations == ()
 
 
-@pytest.mark.parametrize("feed", sorted(FEEDS.keys() - {"divided-by-255-twice"}))
+@pytest.mark.parametrize("feed", sorted(FEEDS))
 def test_a_file_trained_for_another_input_is_recognised(
     ask: Ask, lab: Tables, pictures: LabSet, folder: Path, tmp_path: Path, feed: str
 ) -> None:
@@ -130,19 +128,18 @@ def test_a_background_class_in_front_is_recognised(ask: Ask, damaged: Callable[.
     assert "background class" in found.diagnosis.findings[0].change
 
 
-def seen_in(network: Classifier, **known: Any) -> Evidence:
-    """What is seen in a file without showing it pictures."""
+def seen_in(network: Classifier, tried: Tried, lost: tuple[str, ...] = (), **known: Any) -> Evidence:
+    """What is seen in a file without running it on images."""
     ready = prepared(network, torch.device("cpu"), 8)
-    return gather_evidence(
-        ready, np.empty((0, 224, 224, 3), np.uint8), Setting(), None, known.pop("lost", ()), 64, **known
-    )
+    trials = replace(tried.trials, crops=tried.trials.crops[:0], images=tried.trials.images[len(lost) :], lost=lost)
+    return gather_evidence(ready, trials, Question(), 64, **known)
 
 
 def test_layers_that_were_never_loaded_are_named_before_everything(tried: Tried, sound: Classifier) -> None:
     network = deepcopy(sound)
     network.get_submodule("backbone.base_layer.1").load_state_dict(nn.BatchNorm2d(4).state_dict())
     nn.init.kaiming_uniform_(network.get_parameter("backbone.level5.root.conv.weight"), a=5**0.5)
-    found = diagnose(tried.trials, Question(), seen_in(network), 64)
+    found = diagnose(tried.trials, Question(), seen_in(network, tried), 64)
     assert [each.id for each in found.explanations] == [found.findings[0].id] == ["untouched-layers"]
     assert "2 layers still at their start: base_layer.1, level5.root.conv" in found.findings[0].evidence
 
@@ -152,17 +149,17 @@ def test_a_classifier_that_was_never_loaded_is_named(tried: Tried, sound: Classi
         network = deepcopy(sound)
         start(network.head.fc.weight, a=5**0.5)
         nn.init.zeros_(network.head.fc.bias)
-        found = diagnose(tried.trials, Question(), seen_in(network), 64)
-        assert "1 layers still at their start: head.fc" in found.findings[0].evidence
+        found = diagnose(tried.trials, Question(), seen_in(network, tried), 64)
+        assert "1 layer still at its start: head.fc" in found.findings[0].evidence
 
 
 def test_values_that_no_training_gives_come_before_everything(tried: Tried, sound: Classifier) -> None:
-    found = diagnose(tried.trials, Question(), seen_in(sound, bad_values=("bn1 has 64 negative variances",)), 64)
+    found = diagnose(tried.trials, Question(), seen_in(sound, tried, bad_values=("bn1 has 64 negative variances",)), 64)
     assert [each.id for each in found.explanations] == [found.findings[0].id] == ["bad-values"]
 
 
 def test_lost_images_are_a_cause_of_their_own(tried: Tried, sound: Classifier) -> None:
-    found = diagnose(tried.trials, Question(), seen_in(sound, lost=("a.JPEG", "b.JPEG")), 64)
+    found = diagnose(tried.trials, Question(), seen_in(sound, tried, lost=("a.JPEG", "b.JPEG")), 64)
     assert [each.id for each in found.explanations] == [found.findings[0].id] == ["lost-images"]
     assert "2 of 64 images lost: a.JPEG, b.JPEG" in found.findings[0].evidence
 

@@ -9,13 +9,9 @@ import pytest
 import torch
 
 from r2convert.catalog.variant import StagedArchitecture, Variant
-from r2convert.doctor.agreement import KnownScore
-from r2convert.doctor.causes import causes_for
-from r2convert.doctor.consultation import diagnose
-from r2convert.doctor.evidence import Evidence
-from r2convert.doctor.finding import Question
-from r2convert.doctor.network_changes import changed_network
-from r2convert.doctor.setting import NetworkChange, Setting
+from r2convert.doctor.causes import NetworkChange, Setting, causes_for
+from r2convert.doctor.changes import changed_network
+from r2convert.doctor.ranking import Evidence, KnownScore, Question, diagnose
 from r2convert.mapping.tables import Tables
 from r2convert.models.build import build_network
 from tests.doctor.conftest import Tried, try_all
@@ -24,7 +20,7 @@ from tests.doctor.lab import add_rivals, draw_pairs, trained
 pytestmark = pytest.mark.slow
 
 ALIKE = ("pool padding", "first block", "first pool")
-SHAPES = (*ALIKE, "stem pool", "shortcut pool")
+SHAPES = (*ALIKE, "shortcut pool")
 
 
 @pytest.fixture(scope="session")
@@ -44,11 +40,11 @@ def test_every_cause_of_the_shape_is_tried(lab: Tables) -> None:
     assert {each.setting.network for each in of_dla} & set(SHAPES) == {"pool padding"}
 
 
-@pytest.mark.parametrize("cause", ["first-block", "no-first-pool", "no-shortcut-pool", "no-stem-pool"])
+@pytest.mark.parametrize("cause", ["first-block", "no-first-pool", "no-shortcut-pool"])
 def test_the_number_of_another_network_is_recognised(staged: Tried, cause: str) -> None:
     trial = next(each for each in staged.trials.others if each.cause and each.cause.id == cause)
     measured = KnownScore(float(trial.right[:, 0].mean()), float(trial.right[:, 1].mean()))
-    found = diagnose(staged.trials, Question(measured), Evidence((), (), (), (), 16), 16)
+    found = diagnose(staged.trials, Question(measured), Evidence(images=16), 16)
     assert found.findings[0].score is not None
     assert cause in {each.id for each in found.explanations}
     best = found.findings[0].score
@@ -76,7 +72,7 @@ def twin(lab: Tables, change: NetworkChange) -> Variant:
     return replace(variant, architecture=replace(variant.architecture, first_block="normal"))
 
 
-@pytest.mark.parametrize("change", ["first pool", "stem pool", "shortcut pool"])
+@pytest.mark.parametrize("change", ["first pool", "shortcut pool"])
 def test_a_pool_is_left_out_and_comes_back(staged: Tried, change: NetworkChange) -> None:
     image = torch.randn(1, 3, 64, 64)
     with torch.no_grad():
@@ -100,6 +96,6 @@ def test_a_file_of_the_other_architecture_is_recognised(
     network.load_state_dict(other.state_dict())
     causes = [each for each in causes_for(variant.architecture, Setting()) if each.setting.network in ALIKE]
     trials = try_all(network, lab_set, causes, tmp_path)
-    found = diagnose(trials, Question(sound=KnownScore(1.0)), Evidence((), (), (), (), 24), 24)
+    found = diagnose(trials, Question(sound=KnownScore(1.0)), Evidence(images=24), 24)
     assert [each.id for each in found.explanations] == [cause] == [found.findings[0].id]
     assert "vd against v1b" in found.findings[0].change

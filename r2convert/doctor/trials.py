@@ -33,8 +33,8 @@ Decode = Callable[[bytes], npt.NDArray[np.uint8]]
 
 FIRST_BLOCK, LARGEST_BLOCK = 8, 64
 """Blocks double: a few images tell most causes from the rest, and the others deserve a batch that runs fast."""
-HOPELESS = 16
-"""A cause with so many more images lost than gained, and not one in four gained, will not turn round."""
+HOPELESS = 6
+"""A cause that loses so many images more than it gains, and three times as many, will not turn round."""
 
 
 @dataclass(frozen=True, slots=True)

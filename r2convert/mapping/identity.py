@@ -359,9 +359,10 @@ def _read_dla(
             levels[level] = max(levels[level], len(parts))
     if len(levels) != 6 or 0 in channels:
         return None
-    width, group = splits[0][1][:2]
+    # Of the widest level: a narrow one rounds its width down.
+    width, group = max(shape for _, shape in splits)[:2]
     cardinality, expansion = width // group, 2
-    planes = channels[2] // expansion
+    planes = channels[-1] // expansion
     return DlaArchitecture(
         family=table.family,
         levels=tuple(levels),  # type: ignore[arg-type]

@@ -1,9 +1,12 @@
-"""The table as model zoos print it, in GitHub's Markdown, with what was published beside what was measured."""
+"""The table as model zoos print it, in GitHub's Markdown, with what was published beside what was measured.
+
+Published accuracies speak of weights: they stand beside a file only where it is proven to hold those.
+"""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import PurePath
 
 from r2convert.catalog import Catalog
@@ -55,21 +58,23 @@ def _row(result: CheckpointResult, catalog: Catalog) -> list[str]:
 
 
 def _published(result: CheckpointResult, metric: Metric) -> str:
-    check = leading_check(result.checks, metric)
+    check = leading_check(result.checks, metric) if result.weights else None
     return f"{published_value(check)}" if check else _ABSENT
 
 
 def _difference(result: CheckpointResult) -> str:
-    check = leading_check(result.checks, "top1")
+    check = leading_check(result.checks, "top1") if result.weights else None
     return (difference(check, result) if check else "") or _ABSENT
 
 
-def _notes(results: Iterable[CheckpointResult]) -> list[str]:
+def _notes(results: Sequence[CheckpointResult]) -> list[str]:
     """What a reader has to know to compare the numbers with others."""
     counts = sorted({result.accuracy.images for result in results if result.accuracy})
     measured = " or ".join(f"{count:,}" for count in counts)
     notes = ["Params, Flops, Top-1 and Top-5 were measured; Flops are counted as mmcv does, for one 224x224 image."]
     notes += [f"Accuracies were measured on {measured} images."] if counts else ["No accuracy was measured."]
+    if any(result.accuracy and not result.weights for result in results):
+        notes.append("Where nothing proves whose weights a file holds, no published accuracy stands beside it.")
     return notes
 
 

@@ -35,6 +35,8 @@ Collections:
 
 Models:"""
 _SUFFIX = "_3rdparty_8xb32_in1k"
+_ZOO_WEIGHTS = ("official", "openmmlab")
+"""Weights that OpenMMLab's names with this suffix stand for: the official ones, converted."""
 
 
 def model_index(runs: Sequence[Run]) -> str:
@@ -48,9 +50,7 @@ def model_index(runs: Sequence[Run]) -> str:
 
 
 def _entry(result: CheckpointResult, *, unique: bool) -> Iterable[str]:
-    name = result.variant.replace("_", "-") + _SUFFIX
-    # Entries are looked up by name: two files of one network are told apart as OpenMMLab tells files apart.
-    yield f"  - Name: {_scalar(name if unique or not result.sha256 else f'{name}-{result.sha256[:8]}')}"
+    yield f"  - Name: {_scalar(_name(result, unique=unique))}"
     yield f"    In Collection: {_COLLECTION}"
     yield from _metadata(result)
     yield from _accuracy(result)
@@ -58,6 +58,14 @@ def _entry(result: CheckpointResult, *, unique: bool) -> Iterable[str]:
         yield f"    Weights: {_scalar(PurePath(result.checkpoint).name)}"
     if result.sha256 is not None:
         yield f"    SHA256: {_scalar(result.sha256)}"
+
+
+def _name(result: CheckpointResult, *, unique: bool) -> str:
+    """The zoo's name for the weights it means by it, where they are proven; for others the network's and a digest's."""
+    network, tag = result.variant.replace("_", "-"), (result.weights or "").rpartition(".")[2]
+    name = network + _SUFFIX if tag in _ZOO_WEIGHTS else f"{network}_{tag}" if tag else network
+    # Entries are looked up by name: two files of one network are told apart as OpenMMLab tells files apart.
+    return name if not result.sha256 or (tag and unique) else f"{name}-{result.sha256[:8]}"
 
 
 def _metadata(result: CheckpointResult) -> Iterable[str]:

@@ -1,4 +1,7 @@
-"""What `inspect`, `map`, `compare` and `doctor` give."""
+"""What `inspect`, `map`, `compare` and `doctor` give.
+
+A field that is added has a default, or documents from before it could no longer be read.
+"""
 
 from __future__ import annotations
 
@@ -82,9 +85,9 @@ class Inspection(Struct, frozen=True, kw_only=True):
     dtypes: dict[str, Count]
     wrapper: str | None
     prefix_removed: str | None
-    left_out: tuple[AccountedTensor, ...]
-    unread: dict[str, str]
-    opaque: tuple[str, ...]
+    left_out: tuple[AccountedTensor, ...] = ()
+    unread: dict[str, str] = {}
+    opaque: tuple[str, ...] = ()
     metadata: dict[str, Any]
     sha256: Digest | None
     content_hash: Digest | None

@@ -60,6 +60,23 @@ def test_the_metafile_is_a_model_index_of_measured_numbers(document: Any, read: 
     assert sound["SHA256"] == document["results"][0]["sha256"]
 
 
+def test_published_accuracies_stand_beside_proven_weights_only(document: Any, read: Read, catalog: Catalog) -> None:
+    unproven = copy.deepcopy(document)
+    unproven["results"][0]["weights"] = None
+    head, _, *rows = markdown_table([read(unproven)], catalog).splitlines()
+    first, second = (dict(zip(cells(head), cells(row), strict=True)) for row in rows[:2])
+    assert (first["Top-1 (%)"], first["Published top-1 (%)"], first["Difference, top-1"]) == ("78.14", "-", "-")
+    assert (second["Top-1 (%)"], second["Published top-1 (%)"]) == ("71.20", "79.20")
+    assert "nothing proves whose weights" in rows[-1]
+
+
+def test_a_zoo_s_name_is_for_the_weights_it_means(document: Any, read: Read) -> None:
+    others = copy.deepcopy(document)
+    others["results"][0]["weights"], others["results"][1]["weights"] = None, "res2net50_w26_s8.timm"
+    names = [model["Name"] for model in yaml.safe_load(model_index([read(others)]))["Models"]]
+    assert names == [f"res2net50-w14-s8-{document['results'][0]['sha256'][:8]}", "res2net50-w26-s8_timm"]
+
+
 def test_a_sample_is_no_accuracy_of_a_model(document: Any, read: Read) -> None:
     sample = copy.deepcopy(document)
     sample["results"][0]["accuracy"].update(images=2000, top1_correct=1500, top5_correct=1900)

@@ -34,7 +34,7 @@ from r2convert.report.charts import (
     wiring_chart,
 )
 from r2convert.report.differences import imagenet_operations, known_variant, network_name, published_value
-from r2convert.report.rows import SHOWN, CheckRow, NetworkRow, changes, check_rows, network_row
+from r2convert.report.rows import SHOWN, CheckRow, NetworkRow, changes, check_rows, network_row, predictions_command
 from r2convert.report.thumbnails import Thumbnails
 from r2convert.results.reading import Run, plain
 from r2convert.results.verdicts import COLUMNS, SIGNS, Check, Verdict, leading_check
@@ -156,6 +156,7 @@ def render_page(runs: Sequence[Run], catalog: Catalog, thumbnails: Thumbnails) -
         runs=views,
         networks=networks,
         changes=changes(runs[0], runs[1], catalog) if len(runs) == 2 else (),
+        predictions=predictions_command(runs[0], runs[1]) if len(runs) == 2 else "",
         headings=[COLUMNS[metric] for metric in SHOWN],
         few=len(networks) <= _FEW,
         few_images=_FEW_IMAGES,

@@ -178,7 +178,7 @@ def next_command(check: Check, result: CheckpointResult, run: Run) -> str:
     """The command that says more about a check that is not a pass; the empty string where none does."""
     if check.verdict in ("pass", "known-deviation") or result.checkpoint is None:
         return ""
-    file, images = shlex.quote(result.checkpoint), shlex.quote(_images_of(run))
+    file, images = shlex.quote(result.checkpoint), shlex.quote(_option(run, "--imagenet") or "PATH")
     if is_accuracy(check):
         return _next_for_accuracy(check, result, file, images)
     commands: dict[Metric, str] = {
@@ -204,15 +204,21 @@ def _next_for_accuracy(check: Check, result: CheckpointResult, file: str, images
     return f"r2convert verify {file} --imagenet {images}" if shown < IMAGENET_IMAGES and "images" in check.note else ""
 
 
-def _images_of(run: Run) -> str:
-    """Where the run says that its images are."""
+def _option(run: Run, name: str) -> str:
+    """What the run's command line gives an option; the empty string where it does not have it."""
     words = run.verification.command or ()
     for word, following in zip(words, (*words[1:], ""), strict=True):
-        if word == "--imagenet" and following:
+        if word == name:
             return following
-        if word.startswith("--imagenet="):
+        if word.startswith(f"{name}="):
             return word.partition("=")[2]
-    return "PATH"
+    return ""
+
+
+def predictions_command(before: Run, after: Run) -> str:
+    """The command that names the images two runs predict otherwise; the empty string if they kept no predictions."""
+    files = [_option(run, "--predictions") for run in (before, after)]
+    return f"r2convert compare {shlex.join(files)}" if all(files) and files[0] != files[1] else ""
 
 
 def changes(before: Run, after: Run, catalog: Catalog) -> tuple[Change, ...]:

@@ -201,13 +201,16 @@ def test_two_runs_are_shown_side_by_side(document: Any, read: Read, catalog: Cat
     sound, mended = copy.deepcopy(document["results"][0]), after["results"][1]
     for name in ("checks", "accuracy", "wiring", "parity"):
         mended[name] = sound[name]
-    page = Page(render_page([read(document), read(after)], catalog, Thumbnails.from_images(None)))
+    after["command"] = [*document["command"], "--predictions", "new run.jsonl"]
+    before = {**document, "command": [*document["command"], "--predictions=old.jsonl"]}
+    page = Page(render_page([read(before), read(after)], catalog, Thumbnails.from_images(None)))
     said = " ".join(page.text.split())
     section = said[said.index("Checks that came out otherwise") : said.index("Claims in images", 3000)]
     assert "wiring 147 BatchNorms ✗ fail 149 BatchNorms ✓ pass" in section
     assert "Right at top-1: 35,600 before, 39,070 after (+3,470; the same pixels)" in said
     assert "Right at top-1: 39,070 before, 39,070 after (no change; the same pixels)" in said
     assert "Every check came out as before." in said
+    assert "r2convert compare old.jsonl 'new run.jsonl'" in said
 
 
 def test_confused_images_are_shown_if_they_are_at_hand(document: Any, render: Any, tmp_path: Path) -> None:

@@ -34,13 +34,14 @@ def command(
     r"""Report RESULTS.json, one or several files that `r2convert verify --json` has written.
 
     FILE may be - for standard output, and a results file - for standard input. Files that are there are replaced.
-    Without an option, the verdict table is printed.
+    Without an option, the verdict table is printed. Of two results files, the page shows what changed between them.
 
     \b
     Examples:
       r2convert report results.json
       r2convert report results.json --html report.html
       r2convert report results.json --html report.html --imagenet /data/val
+      r2convert report before.json after.json --html changes.html
       r2convert report first.json second.json --markdown -
     """
     targets: dict[api.ReportKind, str | None] = {"html": html, "markdown": markdown, "metafile": metafile}

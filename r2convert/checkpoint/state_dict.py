@@ -123,7 +123,7 @@ def find_state_dict(root: object, selection: Selection, budget: WorkBudget, wher
     choice = _Choice(candidates, selection.recognise, where)
     chosen, takes_average = choice.by_key(selection.key) if selection.key else (choice.network(), False)
     named, others = _split(chosen.entries, where)
-    if takes_average and not inner_average(named):
+    if takes_average and not inner_average(named) and not inner_average(without_prefixes(named)[0]):
         raise choice.no_average()
     selected = select(named, selection.prefix, selection.leave_out, takes_average=takes_average, where=where)
     metadata = _metadata_around(root, chosen.path) | summarise(others)

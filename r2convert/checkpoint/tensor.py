@@ -78,7 +78,10 @@ class TensorInfo:
 
     def renamed(self, name: str) -> TensorInfo:
         """Return the same tensor under another name."""
-        return replace(self, name=name)
+        # Spelled out: `replace` takes as long as all the rest of finding a state dict.
+        return TensorInfo(
+            name, self.dtype, self.shape, self.strides, self.offset, self.storage, is_negated=self.is_negated
+        )
 
     def transposed(self) -> TensorInfo:
         """Return the transpose of a matrix, over the same bytes.

@@ -43,6 +43,7 @@ _AVERAGE_MODULES: Final = (
     "averaged_model.module.",
     "swa_model.module.",
 )
+_AVERAGE_BEGINNINGS: Final = ("ema_", *_AVERAGE_MODULES)
 #: What may stand in front of the network's own names beside them.
 _NETWORK_PREFIXES: Final = ("", "model.", "net.", "network.", "module.", "backbone.")
 
@@ -93,9 +94,11 @@ def select(named: Named, prefix: str, patterns: Sequence[str], *, takes_average:
     """
     taken = _Taken(named, where)
     taken.leave_out_strays()
+    taken.remove_wrappers()
     taken.separate_average(takes_average=takes_average)
     taken.leave_out(patterns)
-    taken.remove_wrappers()
+    taken.remove_wrappers()  # a name that had none may be gone now
+    taken.note_partial_wrappers()
     if prefix:
         taken.take_prefix(prefix)
     taken.leave_out(patterns)
@@ -174,7 +177,11 @@ class _Taken:
             raise CorruptCheckpointError(
                 "Two tensors have the same name once the prefixes of wrappers are off", where=self._where, got=removed
             )
-        self.named, self.prefix_removed = dict(stripped), removed
+        self.named = dict(stripped)
+        self.prefix_removed += removed
+
+    def note_partial_wrappers(self) -> None:
+        """Say that some names have a wrapper's prefix and others have not."""
         for prefix in _PARALLEL:
             count = sum(name.startswith(prefix) for name in self.named)
             if count:
@@ -215,9 +222,10 @@ def without_prefixes(named: Mapping[str, Value]) -> tuple[dict[str, Value], str]
     while prefix := _common_prefix(current):
         current = {name.removeprefix(prefix): value for name, value in current.items()}
         removed += prefix
-    if any(f".{_COMPILED}" in name for name in current):
+    compiled = f".{_COMPILED}"
+    if any(compiled in name for name in current):
         # A submodule was compiled: its names go on behind the wrapper's.
-        current = {name.replace(f".{_COMPILED}", "."): value for name, value in current.items()}
+        current = {name.replace(compiled, "."): value for name, value in current.items()}
         removed += _COMPILED
     return current, removed
 
@@ -244,6 +252,8 @@ def inner_average(named: Iterable[str]) -> dict[str, str]:
         name in _COUNTERS or name.startswith("module.") for name in names
     ):
         return {name: name for name in names if name not in _COUNTERS}
+    if not any(name.startswith(_AVERAGE_BEGINNINGS) for name in names):
+        return {}
     buffers = {f"ema_{name.replace('.', '_')}": name for name in names}
     buffers |= {f"model_ema.{name.removeprefix('model.').replace('.', '')}": name for name in names}
     found = {name: buffers[name] for name in names if name in buffers and name != buffers[name]}

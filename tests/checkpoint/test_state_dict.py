@@ -199,6 +199,13 @@ def test_the_average_of_mmcv_lies_in_buffers_of_the_network(tmp_path: Path) -> N
         assert "moving average" in checkpoint.left_out[0].reason
 
 
+def test_the_average_of_mmcv_in_a_file_of_parallel_training(tmp_path: Path) -> None:
+    buffers = {f"module.ema_{name.replace('.', '_')}": tensor for name, tensor in network(5).items()}
+    path = save({**network(1, "module."), **buffers}, tmp_path)
+    assert values(path) == firsts(network(1))
+    assert values(path, key="ema") == firsts(network(5))
+
+
 @pytest.mark.parametrize("module", ["ema_model.", "model_ema.module.", "ema.module.", "averaged_model.module."])
 def test_an_average_that_is_a_module_of_its_own(tmp_path: Path, module: str) -> None:
     counter = {f"{module.split('.')[0]}.n_averaged": torch.tensor([3.0])}

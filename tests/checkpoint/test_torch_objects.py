@@ -308,6 +308,7 @@ def test_an_attribute_that_sets_the_values_is_never_ignored(tmp_path: Path) -> N
         assert "attribute" in checkpoint.unread["planted"].kind
 
 
+@pytest.mark.filterwarnings("ignore")
 def test_kinds_that_are_not_read_are_named(tmp_path: Path) -> None:
     path = tmp_path / "a.pth"
     tensors = {

@@ -43,6 +43,21 @@ COMMANDS: Mapping[str, str] = MappingProxyType(
 )
 """Command name -> its short help; the command itself is ``command`` in ``r2convert.cli.commands.<name>``."""
 
+_OTHER_WORDS: Mapping[str, str] = MappingProxyType(
+    {
+        "convert": "map",
+        "download": "fetch",
+        "ls": "list",
+        "info": "inspect",
+        "show": "inspect",
+        "diff": "compare",
+        "check": "verify",
+        "evaluate": "verify",
+        "diagnose": "doctor",
+    }
+)
+"""What commands are called elsewhere -> what they are called here, to be offered."""
+
 FIRST_STEPS = """\
 r2convert converts Res2Net checkpoints and proves that they are right. Three steps:
 
@@ -151,7 +166,9 @@ def _as_problem(error: Exception) -> tuple[R2ConvertError, int]:
         return error, error.exit_code
     if isinstance(error, click.ClickException):
         path = error.ctx.command_path if isinstance(error, click.UsageError) and error.ctx else "r2convert"
-        message = error.format_message().strip().rstrip(".")
+        # As the library's own messages: one sentence, which begins small.
+        message = " ".join(error.format_message().split()).rstrip(".")
+        message = message[:1].lower() + message[1:]
         return R2ConvertError(message, next_step=f"`{path} --help` shows the options and an example"), error.exit_code
     if isinstance(error, OSError):
         where = None if error.filename is None else str(error.filename)
@@ -213,7 +230,7 @@ class LazyGroup(click.Group):
         """Find the command; offer close ones where there is none of that name."""
         name = args[0]
         if name not in COMMANDS and not name.startswith("-") and not ctx.resilient_parsing:
-            close = get_close_matches(name, COMMANDS, n=1)
+            close = [_OTHER_WORDS[name]] if name in _OTHER_WORDS else get_close_matches(name, COMMANDS, n=1)
             hint = f" Did you mean {close[0]!r}?" if close else ""
             raise click.UsageError(f"there is no command {name!r}.{hint}", ctx)
         return super().resolve_command(ctx, args)

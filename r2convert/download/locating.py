@@ -46,8 +46,12 @@ def locate(find: Callable[[str], Variant], checkpoint: str | os.PathLike[str]) -
 
 
 def _checkpoint_in(folder: Path) -> Path:
-    """The one checkpoint in a folder; a folder without one may be a checkpoint itself, of Paddle 1.x variables."""
+    """The one checkpoint in a folder, or the folder where it is one itself: indexed shards, or Paddle 1.x variables."""
+    from r2convert.checkpoint.formats.shards import index_in  # here: a file is found without the reader
+
     try:
+        if index_in(folder) is not None:
+            return folder
         found = sorted(path for path in folder.iterdir() if path.name.lower().endswith(_SUFFIXES) and path.is_file())
     except OSError:
         return folder  # whoever opens it tells why it cannot be read

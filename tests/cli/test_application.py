@@ -110,7 +110,9 @@ def test_an_error_is_one_message_and_debug_shows_the_traceback(run: Run) -> None
     [
         (("frobnicate",), "there is no command 'frobnicate'\n"),
         (("verfy", "mm.pth"), "there is no command 'verfy'. Did you mean 'verify'?"),
-        (("list", "--frobnicate"), "No such option"),
+        (("convert", "a.pth", "b.pth"), "Did you mean 'map'?"),
+        (("list", "--frobnicate"), "error: no such option"),
+        (("completion",), "error: missing argument '{bash|zsh|fish}'. Choose from: bash, zsh, fish\n"),
         (("list", "--to", "mm"), "--tensors VARIANT"),
         (("list", "--tensors", "res2next50", "--claims"), "two different lists"),
         (("list", "--to", "timm"), "--tensors VARIANT"),

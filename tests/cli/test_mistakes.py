@@ -10,6 +10,8 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
+from safetensors.torch import save_file
 
 from tests.cli.conftest import Run
 from tests.conftest import Standin
@@ -36,6 +38,17 @@ def test_a_folder_of_several_checkpoints_lists_them(run: Run, file: Path) -> Non
     assert "this folder holds 2 checkpoints" in ran.err
     assert "dla.pth (" in ran.err
     assert "other.safetensors (" in ran.err
+
+
+def test_a_folder_of_shards_is_one_checkpoint(run: Run, file: Path, tmp_path: Path) -> None:
+    state = torch.load(file, weights_only=True)
+    names = list(state)
+    (tmp_path / "shards").mkdir()
+    for shard, part in (("one", names[:100]), ("two", names[100:])):
+        save_file({name: state[name].contiguous() for name in part}, tmp_path / "shards" / f"{shard}.safetensors")
+    where = {name: f"{'one' if index < 100 else 'two'}.safetensors" for index, name in enumerate(names)}
+    (tmp_path / "shards" / "model.safetensors.index.json").write_text(json.dumps({"metadata": {}, "weight_map": where}))
+    assert run("compare", tmp_path / "shards", file).code == 0
 
 
 @pytest.mark.parametrize("how", ["pipe", "file"])

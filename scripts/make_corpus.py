@@ -349,20 +349,21 @@ def write_paddle_program(folder: Path, written: Callable[..., None]) -> None:
 
 
 def write_jittor(folder: Path, written: Callable[..., None]) -> None:
-    """Jittor's pickle with its own checksum behind it, and its imitation of torch's file."""
+    """Jittor's pickles of variables and of arrays, its checksum behind them, and its imitation of torch's file."""
     import jittor as jt
     import numpy as np
 
     by = f"jittor {jt.__version__}"
-    values = {"conv1.weight": np.arange(24, dtype="float32").reshape(2, 3, 2, 2), "bn1.bias": np.ones(2, "float32")}
-    plain = {
-        name: [str(value.dtype), list(value.shape), hashlib.sha256(value.tobytes()).hexdigest()]
-        for name, value in values.items()
-    }
-    jt.save(values, str(folder / "model.pkl"))
-    written("model.pkl", plain, by=by)
-    jt.save({name: jt.array(value) for name, value in values.items()}, str(folder / "model.pth"))
-    written("model.pth", plain, by=by)
+    model = jt.nn.Sequential(jt.nn.Conv(3, 4, 3, bias=False), jt.nn.BatchNorm(4))
+    plain = {}
+    for name, variable in model.state_dict().items():
+        array = np.ascontiguousarray(variable.numpy())
+        plain[name] = [str(array.dtype), list(array.shape), hashlib.sha256(array.tobytes()).hexdigest()]
+    model.save(str(folder / "model.pkl"))
+    model.save(str(folder / "model.pth"))
+    jt.save({name: variable.numpy() for name, variable in model.state_dict().items()}, str(folder / "arrays.pkl"))
+    for name in ("model.pkl", "model.pth", "arrays.pkl"):
+        written(name, plain, by=by)
 
 
 def write_others(folder: Path, written: Callable[..., None]) -> None:

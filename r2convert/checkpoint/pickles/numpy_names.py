@@ -190,6 +190,12 @@ def _named_array(arguments: tuple[object, ...]) -> object:
     return pair[1]
 
 
+def _jittor_variable(arguments: tuple[object, ...]) -> object:
+    """Describe Jittor's `Var(array)`: the array."""
+    is_array = len(arguments) == 1 and isinstance(arguments[0], PickledArray)
+    return arguments[0] if is_array else Opaque("jittor_core.Var", arguments)
+
+
 def _evaluated_array(arguments: tuple[object, ...]) -> object:
     """Describe Paddle's `eval('data', {'data': array})`, the one call of `eval` that is no danger: the array."""
     scope = arguments[1] if len(arguments) == 2 else None
@@ -234,4 +240,6 @@ PADDLE_NAMES: Final[KnownNames] = {
         for module in ("builtins", "__builtin__")
         for name, build in (("tuple", _named_array), ("eval", _evaluated_array))
     },
+    ("jittor", "jittor_core.Var"): Constructor("jittor.jittor_core.Var", _jittor_variable),
+    ("jittor_core", "Var"): Constructor("jittor_core.Var", _jittor_variable),
 }

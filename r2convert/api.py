@@ -1327,7 +1327,6 @@ def verify_all(
         AccessError: a file cannot be read or written.
     """
     from r2convert.checks.run import verify_checkpoints
-    from r2convert.evaluation.processes import joined_processes
 
     tables = _tables()
     requests = _requests(tables, checkpoints, variant, layout, key, prefix, leave_out)
@@ -1353,6 +1352,8 @@ def verify_all(
             for result in verify_checkpoints(tables, [request], None, probes, on_error)
         ]
         return VerifyRun(tuple(results), _device_name(chosen), tuple(unchecked))
+    from r2convert.evaluation.processes import joined_processes
+
     with joined_processes():
         run = _image_run(
             images,
@@ -1425,9 +1426,11 @@ def _device(name: str | None) -> str:
 
 
 def _device_name(device: str | None) -> str | None:
+    if device is None:
+        return None
     from r2convert.evaluation.backends import device_name
 
-    return None if device is None else device_name(device)
+    return device_name(device)
 
 
 def _image_run(

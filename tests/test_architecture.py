@@ -24,14 +24,8 @@ LEVELS = (
 BESIDE = {("report", "doctor"), ("checks", "evaluation"), ("models", "mapping"), ("files", "errors")}
 """Rooms of one level of which the first imports the second."""
 
-TO_BE_REMOVED: set[tuple[str, str]] = set()
-"""Imports that still point up or sideways; each goes with the change that makes it needless."""
-
 TORCH_ROOMS = {"models", "checks", "evaluation", "imagenet", "doctor", "selftest"}
 """Where torch may be imported."""
-
-STILL_IMPORT_TORCH: set[str] = set()
-"""Files of other rooms that still do; each goes with the change that makes it needless."""
 
 ROOMS: set[str] = set().union(*LEVELS)
 
@@ -76,7 +70,7 @@ def test_imports_point_down_only() -> None:
             if other not in ROOMS or other == room or level(room) < level(other) or (room, other) in BESIDE:
                 continue
             problems.add((room, other))
-    assert problems == TO_BE_REMOVED
+    assert problems == set()
 
 
 def test_the_command_line_is_a_shell_over_the_api() -> None:
@@ -91,7 +85,7 @@ def test_torch_is_imported_where_networks_run_only() -> None:
         for path in PACKAGE.rglob("*.py")
         if room_of(path) not in TORCH_ROOMS and any(name.split(".")[0] == "torch" for name in imports(path))
     }
-    assert problems == STILL_IMPORT_TORCH
+    assert problems == set()
 
 
 def test_every_room_is_packaged() -> None:

@@ -19,7 +19,7 @@ from r2convert.checks.counting import OperationCount, count_operations, shown_si
 from r2convert.evaluation.statistics import judge_sample
 from r2convert.mapping.identity import Identity
 from r2convert.mapping.tables import CANONICAL, Expansion
-from r2convert.results.verdicts import Check, Verdict
+from r2convert.results.verdicts import ACCURACIES, Check, Verdict
 from r2convert.results.verification import IMAGENET_INPUT
 
 if TYPE_CHECKING:
@@ -37,6 +37,7 @@ def claim_check(claim: Claim, verdict: Verdict, measured: int | None, note: str 
         unit=claim.unit,
         measured=measured,
         note=note,
+        weights=(claim.weights or None) if claim.metric in ACCURACIES else None,
     )
 
 

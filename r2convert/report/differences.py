@@ -10,7 +10,7 @@ from r2convert.catalog.loading import normalise
 from r2convert.catalog.printed import images_of, printed_interval
 from r2convert.catalog.variant import Claim
 from r2convert.catalog.variant import Metric as Published
-from r2convert.results.verdicts import Check, Unit
+from r2convert.results.verdicts import ACCURACIES, Check, Unit
 from r2convert.results.verification import IMAGENET_INPUT, CheckpointResult, Operations
 
 _SCALE = {"M": Decimal(10) ** 6, "G": Decimal(10) ** 9}
@@ -44,7 +44,7 @@ def published_value(check: Check) -> Decimal:
 
 def is_accuracy(check: Check) -> bool:
     """Whether a check is about images."""
-    return check.metric in ("top1", "top5", "real_top1", "real_top5")
+    return check.metric in ACCURACIES
 
 
 def images_behind(check: Check, result: CheckpointResult) -> int:

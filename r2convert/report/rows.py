@@ -195,13 +195,17 @@ def next_command(check: Check, result: CheckpointResult, run: Run) -> str:
 
 
 def _next_for_accuracy(check: Check, result: CheckpointResult, file: str, images: str) -> str:
-    shown = images_behind(check, result)
+    whole = result.accuracy is not None and result.accuracy.images >= IMAGENET_IMAGES
     if check.verdict == "fail":
         return f"r2convert doctor {file} --imagenet {images}"
     if check.verdict == "inconclusive":
-        whole = result.accuracy is not None and result.accuracy.images >= IMAGENET_IMAGES
         return f"r2convert verify {file} --imagenet {images}" + (" --device cpu" if whole else "")
-    return f"r2convert verify {file} --imagenet {images}" if shown < IMAGENET_IMAGES and "images" in check.note else ""
+    if result.weights is None:
+        return f"r2convert compare {shlex.quote(result.variant)} {file}"
+    if check.weights not in (None, result.weights):
+        return f"r2convert verify {shlex.quote(check.weights or '')} --fetch --imagenet {images}"
+    # Another set may have been measured: where the 50,000 images are, nobody has said.
+    return "" if whole else f"r2convert verify {file} --imagenet PATH"
 
 
 def _option(run: Run, name: str) -> str:

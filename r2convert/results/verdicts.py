@@ -37,6 +37,9 @@ LABELS: dict[Metric, str] = {
 }
 """What metrics are called wherever a person reads them."""
 
+ACCURACIES: tuple[Metric, ...] = ("top1", "top5", "real_top1", "real_top5")
+"""Metrics that are counts of images."""
+
 COLUMNS: dict[Metric, str] = {
     "parameters": "params, M",
     "flops": "FLOPs, G",
@@ -79,6 +82,7 @@ class Check(Struct, frozen=True):
         unit: the unit they are printed in
         measured: parameters, operations, correct images, or tensors
         note: the reason, where the verdict alone does not say it
+        weights: id of the weights that an accuracy was published for
     """
 
     metric: Metric
@@ -89,6 +93,7 @@ class Check(Struct, frozen=True):
     unit: Unit | None = None
     measured: Count | None = None
     note: str = ""
+    weights: str | None = None
 
     def __post_init__(self) -> None:
         """Refuse a published number that nobody could compare.

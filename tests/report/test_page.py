@@ -194,6 +194,7 @@ def test_what_is_not_a_pass_says_what_to_run_next(rendered: str) -> None:
     assert f"next: r2convert doctor {broken} --imagenet '/data/ImageNet 2012/val'" in said
     assert f"next: r2convert verify {broken} --wiring=FOLDER" in said
     assert f"next: r2convert compare res2net50_w26_s8 {broken}" in said
+    assert "next: r2convert verify res2net50_w14_s8.timm --fetch --imagenet '/data/ImageNet 2012/val'" in said
 
 
 def test_two_runs_are_shown_side_by_side(document: Any, read: Read, catalog: Catalog) -> None:

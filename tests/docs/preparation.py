@@ -81,8 +81,8 @@ def laboratory_file(make: Preparation) -> None:
     text = "\n".join(lines[begin : lines.index("EOF")])
     name = tomllib.loads(text)["id"]
     mappings = make.stage.folder.parent / "laboratory"
-    mappings.mkdir()
-    (mappings / f"{name}.toml").write_text(text)
+    (mappings / "architectures").mkdir(parents=True)
+    (mappings / "architectures" / f"{name}.toml").write_text(text)
     tables = Tables(load_catalog({"R2CONVERT_MAPPINGS": str(mappings)}))
     write_random_checkpoint(tables, tables.catalog.find(name), make.stage.folder / "ours.pth")
 

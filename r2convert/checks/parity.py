@@ -133,7 +133,7 @@ def open_peer(name: str) -> Peer:
 
 
 def peer_names() -> tuple[str, ...]:
-    """The packages that can be asked."""
+    """The packages that can be compared with."""
     return tuple(_openers())
 
 
@@ -220,14 +220,14 @@ def _import(module: str, packages: str) -> Any:
         return importlib.import_module(module)
     except ModuleNotFoundError as error:
         raise UsageError(
-            f"{package} cannot be asked: it is not installed",
+            f"{package} is not installed",
             got=str(error),
             next_step=f"pip install {packages}",
         ) from error
     except Exception as error:
         # Packages that do not fit each other fail to import with errors of every kind.
         raise UsageError(
-            f"{package} cannot be asked: it does not import here",
+            f"{package} cannot be imported",
             got=f"{type(error).__name__}: {str(error).partition(chr(10))[0]}",
             next_step=f"make `python -c 'import {module}'` work first: its packages do not fit each other",
         ) from error

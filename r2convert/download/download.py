@@ -131,7 +131,7 @@ def fetch_source(
 
     Raises:
         OfflineError: it is not in the cache and ``offline`` is set.
-        FetchError: no address gave the file; the class says why, or :class:`MirrorsFailedError` lists it.
+        FetchError: the file could not be downloaded; the class says why, or :class:`MirrorsFailedError` lists it.
         CacheError: the cache cannot be read or written.
     """
     found = cache.lookup(source)

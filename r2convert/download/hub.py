@@ -83,7 +83,7 @@ class HubFile:
     sha256_prefix: str | None = None
     size: int | None = None
     sha256: None = None
-    """Never pinned: a branch moves. What the hub says is what the file has to begin with when it is first seen."""
+    """Never pinned: a branch moves. The hub gives the hash that the file must have when it is first seen."""
 
 
 def cached_hub_file(text: str, cache: Cache) -> CachedFile | None:

@@ -96,7 +96,7 @@ class Backend:
             to the device, converted to float32, put into evaluation mode and, on a CPU, into channels-last order,
             which runs up to a fifth faster there and multiplies the same numbers.
         device: where it runs.
-        batch_size: images that run at once, to begin with.
+        batch_size: initial batch size, halved when memory runs out.
         accelerations: what else makes it run faster in any precision but ``strict``.
         protocol: how crops are normalised.
         classes: how many logits it gives.

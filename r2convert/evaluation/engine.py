@@ -205,7 +205,7 @@ class Run:
         found: predictions, those of earlier runs included.
         loader: decodes images.
         device: where the networks run.
-        batch_size: images a batch, to begin with.
+        batch_size: initial batch size, halved when memory runs out.
         protocol: how images are prepared.
         precision: how networks are run.
         accelerations: what else makes them run faster.

@@ -169,7 +169,7 @@ def resampling_pass(
 ) -> Pass:
     """Pillow's weights for neighbouring outputs of one pass.
 
-    A pass whose size does not change gets the weight 1 for each pixel, as if it were left out.
+    A pass whose size does not change gets the weight 1 for each pixel, which is the same as leaving it out.
 
     Args:
         size: pixels of the source.

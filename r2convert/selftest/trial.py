@@ -28,7 +28,7 @@ class BadFile:
     make: Callable[[], bytes]
 
 
-#: What a trial gives for the error when the file was read as if it were sound.
+#: What a trial gives for the error when the file was read.
 READ = "read"
 
 

@@ -60,7 +60,7 @@ def test_without_an_option_the_verdict_table_is_printed(run: Run, results: Path)
     ran = run("report", results)
     assert ran.code == 0
     assert "78.14/78.14" in ran.out
-    assert "published for the file of timm" in ran.out
+    assert "published for res2net50_w14_s8.timm" in ran.out
     assert all(len(line) <= 80 for line in ran.out.splitlines()[:6])
 
 

@@ -34,7 +34,6 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
-from operator import attrgetter
 from typing import Any, Literal, cast, get_args
 
 import numpy as np
@@ -400,11 +399,9 @@ def _float32_products(*, tf32: bool) -> Iterator[None]:
     say. Compilers read the older ones, and setting those sets both: so only they are set here. What was found is
     put back through those it can be read from.
     """
-    found_newer: list[tuple[Any, str]] = []
-    for name in ("cuda.matmul", "cudnn.conv", "cudnn.rnn", "mkldnn.matmul"):
-        with suppress(AttributeError):  # torch before 2.9 has the older ones only
-            setting = attrgetter(name)(torch.backends)
-            found_newer.append((setting, setting.fp32_precision))
+    backends: Any = torch.backends  # torch adds some of the settings below at run time
+    newer = (backends.cuda.matmul, backends.cudnn.conv, backends.cudnn.rnn, backends.mkldnn.matmul)
+    found_newer = [(each, each.fp32_precision) for each in newer]
     found_older: tuple[bool, str] | None = None
     with suppress(RuntimeError):  # the caller used the newer ones
         found_older = torch.backends.cudnn.allow_tf32, torch.get_float32_matmul_precision()

@@ -28,7 +28,7 @@ from r2convert.catalog.variant import Variant as Variant
 from r2convert.errors import AccessError, MappingError, R2ConvertError, UnsupportedCheckpointError, UsageError
 
 if TYPE_CHECKING:
-    from r2convert.catalog.protocol import Pipeline
+    from r2convert.catalog.protocol import Interpolation, Pipeline, ProtocolOptions
     from r2convert.checkpoint.open import Checkpoint
     from r2convert.checks.run import ImageRun, Probes, Request
     from r2convert.doctor.ranking import Consultation as Consultation
@@ -1203,7 +1203,12 @@ def verify(
     device: str | None = None,
     batch_size: int | None = None,
     precision: Precision = "strict",
-    pipeline: Pipeline = "pil",
+    pipeline: Pipeline | None = None,
+    image_size: int | None = None,
+    crop_pct: float | None = None,
+    interpolation: Interpolation | None = None,
+    mean: tuple[float, float, float] | None = None,
+    std: tuple[float, float, float] | None = None,
     variant: str | None = None,
     layout: Layout | None = None,
     key: str | None = None,
@@ -1223,7 +1228,13 @@ def verify(
         device: where the network runs, e.g. ``cuda:1``; by default a GPU where there is one.
         batch_size: initial batch size; by default the device's. It is halved when memory runs out.
         precision: ``strict`` is float32 with TF32 off; ``fast`` gives the same counts sooner on a GPU.
-        pipeline: ``pil`` for all published accuracies but Paddle's, ``opencv`` for those.
+        pipeline: ``pil`` as torchvision and timm, ``opencv`` as PaddleClas; by default, like all that follows, what the
+            publisher of the weights measured with.
+        image_size: pixels of the crop.
+        crop_pct: share of the resized short side that the crop takes.
+        interpolation: ``bilinear`` or ``bicubic``.
+        mean: of red, green and blue, for pixels from 0 to 1.
+        std: their standard deviations.
         variant: the variant, instead of telling it from names and shapes.
         layout: the file's layout, instead of telling it from the names.
         key: which of several state dicts in the file, e.g. ``state_dict`` or ``ema``.
@@ -1258,6 +1269,11 @@ def verify(
         batch_size=batch_size,
         precision=precision,
         pipeline=pipeline,
+        image_size=image_size,
+        crop_pct=crop_pct,
+        interpolation=interpolation,
+        mean=mean,
+        std=std,
         variant=variant,
         layout=layout,
         key=key,
@@ -1275,7 +1291,12 @@ def verify_all(
     batch_size: int | None = None,
     precision: Precision = "strict",
     accelerate: Sequence[Acceleration] = (),
-    pipeline: Pipeline = "pil",
+    pipeline: Pipeline | None = None,
+    image_size: int | None = None,
+    crop_pct: float | None = None,
+    interpolation: Interpolation | None = None,
+    mean: tuple[float, float, float] | None = None,
+    std: tuple[float, float, float] | None = None,
     predictions: str | os.PathLike[str] | None = None,
     resume: bool = False,
     overwrite: bool = False,
@@ -1304,7 +1325,12 @@ def verify_all(
         batch_size: initial batch size; by default the device's.
         precision: how networks compute.
         accelerate: what else makes them faster, in any precision but ``strict``.
-        pipeline: how images become crops.
+        pipeline: how images become crops; by default, like all that follows, as the publisher of the weights has it.
+        image_size: pixels of the crop.
+        crop_pct: share of the resized short side that the crop takes.
+        interpolation: ``bilinear`` or ``bicubic``.
+        mean: of red, green and blue, for pixels from 0 to 1.
+        std: their standard deviations.
         predictions: a file to keep every image's prediction in.
         resume: continue what an interrupted run left in ``predictions``.
         overwrite: replace the ``predictions`` file.
@@ -1359,7 +1385,7 @@ def verify_all(
             images,
             chosen,
             batch_size=batch_size,
-            pipeline=pipeline,
+            protocol=_protocol_options(pipeline, image_size, crop_pct, interpolation, mean, std),
             precision=precision,
             accelerate=accelerate,
             progress=progress if is_first_process() else _ignore,
@@ -1438,7 +1464,7 @@ def _image_run(
     device: str | None,
     *,
     batch_size: int | None,
-    pipeline: str,
+    protocol: ProtocolOptions,
     precision: str,
     accelerate: Sequence[Acceleration],
     progress: Callable[[AccuracyProgress], None],
@@ -1446,7 +1472,6 @@ def _image_run(
     predictions: tuple[str | os.PathLike[str] | None, bool, bool],
     crop_cache: str | os.PathLike[str] | None,
 ) -> ImageRun:
-    from r2convert.catalog.protocol import PIPELINES
     from r2convert.checks.run import ImageRun
     from r2convert.evaluation.backends import PRECISIONS, choose_device, require_accelerations, require_precision
     from r2convert.evaluation.prediction_store import PredictionFile
@@ -1469,7 +1494,7 @@ def _image_run(
         opened.full_set,
         chosen,
         batch_size=batch_size,
-        pipeline=_one_of(PIPELINES, pipeline, "pipeline"),
+        protocol=protocol,
         precision=chosen_precision,
         accelerations=tuple(accelerate),
         progress=progress,
@@ -1477,6 +1502,28 @@ def _image_run(
         predictions=PredictionFile(Path(place), resume=resume, overwrite=overwrite) if place is not None else None,
         crop_cache=Path(crop_cache) if crop_cache is not None else None,
     )
+
+
+def _protocol_options(
+    pipeline: str | None,
+    image_size: int | None,
+    crop_pct: float | None,
+    interpolation: str | None,
+    mean: tuple[float, float, float] | None,
+    std: tuple[float, float, float] | None,
+) -> ProtocolOptions:
+    from r2convert.catalog.protocol import INTERPOLATIONS, PIPELINES, Protocol, ProtocolOptions
+
+    options = ProtocolOptions(
+        pipeline=None if pipeline is None else _one_of(PIPELINES, pipeline, "pipeline"),
+        image_size=image_size,
+        crop_pct=crop_pct,
+        interpolation=None if interpolation is None else _one_of(INTERPOLATIONS, interpolation, "interpolation"),
+        mean=mean,
+        std=std,
+    )
+    options.applied_to(Protocol())  # says so before any file is read if no image can be prepared like this
+    return options
 
 
 def _probes(

@@ -68,6 +68,46 @@ class Protocol:
         return f"resize {self.resize} {self.interpolation} ({self.pipeline}), crop {self.crop}"
 
 
+@dataclass(frozen=True, slots=True)
+class ProtocolOptions:
+    """What was asked for instead of the protocol of the weights; ``None`` where nothing was.
+
+    Args:
+        pipeline: see :class:`Protocol`.
+        image_size: pixels of the crop.
+        crop_pct: share of the resized short side that the crop takes, as timm's ``crop_pct``; alone, or with an image
+            size, it says how large that side is. Without it the protocol's own share stays.
+        interpolation: see :class:`Protocol`.
+        mean: see :class:`Protocol`.
+        std: see :class:`Protocol`.
+    """
+
+    pipeline: Pipeline | None = None
+    image_size: int | None = None
+    crop_pct: float | None = None
+    interpolation: Interpolation | None = None
+    mean: tuple[float, float, float] | None = None
+    std: tuple[float, float, float] | None = None
+
+    def applied_to(self, protocol: Protocol) -> Protocol:
+        """The protocol of some weights with what was asked for.
+
+        Raises:
+            UsageError: no image can be prepared like this.
+        """
+        crop = protocol.crop if self.image_size is None else self.image_size
+        kept = crop * protocol.resize // protocol.crop
+        resize = kept if self.crop_pct is None else resized_side(crop, self.crop_pct)
+        return Protocol(
+            resize=resize,
+            crop=crop,
+            interpolation=self.interpolation or protocol.interpolation,
+            pipeline=self.pipeline or protocol.pipeline,
+            mean=self.mean or protocol.mean,
+            std=self.std or protocol.std,
+        )
+
+
 def resized_side(crop: int, crop_share: float) -> int:
     """Short side of the resized image for timm's ``crop_pct``: the crop divided by it, rounded down.
 

@@ -7,20 +7,20 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from msgspec.structs import replace
 
-from r2convert.catalog.protocol import Pipeline, Protocol
-from r2convert.catalog.variant import IMAGENET_CLASSES, IMAGENET_IMAGES, Variant
+from r2convert.catalog.protocol import Protocol, ProtocolOptions
+from r2convert.catalog.variant import IMAGENET_IMAGES, Variant
 from r2convert.checkpoint.open import Checkpoint, open_checkpoint
 from r2convert.checks.claims import PublishedNumbers, accuracy_checks, likely_weights, lowest_published_top1
 from r2convert.checks.counting import require_input_size
 from r2convert.checks.static import file_checks, file_numbers, receipt_check
 from r2convert.download.cache import recorded_digests
-from r2convert.errors import AccessError, InputError, MappingError, R2ConvertError
+from r2convert.errors import AccessError, InputError, MappingError, R2ConvertError, UsageError
 from r2convert.evaluation.statistics import is_certainly_below
 from r2convert.mapping.conversion import content_hash_of
 from r2convert.mapping.evidence import Clues, weigh
@@ -28,7 +28,7 @@ from r2convert.mapping.identity import Identity, Resolution, recogniser, resolve
 from r2convert.mapping.receipt import read_receipt
 from r2convert.mapping.tables import CANONICAL, Tables
 from r2convert.results.verdicts import Check
-from r2convert.results.verification import IMAGENET_INPUT, CheckpointResult
+from r2convert.results.verification import IMAGENET_INPUT, Accuracy, CheckpointResult
 
 if TYPE_CHECKING:
     import torch
@@ -111,14 +111,14 @@ class Examined:
         return self.network
 
 
-def examine(tables: Tables, request: Request, probes: Probes, *, load: bool) -> Examined:
+def examine(tables: Tables, request: Request, probes: Probes, *, classes: int | None) -> Examined:
     """Check one file.
 
     Args:
         tables: the tables of the catalogue.
         request: the file and what is said of it.
         probes: what to do with its network.
-        load: keep the network, to be measured on ImageNet.
+        classes: keep the network, to be measured on images of so many classes.
 
     Raises:
         InputError: the file cannot be read, is none of the known networks, or cannot be measured on ImageNet.
@@ -130,8 +130,8 @@ def examine(tables: Tables, request: Request, probes: Probes, *, load: bool) -> 
         checkpoint.begin_sha256()
         resolution = resolve(tables, checkpoint, request.variant, request.layout)
         require_input_size(resolution.identity.variant, probes.input_size)
-        if load:
-            _require_imagenet_classifier(request.path, resolution)
+        if classes is not None:
+            _require_classifier(request.path, resolution, classes)
         checks = file_checks(checkpoint, resolution)
         content = content_hash_of(checkpoint, resolution)
         sha256 = checkpoint.sha256()
@@ -144,7 +144,7 @@ def examine(tables: Tables, request: Request, probes: Probes, *, load: bool) -> 
         numbers = file_numbers(checkpoint, resolution, probes.input_size)
         claims, operations = numbers.checks(), numbers.operations_of(identity.layout)
         wiring, parity = _probe(checkpoint, resolution, probes, checks)
-        network = _load(checkpoint, resolution) if load else None
+        network = _load(checkpoint, resolution) if classes is not None else None
     result = CheckpointResult(
         identity.variant.id,
         str(request.path),
@@ -208,13 +208,13 @@ def _load(checkpoint: Checkpoint, resolution: Resolution) -> Classifier:
     return load_network(checkpoint, resolution)
 
 
-def _require_imagenet_classifier(path: Path, resolution: Resolution) -> None:
+def _require_classifier(path: Path, resolution: Resolution, classes: int) -> None:
     identity = resolution.identity
-    if not identity.has_classifier or identity.classes != IMAGENET_CLASSES:
+    if not identity.has_classifier or identity.classes != classes:
         raise MappingError(
-            "this file cannot be measured on ImageNet",
+            "this file cannot be measured on these images",
             where=str(path),
-            expected=f"a classifier of {IMAGENET_CLASSES} classes",
+            expected=f"a classifier of {classes} classes",
             got=f"{identity.classes} classes" if identity.has_classifier else "a backbone without classifier",
             next_step="leave out --imagenet to check the rest",
         )
@@ -229,7 +229,7 @@ class ImageRun:
         full_set: whether they are the validation set of ImageNet-1k, or a random part of it.
         device: where the networks run.
         batch_size: images a batch, or ``None`` for the device's default.
-        pipeline: how crops are made, see :mod:`r2convert.imagenet.preprocessing`.
+        protocol: what was asked for instead of the protocols of the weights.
         precision: how the networks are run, see :mod:`r2convert.evaluation.backends`.
         accelerations: what else makes them run faster, see :mod:`r2convert.evaluation.backends`.
         progress: told after every batch.
@@ -242,7 +242,7 @@ class ImageRun:
     full_set: bool
     device: torch.device
     batch_size: int | None = None
-    pipeline: Pipeline = "pil"
+    protocol: ProtocolOptions = field(default_factory=ProtocolOptions)
     precision: Precision = "strict"
     accelerations: tuple[Acceleration, ...] = ()
     progress: Callable[[AccuracyProgress], None] | None = None
@@ -291,37 +291,66 @@ def verify_checkpoints(
         UsageError: a network cannot be shown images of the input size.
     """
     examined = []
+    classes = None if image_run is None else len(image_run.images.classes)
     for request in requests:
         try:
-            examined.append(examine(tables, request, probes or Probes(), load=image_run is not None))
+            examined.append(examine(tables, request, probes or Probes(), classes=classes))
         except (InputError, AccessError) as error:
             if on_error is None:
                 raise
             on_error(request, error)
     if image_run is None or not examined:
         return [each.result for each in examined]
-    from r2convert.evaluation.engine import measure_accuracy
-
     # A number in front keeps two files of one name apart.
-    networks = {f"{index} {each.result.variant}": each.require_network() for index, each in enumerate(examined)}
-    measured = measure_accuracy(
-        networks,
-        image_run.images,
-        device=image_run.device,
-        batch_size=image_run.batch_size,
-        protocol=Protocol(pipeline=image_run.pipeline),
-        precision=image_run.precision,
-        accelerations=image_run.accelerations,
-        progress=image_run.progress,
-        stop_when=_certain_failure(dict(zip(networks, examined, strict=True))) if image_run.fail_fast else None,
-        predictions=image_run.predictions,
-        crop_cache=image_run.crop_cache,
-    )
+    named = {f"{index} {each.result.variant}": each for index, each in enumerate(examined)}
+    measured = _measure(named, image_run)
     results = []
-    for each, accuracy in zip(examined, measured.values(), strict=True):
+    for name, each in named.items():
+        accuracy = measured[name]
         checks = accuracy_checks(each.identity.variant, accuracy, each.identity.weights, full_set=image_run.full_set)
         results.append(replace(each.result, checks=(*each.result.checks, *checks), accuracy=accuracy))
     return results
+
+
+def _measure(examined: Mapping[str, Examined], image_run: ImageRun) -> dict[str, Accuracy]:
+    """Accuracies by name; networks that are shown the same crops are measured together."""
+    from r2convert.evaluation.engine import measure_accuracy
+
+    groups: dict[Protocol, list[str]] = {}
+    for name, each in examined.items():
+        groups.setdefault(image_run.protocol.applied_to(_default_protocol(each.identity)), []).append(name)
+    if image_run.predictions is not None and len(groups) > 1:
+        raise UsageError(
+            "one file of predictions cannot hold those of networks that are shown different crops",
+            expected="files of one protocol, or options that are the same for all",
+            got="; ".join(f"{protocol} for {', '.join(names)}" for protocol, names in groups.items()),
+            next_step="verify them one by one, or say --pipeline, --image-size, --crop-pct, --interpolation",
+        )
+    measured: dict[str, Accuracy] = {}
+    for protocol, names in groups.items():
+        measured |= measure_accuracy(
+            {name: examined[name].require_network() for name in names},
+            image_run.images,
+            device=image_run.device,
+            batch_size=image_run.batch_size,
+            protocol=protocol,
+            precision=image_run.precision,
+            accelerations=image_run.accelerations,
+            progress=image_run.progress,
+            stop_when=_certain_failure(examined) if image_run.fail_fast else None,
+            predictions=image_run.predictions,
+            crop_cache=image_run.crop_cache,
+        )
+    return measured
+
+
+def _default_protocol(identity: Identity) -> Protocol:
+    """How the publisher of the weights measured; for unknown weights that of the architecture's official ones."""
+    if identity.weights is not None:
+        return identity.weights.protocol
+    known = identity.variant.weights
+    official = [each for each in known if each.publisher == "official"]
+    return next((each.protocol for each in (*official, *known)), Protocol())
 
 
 def _certain_failure(examined: Mapping[str, Examined]) -> Callable[[AccuracyProgress], bool]:

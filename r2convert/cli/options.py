@@ -30,6 +30,7 @@ Function = Callable[..., Any]
 PRECISIONS = ("strict", "fast", "fp32", "tf32", "bf16", "fp16")
 ACCELERATIONS = ("channels-last", "fold-bn", "compile", "cuda-graphs")
 PIPELINES = ("pil", "opencv")
+INTERPOLATIONS = ("bilinear", "bicubic")
 PEERS = ("timm", "mmpretrain")
 """Said again where they are defined: those modules import torch, which `--help` does not wait for."""
 
@@ -323,6 +324,19 @@ def _parse_accelerations(context: click.Context, parameter: click.Parameter, val
     return tuple(way for way in ACCELERATIONS if way in given)
 
 
+def _parse_channels(_: click.Context, __: click.Parameter, value: str | None) -> tuple[float, ...] | None:
+    """``0.5,0.5,0.5`` to three numbers; one alone is all three."""
+    if value is None:
+        return None
+    try:
+        numbers = tuple(float(each) for each in value.split(","))
+    except ValueError:
+        numbers = ()
+    if len(numbers) not in (1, 3):
+        raise click.BadParameter(f"{value!r} is neither one number nor three with commas")
+    return numbers * 3 if len(numbers) == 1 else numbers
+
+
 image_options = _together(
     option("--imagenet", group=IMAGES, type=FILE, metavar="PATH", help="Validation images: measures accuracy."),
     option(
@@ -336,10 +350,18 @@ image_options = _together(
         "--pipeline",
         group=IMAGES,
         type=click.Choice(PIPELINES),
-        default="pil",
-        show_default=True,
-        help="How images become crops: pil as torchvision, opencv as PaddleClas.",
+        help="How images become crops: pil as torchvision, opencv as PaddleClas. By default as the weights' publisher.",
     ),
+    option("--image-size", group=IMAGES, type=click.IntRange(1), help="Pixels of the crop, e.g. 288."),
+    option(
+        "--crop-pct",
+        group=IMAGES,
+        type=click.FloatRange(0, 1, min_open=True),
+        help="Share of the resized short side that the crop takes, e.g. 0.95.",
+    ),
+    option("--interpolation", group=IMAGES, type=click.Choice(INTERPOLATIONS), help="The filter of the resizing."),
+    option("--mean", group=IMAGES, callback=_parse_channels, metavar="R,G,B", help="Mean of pixels from 0 to 1."),
+    option("--std", group=IMAGES, callback=_parse_channels, metavar="R,G,B", help="Their standard deviation."),
     option("--fail-fast", group=IMAGES, is_flag=True, help="Stop once a published accuracy is certainly missed."),
     device_options,
     option(

@@ -685,7 +685,7 @@ def consult(
         UsageError: OpenCV is needed and not installed.
     """
     started = time.monotonic()
-    examined = examine(tables, request, Probes(), load=False)
+    examined = examine(tables, request, Probes(), classes=None)
     network = _open_network(tables, request, torch.device(device), batch_size)
     sound = _sound_setting(examined)
     question = _question(examined, images, measured, expected)

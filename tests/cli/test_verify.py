@@ -123,13 +123,43 @@ def test_images_are_counted_kept_and_compared_with_care(
     assert some["results"][0]["accuracy"]["images"] == 7
 
 
+def test_images_are_prepared_as_asked_for(run: Run, standin: Standin, tmp_path: Path) -> None:
+    from r2convert.checks.standins import synthetic_image
+
+    (tmp_path / "n01440764").mkdir()
+    (tmp_path / "n01440764" / "a.JPEG").write_bytes(synthetic_image(0))
+    command = ("verify", standin(DLA), "--imagenet", tmp_path, "--json", "-")
+    sizes = ("--image-size", 64, "--crop-pct", 0.8, "--interpolation", "bicubic")
+    accuracy = run(*command, *sizes, "--mean", 0.5, "--std", "0.2,0.3,0.4").json["results"][0]["accuracy"]
+    assert accuracy["protocol"] == {
+        "resize": 80,
+        "crop": 64,
+        "interpolation": "bicubic",
+        "mean": [0.5, 0.5, 0.5],
+        "std": [0.2, 0.3, 0.4],
+    }
+    assert accuracy["speed"]["images"] == 1
+    for wrong in (("--mean", "a"), ("--std", "1,2"), ("--crop-pct", "1.5"), ("--std", "0")):
+        assert run(*command, *wrong).code == 2
+
+
 def test_resume_needs_a_file_to_resume(run: Run, standin: Standin, tmp_path: Path) -> None:
     ran = run("verify", standin(DLA), "--imagenet", tmp_path, "--resume")
     assert ran.code == 2
     assert "--resume is not used without --predictions" in ran.err
 
 
-@pytest.mark.parametrize("option", [("--limit", "5"), ("--predictions", "p"), ("--crop-cache", "c"), ("--fail-fast",)])
+@pytest.mark.parametrize(
+    "option",
+    [
+        ("--limit", "5"),
+        ("--mean", "0"),
+        ("--image-size", "64"),
+        ("--predictions", "p"),
+        ("--crop-cache", "c"),
+        ("--fail-fast",),
+    ],
+)
 def test_an_option_about_images_needs_images(run: Run, standin: Standin, option: tuple[str, ...]) -> None:
     ran = run("verify", standin(DLA), *option)
     assert ran.code == 2

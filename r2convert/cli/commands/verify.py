@@ -183,9 +183,10 @@ def advice(results: Sequence[api.CheckpointResult], imagenet: str | None) -> Ite
 
 
 _NEEDS = {
-    ("limit", "pipeline", "fail_fast", "batch_size", "precision", "accelerate", "crop_cache", "predictions"): (
-        "imagenet",
-    ),
+    (
+        *("limit", "pipeline", "image_size", "crop_pct", "interpolation", "mean", "std", "fail_fast"),
+        *("batch_size", "precision", "accelerate", "crop_cache", "predictions"),
+    ): ("imagenet",),
     ("seed",): ("limit",),
     ("resume", "overwrite"): ("predictions",),
     ("device",): ("imagenet", "wiring"),

@@ -237,7 +237,7 @@ def run_parity(peer: Peer, resolution: Resolution, path: Path, reference: Classi
     """Load a file into a peer's network by the peer's own rules, and compare its outputs with ours.
 
     Args:
-        peer: whom to ask.
+        peer: the implementation to compare with.
         resolution: what the file is.
         path: the file; it has been read by this package's own reader before, which refuses unsafe ones.
         reference: the reference network with the file's weights; it is turned to float64.

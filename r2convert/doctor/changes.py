@@ -55,7 +55,7 @@ def _crop_resized(pixels: Pixels, resampling: Image.Resampling) -> Crop:
 
 
 def _crop_not_antialiased(pixels: Pixels) -> Crop:
-    """Bilinear between the four nearest source pixels, however far the picture shrinks: torch's default on tensors."""
+    """Bilinear between the four nearest source pixels, however far the image shrinks: torch's default on tensors."""
     width, height = resized_size(pixels.shape[1], pixels.shape[0])
     planes = torch.from_numpy(pixels.copy()).permute(2, 0, 1)[None].to(torch.float32)
     resized = functional.interpolate(planes, (height, width), mode="bilinear", align_corners=False, antialias=False)

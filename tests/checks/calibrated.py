@@ -14,8 +14,8 @@ from r2convert.models.blocks import Classifier
 from r2convert.models.build import build_network
 
 
-def drawn_images(count: int, *, seed: int, side: int = 224) -> Tensor:
-    """Normalised drawn pictures (count, 3, side, side); another seed gives others of the same kind."""
+def synthetic_inputs(count: int, *, seed: int, side: int = 224) -> Tensor:
+    """Normalised synthetic images (count, 3, side, side); another random seed gives others of the same kind."""
     crops = np.stack([crop_image(synthetic_image(number, seed)) for number in range(count)])
     return normalise(torch.from_numpy(crops[:, :side, :side])).contiguous()
 

@@ -31,7 +31,7 @@ from r2convert.errors import DatasetError
 from r2convert.imagenet.preprocessing import crop_image
 from r2convert.models.blocks import Classifier
 from r2convert.results.verification import LayerWiring, WiringResult
-from tests.checks.calibrated import calibrated_network, drawn_images
+from tests.checks.calibrated import calibrated_network, synthetic_inputs
 from tests.conftest import DATA
 
 SIDE = 64
@@ -49,12 +49,12 @@ def one_thread() -> Iterator[None]:
 
 @pytest.fixture(scope="module")
 def seen() -> Tensor:
-    return drawn_images(48, seed=1, side=SIDE)
+    return synthetic_inputs(48, seed=1, side=SIDE)
 
 
 @pytest.fixture(scope="module")
 def unseen() -> Tensor:
-    return drawn_images(24, seed=2, side=SIDE)
+    return synthetic_inputs(24, seed=2, side=SIDE)
 
 
 @pytest.fixture(scope="module")

@@ -12,7 +12,7 @@ from r2convert.catalog import Catalog
 from r2convert.checks.parity import peer_names
 from r2convert.checks.standins import synthetic_image
 from r2convert.cli.options import PEERS
-from tests.checks.calibrated import calibrated_network, drawn_images
+from tests.checks.calibrated import calibrated_network, synthetic_inputs
 from tests.cli.conftest import Run
 from tests.conftest import Standin
 
@@ -96,7 +96,7 @@ def write_pictures(folder: Path, count: int) -> Path:
 def test_the_wiring_check_fails_a_broken_network_and_names_the_place(
     run: Run, catalog: Catalog, tmp_path: Path
 ) -> None:
-    state = calibrated_network(catalog.find(V1), drawn_images(16, seed=3)).state_dict()
+    state = calibrated_network(catalog.find(V1), synthetic_inputs(16, seed=3)).state_dict()
     for part in ("weight", "bias", "running_mean", "running_var"):
         one, other = (f"backbone.layer3.3.bns.{scale}.{part}" for scale in (0, 1))
         state[one], state[other] = state[other], state[one]

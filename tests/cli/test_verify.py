@@ -93,7 +93,7 @@ def test_a_device_that_is_not_there_is_wrong_usage(run: Run, standin: Standin, t
 def test_the_demo_fetches_maps_and_verifies(run: Run, tmp_path: Path) -> None:
     ran = run("demo", "--keep", tmp_path / "kept")
     assert ran.code == 0, ran.out + ran.err
-    assert "Measured:           40 images, 25 right at top-1, 33 at top-5." in ran.out
+    assert "Measured:        40 images, 25 right at top-1, 33 at top-5." in ran.out
     for step in ("r2convert fetch", "r2convert map", "r2convert verify"):
         assert f"$ {step}" in ran.out
     assert "stand-in" in ran.out

@@ -6,7 +6,6 @@ import os
 import platform
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
-from importlib.metadata import version
 from math import nan
 from typing import Annotated, Literal
 
@@ -444,6 +443,8 @@ def environment(device: str | None = None) -> Environment:
     Args:
         device: what networks ran on, if they did.
     """
+    from importlib.metadata import version  # brings in zipfile, csv and email, which `inspect` needs none of
+
     return Environment(
         **{name: version(name) for name in ("r2convert", "torch", "numpy", "pillow")},
         python=platform.python_version(),

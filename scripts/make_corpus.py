@@ -14,6 +14,7 @@ import argparse
 import hashlib
 import json
 import subprocess
+import sys
 import tempfile
 import venv
 from collections.abc import Callable
@@ -318,6 +319,14 @@ def write_paddle(folder: Path, written: Callable[..., None]) -> None:
         written(name, {}, by=by)
 
 
+def _blank_folders(path: Path) -> None:
+    """Blank out where this ran, length kept: Paddle writes the call stack of every operator into the protobuf."""
+    content = path.read_bytes()
+    for folder in (sys.prefix, str(Path(__file__).resolve().parent.parent)):
+        content = content.replace(folder.encode(), b"/" + b"-" * (len(folder.encode()) - 1))
+    path.write_bytes(content)
+
+
 def write_paddle_program(folder: Path, written: Callable[..., None]) -> None:
     """What Paddle before 3 writes: an inference model as a protobuf program, and a folder of variables."""
     import os
@@ -332,6 +341,7 @@ def write_paddle_program(folder: Path, written: Callable[..., None]) -> None:
     model.eval()
     spec = [paddle.static.InputSpec([1, 3, 4, 4], "float32")]
     paddle.jit.save(model, str(folder / "inference"), input_spec=spec)
+    _blank_folders(folder / "inference.pdmodel")
     for name in ("inference.pdmodel", "inference.pdiparams"):
         written(name, {}, by=by)
     (folder / "inference.pdiparams.info").unlink()

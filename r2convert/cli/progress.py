@@ -116,9 +116,11 @@ class ImageProgress:
     def measured(self, progress: api.AccuracyProgress) -> None:
         """Show how far a measurement is."""
         self.last = progress
-        shares = [f"{100 * count / max(progress.done, 1):.1f}" for count in progress.top1_correct.values()]
-        top1 = f"top-1 {' '.join(shares[:3])} %"
-        self._show("images", progress.done, progress.total, f"{progress.images_per_second:.1f}/s", top1)
+        # Networks are measured one after the other; the number in front of a name keeps equal ones apart.
+        several = len(progress.top1_correct) > 1
+        what = f"images, {progress.network.partition(' ')[2] or progress.network}" if several else "images"
+        top1 = f"top-1 {100 * progress.top1_correct[progress.network] / max(progress.done, 1):.1f} %"
+        self._show(what, progress.done, progress.total, f"{progress.images_per_second:.1f}/s", top1)
 
     def tried(self, progress: api.Progress) -> None:
         """Show which cause is tried."""

@@ -129,8 +129,9 @@ def _explain_interrupt(progress: api.AccuracyProgress | None, predictions: str |
     """What was measured so far, and how to go on."""
     lines = []
     if progress is not None:
-        top1 = ", ".join(f"{count:,}" for count in progress.top1_correct.values())
-        lines.append(f"{progress.done:,} of {progress.total:,} images measured; correct at top-1: {top1}")
+        top1 = f"{progress.top1_correct[progress.network]:,}"
+        network = f"{progress.network}: " if len(progress.top1_correct) > 1 else ""
+        lines.append(f"{network}{progress.done:,} of {progress.total:,} images measured; correct at top-1: {top1}")
     if predictions is None:
         lines.append("Nothing is kept; with --predictions FILE an interrupted run can be continued.")
     elif precision == "fast":

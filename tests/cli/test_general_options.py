@@ -91,6 +91,16 @@ def test_commands_options_and_variants_are_completed(run: Run) -> None:
     assert "res2next50_w4_s4_c8" in completions(run, "map", "--src", "res2next")
 
 
+@pytest.mark.parametrize(
+    "words",
+    ["inspect", "compare a.pth", "map --dst", "verify --json", "verify --crop-cache", "doctor --imagenet", "report"],
+)
+def test_files_are_completed_by_the_shell(run: Run, words: str) -> None:
+    typed = f"r2convert {words} ./r"
+    environment = {"COMP_WORDS": typed, "COMP_CWORD": str(typed.count(" "))}
+    assert run(_R2CONVERT_COMPLETE="bash_complete", **environment).out.splitlines()[-1] == "file,./r"
+
+
 def test_bash_accepts_its_script(run: Run, tmp_path: Path) -> None:
     script = tmp_path / "completion.bash"
     script.write_text(run("completion", "bash").out)

@@ -61,7 +61,7 @@ def test_quiet_leaves_out_notes_and_keeps_results(run: Run, place: str) -> None:
 
 
 def test_quiet_keeps_warnings_and_errors(run: Run, standin: Standin, tmp_path: Path) -> None:
-    source = standin("res2net50_w14_s8")
+    source = standin("res2net50_v1b_w26_s4")
     ran = run("map", "--src", source, "--dst", tmp_path / "mmdet.pth", "--to", "mmdet", "--quiet")
     assert ran.code == 0
     assert "warning:" in ran.err

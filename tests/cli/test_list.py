@@ -67,4 +67,4 @@ def test_nothing_is_cut_off_however_narrow_the_terminal(run: Run, columns: int) 
     assert ("res2net50_w14_s8\n  params " in run("list", COLUMNS=str(columns)).out) == (columns < 70)
 
 
-WIDE = "res2net200_vd_w26_s4_ssld res2net_dla60_w28_s4 official"
+WIDE = "res2next_dla60_w4_s4_c8 res2net_dla60_w28_s4 official"

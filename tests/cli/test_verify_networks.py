@@ -136,7 +136,7 @@ def test_too_few_pictures_are_bad_input(run: Run, standin: Standin, tmp_path: Pa
 def test_a_checkpoint_after_wiring_is_explained(run: Run, standin: Standin) -> None:
     ran = run("verify", "--wiring", standin(DLA))
     assert ran.code == 2
-    assert "a checkpoint before --wiring" in ran.err
+    assert "a checkpoint (before --wiring" in ran.err
 
 
 def test_a_file_given_as_the_folder_of_pictures_is_explained(run: Run, standin: Standin) -> None:

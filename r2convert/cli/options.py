@@ -285,9 +285,11 @@ part_options = _together(
 identity_options = _together(
     option(
         "--variant",
+        "--architecture",
+        "variant",
         group=CHECKPOINT,
         shell_complete=complete_variant,
-        help="The variant, instead of detecting it.",
+        help="The variant, instead of detecting it; where names fit several, this says which.",
     ),
     option(
         "--from",

@@ -15,7 +15,7 @@ import pytest
 import torch
 
 from r2convert.checkpoint.open import open_checkpoint
-from r2convert.mapping.identity import resolve
+from r2convert.mapping.evidence import recognise
 from r2convert.mapping.tables import Tables
 from tests.peers.logits import DLA_SIZES, SIZES, Logits, read_logits, write_images
 from tests.peers.peer_process import ROOT, PeerProcess
@@ -60,7 +60,7 @@ def mmdet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PeerProcess]:
 
 @pytest.fixture(scope="session")
 def paddle(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PeerProcess]:
-    """PaddleClas, for the vd network."""
+    """PaddleClas, for its own networks."""
     python = interpreter("R2CONVERT_PADDLE_PYTHON", ".venv-paddle")
     with PeerProcess(python, "tests.peers.paddle_peer", tmp_path_factory.mktemp("paddle") / "log") as peer:
         yield peer
@@ -113,7 +113,7 @@ def own_logits(tables: Tables, images: Images, one_thread: None) -> OwnLogits:
 
     def call(variant: str, path: Path) -> Logits:
         with open_checkpoint(path) as checkpoint:
-            resolution = resolve(tables, checkpoint)
+            resolution = recognise(tables, checkpoint)
             assert resolution.identity.variant.id == variant
             network = load_network(checkpoint, resolution).double()
         with np.load(images(variant)) as batches, torch.inference_mode():

@@ -17,8 +17,13 @@ import numpy as np
 
 from tests.peers.serving import serve
 
-NETWORK = "Res2Net200_vd_26w_4s"
-MODULE = "paddleclas.ppcls.arch.backbone.model_zoo.res2net_vd"
+ZOO = "paddleclas.ppcls.arch.backbone.model_zoo"
+NETWORKS = {
+    "res2net200_vd_w26_s4": ("res2net_vd", "Res2Net200_vd_26w_4s"),
+    "res2net50_vd_w26_s4": ("res2net_vd", "Res2Net50_vd_26w_4s"),
+    "res2net50_paddle_w26_s4": ("res2net", "Res2Net50_26w_4s"),
+    "res2net50_paddle_w14_s8": ("res2net", "Res2Net50_14w_8s"),
+}
 PACKAGES = ("paddlepaddle", "paddleclas")
 
 
@@ -27,12 +32,12 @@ class PaddlePeer:
 
     Args:
         paddle: the package, which is not in the environment that type-checks this file.
-        network: PaddleClas' class of the network.
+        networks: PaddleClas' class of each network.
     """
 
-    def __init__(self, paddle: Any, network: Any) -> None:
+    def __init__(self, paddle: Any, networks: Mapping[str, Any]) -> None:
         self.paddle = paddle
-        self.network = network
+        self.networks = networks
 
     def versions(self) -> dict[str, str]:
         """Package -> its installed version."""
@@ -41,7 +46,7 @@ class PaddlePeer:
     def make(self, variant: str, files: Mapping[str, str], images: str, logits: str) -> None:
         """Draw a network, save it as ``.pdparams`` and as Paddle 1.x did, and write its logits."""
         self.paddle.seed(0)
-        network = self._build()
+        network = self._build(variant)
         self._settle_batch_norms(network)
         savers = {"pdparams": self._save_pdparams, "static": self._save_variables}
         for container, path in files.items():
@@ -50,16 +55,16 @@ class PaddlePeer:
 
     def read(self, variant: str, path: str, images: str, logits: str) -> None:
         """Load a ``.pdparams`` strictly and write its logits."""
-        network = self._build()
+        network = self._build(variant)
         missing, unexpected = network.set_state_dict(self.paddle.load(path))
         if missing or unexpected:
             raise ValueError(f"missing {missing}, unexpected {unexpected}")
         self._write_logits(network, images, logits)
 
-    def _build(self) -> Any:
+    def _build(self, variant: str) -> Any:
         # Paddle names parameters once a process; the guard forgets the names of the network before.
         with self.paddle.utils.unique_name.guard():
-            return self.network()
+            return self.networks[variant]()
 
     def _settle_batch_norms(self, network: Any) -> None:
         """As :func:`tests.peers.torch_peer.settle_batch_norms`."""
@@ -91,24 +96,27 @@ class PaddlePeer:
         np.savez(logits, allow_pickle=False, **computed)
 
 
-def import_network() -> Any:
-    """PaddleClas' class of the network, without the rest of PaddleClas.
+def import_networks() -> dict[str, Any]:
+    """PaddleClas' classes of the networks, without the rest of PaddleClas.
 
-    The packages above the module import everything that PaddleClas can do, training to serving, with
-    dependencies that fit neither today's Python nor each other. Empty packages in their place give the module the
-    few siblings that it imports itself.
+    The packages above the modules import everything that PaddleClas can do, training to serving, with
+    dependencies that fit neither today's Python nor each other. Empty packages in their place give the modules
+    the few siblings that they import themselves.
     """
     found = importlib.util.find_spec("paddleclas")
     if found is None or found.origin is None:
         raise ModuleNotFoundError("paddleclas is not installed in the environment of PaddlePaddle")
     installed = Path(found.origin).parent.parent
-    parents = MODULE.split(".")[:-1]
+    parents = ZOO.split(".")
     for names in [*(parents[:depth] for depth in range(1, len(parents) + 1)), ["paddleclas", "ppcls", "utils"]]:
         package = ModuleType(".".join(names))
         package.__path__ = [str(installed.joinpath(*names))]
         sys.modules[package.__name__] = package
-    return getattr(importlib.import_module(MODULE), NETWORK)
+    return {
+        variant: getattr(importlib.import_module(f"{ZOO}.{module}"), name)
+        for variant, (module, name) in NETWORKS.items()
+    }
 
 
 if __name__ == "__main__":
-    serve(PaddlePeer(importlib.import_module("paddle"), import_network()))
+    serve(PaddlePeer(importlib.import_module("paddle"), import_networks()))

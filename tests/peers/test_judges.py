@@ -73,4 +73,4 @@ def test_paddle_refuses_a_file_of_its_classifier_alone(paddle: PeerProcess, ask:
     with (tmp_path / "bare.pdparams").open("wb") as file:
         pickle.dump({"out.bias": np.zeros(1000, np.float32)}, file, protocol=2)
     with pytest.raises(PeerRefusedError, match="missing"):
-        ask(paddle, "res2net200_vd_w26_s4_ssld", tmp_path / "bare.pdparams")
+        ask(paddle, "res2net200_vd_w26_s4", tmp_path / "bare.pdparams")

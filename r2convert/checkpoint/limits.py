@@ -27,6 +27,10 @@ GATHER_BYTES: Final = 16 * MEBIBYTE
 #: an entry copied or shown, a KiB read that belongs to no tensor. A state dict needs about 40 a tensor.
 WORK_UNITS: Final = 1_000_000
 
+#: The units that one member in an archive's directory costs, and the bytes of a JSON header that cost one unit.
+MEMBER_UNITS: Final = 8
+JSON_BYTES_PER_UNIT: Final = 16
+
 #: Objects on the stack of one pickle, and marks within it.
 MAX_PICKLE_STACK: Final = 200_000
 MAX_PICKLE_MARKS: Final = 1_000

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,8 @@ import torch
 from safetensors.torch import save_file
 
 from r2convert.checkpoint.open import open_checkpoint
-from r2convert.errors import CorruptCheckpointError, UnsafeCheckpointError
+from r2convert.errors import CorruptCheckpointError, LimitExceededError, UnsafeCheckpointError
+from r2convert.selftest.specimens import dictionary, pickled, storage_id, tensor, torch_zip
 from tests.checkpoint.contents import read_plain, torch_plain
 
 TENSORS = {"conv1.weight": torch.arange(24.0).reshape(2, 3, 2, 2), "bn1.bias": torch.ones(2), "fc.bias": torch.zeros(5)}
@@ -80,4 +82,39 @@ def test_an_index_cannot_reach_elsewhere(tmp_path: Path, name: str) -> None:
     index = tmp_path / "model.safetensors.index.json"
     index.write_text(json.dumps({"weight_map": {"conv1.weight": name}}))
     with pytest.raises(UnsafeCheckpointError, match="in another place"):
+        open_checkpoint(index)
+
+
+def write_costly_zips(folder: Path, shards: int) -> dict[str, str]:
+    """Write torch zips that each hold a tensor and a list of 30,000 values; return what an index says of them."""
+    placed: dict[str, str] = {}
+    for number in range(shards):
+        values = b"](" + b"N" * 30_000 + b"e"
+        held = {f"conv{number}.weight": tensor(storage_id("0", 12)), f"notes{number}": values}
+        name = f"model-{number}.bin"
+        (folder / name).write_bytes(torch_zip(pickled(dictionary(list(held.items())))))
+        placed |= dict.fromkeys(held, name)
+    return placed
+
+
+def write_costly_headers(folder: Path, shards: int) -> dict[str, str]:
+    """Write safetensors files whose headers carry a text of a megabyte; return what an index says of them."""
+    placed: dict[str, str] = {}
+    for number in range(shards):
+        name = f"model-{number}.safetensors"
+        save_file({f"bn{number}.bias": torch.ones(2)}, folder / name, metadata={"notes": "x" * 1_000_000})
+        placed[f"bn{number}.bias"] = name
+    return placed
+
+
+@pytest.mark.parametrize("write", [write_costly_zips, write_costly_headers])
+def test_all_shards_share_one_budget_of_work(tmp_path: Path, write: Callable[[Path, int], dict[str, str]]) -> None:
+    placed = write(tmp_path, 60)
+    index = tmp_path / "model.json"
+    few = {name: shard for name, shard in placed.items() if shard.partition(".")[0] in ("model-0", "model-1")}
+    index.write_text(json.dumps({"weight_map": few}))
+    with open_checkpoint(index) as checkpoint:
+        assert len(checkpoint.tensors) == 2
+    index.write_text(json.dumps({"weight_map": placed}))
+    with pytest.raises(LimitExceededError, match="far more work to read than its tensors need"):
         open_checkpoint(index)

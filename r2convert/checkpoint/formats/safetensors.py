@@ -71,6 +71,7 @@ def read_safetensors(source: OpenFile) -> Contents:
             expected=f"at most {limits.MAX_HEADER_BYTES} bytes",
             got=f"{length} bytes",
         )
+    source.budget.charge(length // limits.JSON_BYTES_PER_UNIT)
     buffer_start = _LENGTH.size + length
     header = _parse_header(source, source.read(_LENGTH.size, length, "the safetensors header"))
     metadata = _metadata(source, header.pop(_METADATA, None))

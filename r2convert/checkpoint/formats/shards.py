@@ -34,6 +34,8 @@ def index_in(folder: Path) -> Path | None:
 def open_shards(index: OpenFile) -> list[OpenFile]:
     """Open the files an index names, which lie beside it, in the order of their names.
 
+    All work on them is charged to the index's budget: together they are one checkpoint.
+
     Raises:
         CheckpointError: the index is damaged, names too many files, or files in other places.
         AccessError: one of them is missing or cannot be read.
@@ -55,7 +57,7 @@ def open_shards(index: OpenFile) -> list[OpenFile]:
                 got=ascii(name)[:200],
             )
     with ExitStack() as opened:
-        shards = [opened.enter_context(OpenFile(index.path.parent / name)) for name in names]
+        shards = [opened.enter_context(OpenFile(index.path.parent / name, index.budget)) for name in names]
         opened.pop_all()  # the caller closes them
     return shards
 
@@ -71,6 +73,9 @@ def read_shards(files: Sequence[OpenFile], read: Callable[[OpenFile], Contents])
         CheckpointError: a shard is damaged, or holds other tensors than the index says.
     """
     placed, metadata = _weight_map(files[0])
+    expected_in: dict[str, set[str]] = {}
+    for name, file in placed.items():
+        expected_in.setdefault(file, set()).add(name)
     root: dict[object, object] = {}
     storages: list[Storage] = []
     warnings: list[str] = []
@@ -79,7 +84,7 @@ def read_shards(files: Sequence[OpenFile], read: Callable[[OpenFile], Contents])
     for number, shard in enumerate(files[1:], start=1):
         contents = read(shard)
         named = contents.root if isinstance(contents.root, dict) else {}
-        expected = {name for name, file in placed.items() if file == shard.path.name}
+        expected = expected_in[shard.path.name]
         if named.keys() != expected:
             raise CorruptCheckpointError(
                 "A shard holds other tensors than the index says",
@@ -106,6 +111,7 @@ def _weight_map(index: OpenFile) -> tuple[dict[str, str], dict[str, object]]:
         raise LimitExceededError(
             "The index is too large", where=str(index.path), expected=f"at most {limits.MAX_HEADER_BYTES} bytes"
         )
+    index.budget.charge(index.size // limits.JSON_BYTES_PER_UNIT)
     try:
         document = json.loads(index.read(0, index.size, "the index").decode("utf-8"))
     except (ValueError, RecursionError) as error:

@@ -82,6 +82,7 @@ def _entries(source: OpenFile) -> Iterator[tuple[str, bytes, int, int]]:
     position, count = 0, 0
     long_name: str | None = None
     while (header := _read_header(source, position)) is not None:
+        source.budget.charge(limits.MEMBER_UNITS)
         count += 1
         if count > limits.MAX_MEMBERS:
             raise LimitExceededError(

@@ -87,6 +87,7 @@ def read_zip_directory(source: OpenFile) -> dict[str, ZipRecord]:
         LimitExceededError: too many records.
     """
     start, end, count = _locate_directory(source)
+    source.budget.charge(count * limits.MEMBER_UNITS)
     entries = sorted(_central_entries(source, start, end, count), key=lambda entry: entry.header_offset)
     other = other_archive([entry.name.decode("utf-8", "replace") for entry in entries])
     if other:

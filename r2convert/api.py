@@ -20,6 +20,12 @@ from typing import TYPE_CHECKING, Literal, TypeVar, cast
 
 from r2convert.catalog.loading import Catalog, load_catalog
 from r2convert.catalog.printed import readable
+from r2convert.catalog.protocol import ACCELERATIONS as ACCELERATIONS
+from r2convert.catalog.protocol import INTERPOLATIONS as INTERPOLATIONS
+from r2convert.catalog.protocol import PIPELINES as PIPELINES
+from r2convert.catalog.protocol import PRECISIONS as PRECISIONS
+from r2convert.catalog.protocol import Protocol, ProtocolOptions
+from r2convert.catalog.variant import PEERS as PEERS
 from r2convert.catalog.variant import WEIGHTS_LICENCE as WEIGHTS_LICENCE
 from r2convert.catalog.variant import Layout as Layout
 from r2convert.catalog.variant import Publisher as Publisher
@@ -28,7 +34,7 @@ from r2convert.catalog.variant import Variant as Variant
 from r2convert.errors import AccessError, MappingError, R2ConvertError, UnsupportedCheckpointError, UsageError
 
 if TYPE_CHECKING:
-    from r2convert.catalog.protocol import Interpolation, Pipeline, ProtocolOptions
+    from r2convert.catalog.protocol import Acceleration, Interpolation, Pipeline, Precision
     from r2convert.checkpoint.open import Checkpoint
     from r2convert.checks.run import ImageRun, Probes, Request
     from r2convert.doctor.ranking import Consultation as Consultation
@@ -40,7 +46,6 @@ if TYPE_CHECKING:
     from r2convert.download.importing import Imported as Imported
     from r2convert.download.pins import Pin
     from r2convert.download.transfer import ProgressSink
-    from r2convert.evaluation.backends import Acceleration, Precision
     from r2convert.evaluation.engine import AccuracyProgress as AccuracyProgress
     from r2convert.evaluation.prediction_store import Measurement
     from r2convert.imagenet.validation_set import ValidationSet
@@ -1473,22 +1478,23 @@ def _image_run(
     crop_cache: str | os.PathLike[str] | None,
 ) -> ImageRun:
     from r2convert.checks.run import ImageRun
-    from r2convert.evaluation.backends import PRECISIONS, choose_device, require_accelerations, require_precision
+    from r2convert.evaluation.backends import choose_device, require_accelerations, require_precision
     from r2convert.evaluation.prediction_store import PredictionFile
 
     place, resume, overwrite = predictions
     if resume and place is None:
         raise UsageError("--resume continues a prediction file", expected="--predictions FILE --resume")
     chosen_precision = _one_of(PRECISIONS, precision, "precision")
-    if accelerate and chosen_precision == "strict":
+    accelerations = tuple(_one_of(ACCELERATIONS, each, "acceleration") for each in accelerate)
+    if accelerations and chosen_precision == "strict":
         raise UsageError(
             "strict is the reference and takes no shortcut",
-            expected=f"--precision fast (strict's counts) or fp32 with --accelerate {','.join(accelerate)}",
+            expected=f"--precision fast (strict's counts) or fp32 with --accelerate {','.join(accelerations)}",
         )
     chosen = choose_device(device)
     # Before files are read and images shown.
     require_precision(chosen_precision, chosen)
-    require_accelerations(accelerate, chosen)
+    require_accelerations(accelerations, chosen)
     return ImageRun(
         opened.images,
         opened.full_set,
@@ -1496,7 +1502,7 @@ def _image_run(
         batch_size=batch_size,
         protocol=protocol,
         precision=chosen_precision,
-        accelerations=tuple(accelerate),
+        accelerations=accelerations,
         progress=progress,
         fail_fast=fail_fast,
         predictions=PredictionFile(Path(place), resume=resume, overwrite=overwrite) if place is not None else None,
@@ -1512,8 +1518,6 @@ def _protocol_options(
     mean: tuple[float, float, float] | None,
     std: tuple[float, float, float] | None,
 ) -> ProtocolOptions:
-    from r2convert.catalog.protocol import INTERPOLATIONS, PIPELINES, Protocol, ProtocolOptions
-
     options = ProtocolOptions(
         pipeline=None if pipeline is None else _one_of(PIPELINES, pipeline, "pipeline"),
         image_size=image_size,
@@ -1539,7 +1543,7 @@ def _probes(
     if peer is not None:
         from r2convert.checks.parity import open_peer
 
-        opened_peer = open_peer(peer)
+        opened_peer = open_peer(_one_of(PEERS, peer, "peer"))
     return Probes(input_size, images, opened_peer, device or "cpu")
 
 

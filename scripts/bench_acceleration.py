@@ -17,8 +17,8 @@ from pathlib import Path
 import torch
 
 from r2convert.catalog import load_catalog
+from r2convert.catalog.protocol import Acceleration, Precision
 from r2convert.checks.standins import random_state_dict, synthetic_image
-from r2convert.evaluation.backends import Acceleration, Precision
 from r2convert.evaluation.engine import AccuracyProgress, measure_accuracy
 from r2convert.imagenet.datasets import open_validation_set
 from r2convert.imagenet.labels import synsets

@@ -29,15 +29,9 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from r2convert.catalog.protocol import ACCELERATIONS, Acceleration, ComputePrecision, Precision
 from r2convert.checks.standins import write_synthetic_set
-from r2convert.evaluation.backends import (
-    ACCELERATIONS,
-    Acceleration,
-    ComputePrecision,
-    Precision,
-    computing_in,
-    normalise,
-)
+from r2convert.evaluation.backends import computing_in, normalise
 from r2convert.evaluation.engine import Run, measure_accuracy
 from r2convert.evaluation.predictions import NetworkPredictions, Predictions
 from r2convert.imagenet.crop_store import ResidentCrops, memory_for

@@ -1,4 +1,4 @@
-"""How images are prepared when the accuracy of weights is measured: part of what is published about weights.
+"""How images are prepared and networks run when the accuracy of weights is measured.
 
 An accuracy means nothing without its protocol: another crop or filter costs a network tenths of a point, OpenCV
 instead of Pillow as much.
@@ -14,9 +14,15 @@ from r2convert.errors import UsageError
 
 Pipeline = Literal["pil", "opencv"]
 Interpolation = Literal["bilinear", "bicubic"]
+Precision = Literal["strict", "fast", "fp32", "tf32", "bf16", "fp16"]
+ComputePrecision = Literal["strict", "fp32", "tf32", "bf16", "fp16"]
+Acceleration = Literal["channels-last", "fold-bn", "compile", "cuda-graphs"]
 
 PIPELINES: tuple[Pipeline, ...] = get_args(Pipeline)
 INTERPOLATIONS: tuple[Interpolation, ...] = get_args(Interpolation)
+PRECISIONS: tuple[Precision, ...] = get_args(Precision)
+ACCELERATIONS: tuple[Acceleration, ...] = get_args(Acceleration)
+"""What each of these does to a network stands in :mod:`r2convert.evaluation.backends`."""
 
 MEAN = (0.485, 0.456, 0.406)
 STANDARD_DEVIATION = (0.229, 0.224, 0.225)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Literal, get_args
 
 from r2convert.catalog.protocol import Protocol
 
@@ -26,6 +26,11 @@ Layout = str
 
 Publisher = str
 """Who publishes weights: ``official``, ``openmmlab``, ``timm``, ``paddle``, or whatever a mapping file says."""
+
+PeerName = Literal["timm", "mmpretrain"]
+"""A package with Res2Net implementations of its own, to load a file into and compare activations with."""
+
+PEERS: tuple[PeerName, ...] = get_args(PeerName)
 
 FileFormat = Literal["pth", "safetensors", "pdparams", "tar"]
 Metric = Literal["parameters", "flops", "activations", "top1", "top5", "real_top1", "real_top5"]

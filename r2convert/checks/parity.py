@@ -14,7 +14,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
-from r2convert.catalog.variant import DlaArchitecture, StagedArchitecture, Variant
+from r2convert.catalog.variant import DlaArchitecture, PeerName, StagedArchitecture, Variant
 from r2convert.errors import UsageError
 from r2convert.mapping.identity import Resolution
 from r2convert.mapping.tables import Expansion
@@ -123,27 +123,15 @@ class Peer(Protocol):
         """Read a file into the network, strictly; raises whatever it raises."""
 
 
-def open_peer(name: str) -> Peer:
-    """A peer by its package's name, one of :func:`peer_names`.
+def open_peer(name: PeerName) -> Peer:
+    """A peer by its package's name.
 
     Raises:
         UsageError: the package is not installed, or cannot be imported.
     """
-    return _openers()[name]()
-
-
-def peer_names() -> tuple[str, ...]:
-    """The packages that can be compared with."""
-    return tuple(_openers())
-
-
-def _openers() -> Mapping[str, Callable[[], Peer]]:
-    return {
-        "timm": lambda: Timm(_import("timm", "timm")),
-        "mmpretrain": lambda: Mmpretrain(
-            _import("mmpretrain.models", "mmpretrain mmcv-lite"), _import("mmengine.runner", "mmengine")
-        ),
-    }
+    if name == "timm":
+        return Timm(_import("timm", "timm"))
+    return Mmpretrain(_import("mmpretrain.models", "mmpretrain mmcv-lite"), _import("mmengine.runner", "mmengine"))
 
 
 class Timm:

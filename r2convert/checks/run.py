@@ -33,9 +33,9 @@ from r2convert.results.verification import IMAGENET_INPUT, Accuracy, CheckpointR
 if TYPE_CHECKING:
     import torch
 
+    from r2convert.catalog.protocol import Acceleration, Precision
     from r2convert.checks.parity import Peer
     from r2convert.checks.wiring import WiringImages
-    from r2convert.evaluation.backends import Acceleration, Precision
     from r2convert.evaluation.engine import AccuracyProgress
     from r2convert.evaluation.prediction_store import PredictionFile
     from r2convert.imagenet.validation_set import ValidationSet

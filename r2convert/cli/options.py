@@ -27,13 +27,6 @@ from r2convert.errors import UsageError
 
 Function = Callable[..., Any]
 
-PRECISIONS = ("strict", "fast", "fp32", "tf32", "bf16", "fp16")
-ACCELERATIONS = ("channels-last", "fold-bn", "compile", "cuda-graphs")
-PIPELINES = ("pil", "opencv")
-INTERPOLATIONS = ("bilinear", "bicubic")
-PEERS = ("timm", "mmpretrain")
-"""Said again where they are defined: those modules import torch, which `--help` does not wait for."""
-
 SYNTHETIC = ""
 """What ``--wiring`` without a folder stands for."""
 
@@ -319,11 +312,11 @@ device_options = _together(
 def _parse_accelerations(context: click.Context, parameter: click.Parameter, value: str | None) -> tuple[str, ...]:
     """A list with commas, each way once and in the order of the help."""
     given = set() if value is None else {way.strip() for way in value.split(",")}
-    unknown = sorted(given - set(ACCELERATIONS))
+    unknown = sorted(given - set(api.ACCELERATIONS))
     if unknown:
-        message = f"{', '.join(map(repr, unknown))} is none of {', '.join(ACCELERATIONS)}."
+        message = f"{', '.join(map(repr, unknown))} is none of {', '.join(api.ACCELERATIONS)}."
         raise click.BadParameter(message, context, parameter)
-    return tuple(way for way in ACCELERATIONS if way in given)
+    return tuple(way for way in api.ACCELERATIONS if way in given)
 
 
 def _parse_channels(_: click.Context, __: click.Parameter, value: str | None) -> tuple[float, ...] | None:
@@ -351,7 +344,7 @@ image_options = _together(
     option(
         "--pipeline",
         group=IMAGES,
-        type=click.Choice(PIPELINES),
+        type=click.Choice(api.PIPELINES),
         help="How images become crops: pil as torchvision, opencv as PaddleClas. By default as the weights' publisher.",
     ),
     option("--image-size", group=IMAGES, type=click.IntRange(1), help="Pixels of the crop, e.g. 288."),
@@ -361,7 +354,7 @@ image_options = _together(
         type=click.FloatRange(0, 1, min_open=True),
         help="Share of the resized short side that the crop takes, e.g. 0.95.",
     ),
-    option("--interpolation", group=IMAGES, type=click.Choice(INTERPOLATIONS), help="The filter of the resizing."),
+    option("--interpolation", group=IMAGES, type=click.Choice(api.INTERPOLATIONS), help="The filter of the resizing."),
     option("--mean", group=IMAGES, callback=_parse_channels, metavar="R,G,B", help="Mean of pixels from 0 to 1."),
     option("--std", group=IMAGES, callback=_parse_channels, metavar="R,G,B", help="Their standard deviation."),
     option("--fail-fast", group=IMAGES, is_flag=True, help="Stop once a published accuracy is certainly missed."),
@@ -369,7 +362,7 @@ image_options = _together(
     option(
         "--precision",
         group=SPEED,
-        type=click.Choice(PRECISIONS),
+        type=click.Choice(api.PRECISIONS),
         default="strict",
         show_default=True,
         help="How networks compute. strict: float32, TF32 off; fast: the same counts, sooner on a GPU.",
@@ -379,7 +372,7 @@ image_options = _together(
         group=SPEED,
         callback=_parse_accelerations,
         metavar="WAY,...",
-        help=f"Run faster in any precision but strict: {', '.join(ACCELERATIONS)}.",
+        help=f"Run faster in any precision but strict: {', '.join(api.ACCELERATIONS)}.",
     ),
     option("--crop-cache", group=SPEED, type=FILE, metavar="DIR", help="Keep crops in DIR; later runs decode none."),
     option(
@@ -420,7 +413,7 @@ network_options = _together(
     option(
         "--peer",
         group=CHECKS,
-        type=click.Choice(PEERS),
+        type=click.Choice(api.PEERS),
         help="Load the file into another implementation too, and compare activations.",
     ),
     option(

@@ -34,7 +34,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
-from typing import Any, Literal, cast, get_args
+from typing import Any, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -42,18 +42,11 @@ import torch
 from torch import fx, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from r2convert.catalog.protocol import Protocol
+from r2convert.catalog.protocol import Acceleration, ComputePrecision, Precision, Protocol
 from r2convert.errors import AccessError, CheckpointError, UsageError
 from r2convert.imagenet.device_resize import is_out_of_memory, on_device
 from r2convert.imagenet.labels import CLASS_COUNT, TOP
 from r2convert.imagenet.preprocessing import STANDARD
-
-Precision = Literal["strict", "fast", "fp32", "tf32", "bf16", "fp16"]
-ComputePrecision = Literal["strict", "fp32", "tf32", "bf16", "fp16"]
-Acceleration = Literal["channels-last", "fold-bn", "compile", "cuda-graphs"]
-
-PRECISIONS: tuple[Precision, ...] = get_args(Precision)
-ACCELERATIONS: tuple[Acceleration, ...] = get_args(Acceleration)
 
 _AUTOCAST = {"bf16": torch.bfloat16, "fp16": torch.float16}
 _WARM_UPS = 3

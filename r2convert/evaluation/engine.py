@@ -26,14 +26,11 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from r2convert.catalog.protocol import Protocol
+from r2convert.catalog.protocol import Acceleration, ComputePrecision, Precision, Protocol
 from r2convert.errors import AccessError, UsageError
 from r2convert.evaluation.backends import (
-    Acceleration,
     Backend,
-    ComputePrecision,
     PendingBatch,
-    Precision,
     computing_in,
     first_precision,
     network_fingerprint,

@@ -13,6 +13,7 @@ import pytest
 import torch
 
 import r2convert
+from r2convert import api
 from r2convert.catalog import Catalog
 from r2convert.errors import (
     AccessError,
@@ -194,6 +195,15 @@ def test_an_argument_that_does_not_exist_is_named(
     with pytest.raises(UsageError, match=named):
         getattr(UNTYPED, function)(*arguments, **options)
     assert not Path("a.pth").exists()
+
+
+def test_a_peer_or_an_acceleration_that_does_not_exist_is_named(fetched: Path, published: Published) -> None:
+    verify_all: Any = api.verify_all
+    with pytest.raises(UsageError, match="no peer 'onnx'"):
+        verify_all([fetched], peer="onnx")
+    images = api.open_images(published.images)
+    with pytest.raises(UsageError, match="no acceleration 'onnx'"):
+        verify_all([fetched], images=images, precision="fp32", accelerate=["onnx"])
 
 
 def test_a_name_that_no_variant_has_brings_close_ones() -> None:

@@ -9,9 +9,7 @@ import pytest
 import torch
 
 from r2convert.catalog import Catalog
-from r2convert.checks.parity import peer_names
 from r2convert.checks.standins import synthetic_image
-from r2convert.cli.options import PEERS
 from tests.checks.calibrated import calibrated_network, synthetic_inputs
 from tests.cli.conftest import Run
 from tests.conftest import Standin
@@ -143,10 +141,6 @@ def test_a_file_given_as_the_folder_of_pictures_is_explained(run: Run, standin: 
     ran = run("verify", standin(DLA), "--wiring", standin(DLA))
     assert ran.code == 3
     assert "put --wiring after the checkpoints" in ran.err
-
-
-def test_every_peer_that_can_be_named_can_be_asked() -> None:
-    assert peer_names() == PEERS
 
 
 def test_networks_without_files_cannot_be_probed(run: Run) -> None:

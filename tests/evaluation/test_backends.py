@@ -13,9 +13,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from r2convert.catalog import Catalog
+from r2convert.catalog.protocol import Acceleration, Precision
 from r2convert.checks.standins import synthetic_image
 from r2convert.errors import UsageError
-from r2convert.evaluation.backends import Acceleration, Precision, accelerated, fold_batch_norms, rank_logits
+from r2convert.evaluation.backends import accelerated, fold_batch_norms, rank_logits
 from r2convert.evaluation.engine import measure_accuracy
 from r2convert.evaluation.prediction_store import PredictionFile, read_measurement
 from r2convert.imagenet.datasets import open_validation_set

@@ -13,10 +13,10 @@ import pytest
 import torch
 from msgspec.structs import replace
 
+from r2convert.catalog.protocol import Precision
 from r2convert.checks.standins import synthetic_image
 from r2convert.errors import AccessError, InputError, OutputExistsError, UsageError
 from r2convert.evaluation import engine
-from r2convert.evaluation.backends import Precision
 from r2convert.evaluation.engine import AccuracyProgress
 from r2convert.evaluation.prediction_comparison import compare_predictions, network_pairs
 from r2convert.evaluation.prediction_store import PredictionFile, read_measurement

@@ -8,9 +8,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from r2convert.catalog.protocol import Precision
 from r2convert.checks.standins import synthetic_image
 from r2convert.errors import UsageError
-from r2convert.evaluation.backends import Precision, rank_logits
+from r2convert.evaluation.backends import rank_logits
 from r2convert.evaluation.engine import measure_accuracy
 from r2convert.evaluation.prediction_comparison import compare_predictions
 from r2convert.evaluation.prediction_store import PredictionFile

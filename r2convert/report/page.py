@@ -34,7 +34,17 @@ from r2convert.report.charts import (
     wiring_chart,
 )
 from r2convert.report.differences import imagenet_operations, known_variant, network_name, published_value
-from r2convert.report.rows import SHOWN, CheckRow, NetworkRow, changes, check_rows, network_row, predictions_command
+from r2convert.report.rows import (
+    SHOWN,
+    SPEED,
+    CheckRow,
+    NetworkRow,
+    changes,
+    check_rows,
+    network_row,
+    predictions_command,
+    speed_cells,
+)
 from r2convert.report.thumbnails import Thumbnails
 from r2convert.results.reading import Run, plain
 from r2convert.results.verdicts import COLUMNS, SIGNS, Check, Verdict, leading_check
@@ -116,6 +126,7 @@ class NetworkView:
     next: str
     claims: ClaimStrip | None
     classes: ClassSection | None
+    speed: tuple[str, ...]
     wiring: LayerChart | None
     parity: LayerChart | None
 
@@ -158,6 +169,7 @@ def render_page(runs: Sequence[Run], catalog: Catalog, thumbnails: Thumbnails) -
         changes=changes(runs[0], runs[1], catalog) if len(runs) == 2 else (),
         predictions=predictions_command(runs[0], runs[1]) if len(runs) == 2 else "",
         headings=[COLUMNS[metric] for metric in SHOWN],
+        speed_headings=SPEED,
         few=len(networks) <= _FEW,
         few_images=_FEW_IMAGES,
         headline=_headline([network.row for network in networks]),
@@ -210,6 +222,7 @@ def _network_view(
         next=next(leading, "") if result.verdict in ("fail", "inconclusive") else "",
         claims=claim_strip(result),
         classes=_class_section(result, thumbnails),
+        speed=speed_cells(result.accuracy.speed) if result.accuracy and result.accuracy.speed else (),
         wiring=wiring_chart(result.wiring) if result.wiring else None,
         parity=parity_chart(outputs) if outputs and outputs.by_layer and not (many and outputs.equal) else None,
     )

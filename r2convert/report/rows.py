@@ -19,12 +19,15 @@ from r2convert.report.differences import (
 )
 from r2convert.results.reading import Run
 from r2convert.results.verdicts import COLUMNS, COUNTED, LABELS, WORST_FIRST, Check, Metric, Verdict, leading_check
-from r2convert.results.verification import CheckpointResult
+from r2convert.results.verification import CheckpointResult, Speed, number
 
 SHOWN: tuple[Metric, ...] = ("parameters", "flops", "top1", "top5")
 """Columns of the verdict table."""
+SPEED = ("images/s", "ms a batch", "batch", "busy", "peak, GiB")
+"""Columns of the speed table."""
 
 _CHANGED_CLASSES = 6
+_FOUR_DIGITS = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -303,3 +306,15 @@ def _share(check: Check, result: CheckpointResult) -> str:
     if check.measured is None or not is_accuracy(check) or not images:
         return ""
     return f"{100 * check.measured / images:.3f} %"
+
+
+def speed_cells(speed: Speed) -> tuple[str, ...]:
+    """What a run tells of one network, a word under each of :data:`SPEED`; empty where the system did not say it."""
+    rate, batch = number(speed.images_per_second), number(speed.batch_milliseconds)
+    return (
+        f"{rate:,.{0 if rate >= _FOUR_DIGITS else 1}f}",
+        f"{batch:,.{0 if batch >= _FOUR_DIGITS else 1}f}",
+        str(speed.batch_size),
+        f"{100 * number(speed.busy):.0f} %",
+        f"{speed.peak_bytes / 2**30:.2f}" if speed.peak_bytes else "",
+    )

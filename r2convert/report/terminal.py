@@ -16,6 +16,7 @@ from r2convert.catalog.printed import readable
 from r2convert.checks.counting import shown_size
 from r2convert.files import printable
 from r2convert.report.differences import measured_value, published_value
+from r2convert.report.rows import SPEED, speed_cells
 from r2convert.report.tables import plain_table, verdict_text
 from r2convert.results.verdicts import (
     COLUMNS,
@@ -71,6 +72,8 @@ def results_view(
             views += [Text(title, style="bold"), operations_view(result.operations)]
     if len(results) > 1:
         views.append(verdict_table(results))
+        if not details and any(result.accuracy and result.accuracy.speed for result in results):
+            views.append(speed_table(results))
     return Group(*views, reason_lines(results))
 
 
@@ -139,6 +142,10 @@ def _accuracy_line(result: CheckpointResult) -> Text:
         line.append(f"{name} {correct:,} of {images:,} ({100 * correct / images:.3f} %)  ")
     for more in (*_lost_images(accuracy), *_precision_lines(accuracy)):
         line.append(f"\n            {more}")
+    if accuracy.speed is not None:
+        rate, milliseconds, batch, busy, peak = speed_cells(accuracy.speed)
+        line.append(f"\n  speed     {rate} images/s, {milliseconds} ms a batch of {batch}, {busy} busy")
+        line.append(f", peak {peak} GiB" if peak else "")
     return line
 
 
@@ -186,6 +193,15 @@ def verdict_table(results: Sequence[CheckpointResult]) -> Table:
     table = plain_table("published/measured", *headings, right=headings)
     for result in results:
         table.add_row(_name(result), *(_cell(result, metric) for metric in metrics))
+    return table
+
+
+def speed_table(results: Sequence[CheckpointResult]) -> Table:
+    """How fast each network was shown its images; those that were shown none in this run are left out."""
+    table = plain_table("speed", *SPEED, right=SPEED)
+    for result in results:
+        if result.accuracy is not None and result.accuracy.speed is not None:
+            table.add_row(result.variant, *speed_cells(result.accuracy.speed))
     return table
 
 

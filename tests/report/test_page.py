@@ -188,6 +188,24 @@ def sections(text: str) -> list[str]:
     return found
 
 
+def test_speed_is_told_of_networks_that_ran(document: Any, render: Any) -> None:
+    timed = copy.deepcopy(document)
+    timed["results"][0]["accuracy"]["speed"] = {
+        "images": 50_000, "seconds": 1234.5, "images_per_second": 40.502, "batch_size": 64,
+        "batch_milliseconds": 1540.25, "busy": 0.975, "peak_bytes": 1_300_000_000,
+    }  # fmt: skip
+    text = render(timed)
+    assert "speed" in sections(text)
+    section = re.search(r'<section id="speed".*?</section>', text, re.DOTALL)
+    assert section is not None
+    cells = re.findall(r'data-label="([^"]*)">([^<]*)<', section.group())
+    assert cells == [
+        ("images/s", "40.5"), ("ms a batch", "1,540"), ("batch", "64"), ("busy", "98 %"), ("peak, GiB", "1.21"),
+    ]  # fmt: skip
+    timed["results"][0]["accuracy"]["speed"]["peak_bytes"] = 0
+    assert 'data-label="peak, GiB">not told<' in render(timed)
+
+
 def test_what_is_not_a_pass_says_what_to_run_next(rendered: str) -> None:
     said = " ".join(Page(rendered).text.split())
     broken = "/data/checkpoints/res2net50_26w_8s-2c7c9f12.pth"

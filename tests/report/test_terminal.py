@@ -16,7 +16,11 @@ from r2convert.results.verification import (
     CheckpointResult,
     OutputDifference,
     ParityResult,
+    Speed,
 )
+
+CPU = Speed(50_000, 1234.5, 40.502, 64, 1540.25, 0.975, 1_300_000_000)
+GPU = Speed(50_000, 4.0, 12_500.0, 1024, 81.92, 1.0, 0)
 
 
 def shown(view: RenderableType, *, colour: bool = False, columns: int = 80) -> str:
@@ -79,6 +83,32 @@ def test_accuracies_are_shown_in_per_cent_that_are_right(references: list[Checkp
     row = next(number for number, line in enumerate(lines) if line.strip().startswith("res2net50_w14_s8 "))
     assert lines[row].split()[-2:] == ["78.14/78.14", "93.85/93.40"]
     assert lines[row + 1].split() == ["inconclusive", "pass", "pass", "pass", "inconclusive"]
+
+
+def test_one_network_s_speed_stands_under_its_accuracy(references: list[CheckpointResult]) -> None:
+    measured = measured_on_images(references[0])
+    assert measured.accuracy is not None
+    for speed, line in (
+        (CPU, "  speed     40.5 images/s, 1,540 ms a batch of 64, 98 % busy, peak 1.21 GiB"),
+        (GPU, "  speed     12,500 images/s, 81.9 ms a batch of 1024, 100 % busy"),
+    ):
+        lines = shown(results_view([replace(measured, accuracy=replace(measured.accuracy, speed=speed))])).splitlines()
+        assert lines[lines.index(line) - 1].startswith("  accuracy  top-1 39,070 of 50,000")
+    assert "speed" not in shown(results_view([measured]))
+
+
+def test_several_networks_speeds_are_a_table_of_those_that_ran(references: list[CheckpointResult]) -> None:
+    measured = [measured_on_images(each) for each in references]
+    assert "images/s" not in shown(results_view(measured))
+    for at, speed in ((0, CPU), (2, GPU)):
+        accuracy = measured[at].accuracy
+        assert accuracy is not None
+        measured[at] = replace(measured[at], accuracy=replace(accuracy, speed=speed))
+    lines = [line.split() for line in shown(results_view(measured)).splitlines()]
+    heading = lines.index(["speed", "images/s", "ms", "a", "batch", "batch", "busy", "peak,", "GiB"])
+    assert lines[heading + 2] == [measured[0].variant, "40.5", "1,540", "64", "98", "%", "1.21"]
+    assert lines[heading + 3] == [measured[2].variant, "12,500", "81.9", "1024", "100", "%"]
+    assert not any(each.variant in line for each in measured for line in lines[heading + 4 : heading + 6])
 
 
 def test_the_worst_claim_of_a_column_is_the_one_shown(references: list[CheckpointResult]) -> None:

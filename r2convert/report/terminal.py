@@ -80,6 +80,8 @@ def results_view(
 def result_view(result: CheckpointResult) -> RenderableType:
     """One checkpoint: what it is, its own properties, then published against measured, row by row."""
     parts: list[RenderableType] = [_heading(result)]
+    if result.evidence:
+        parts.append(_evidence_line(result.evidence))
     properties = [check for check in result.checks if check.metric in _PROPERTIES]
     claims = [check for check in result.checks if check.metric not in _PROPERTIES]
     if properties:
@@ -96,6 +98,15 @@ def _heading(result: CheckpointResult) -> Text:
         return heading.append("  the reference network itself, no file", style="not bold")
     half = f", {result.half_precision}: half precision" if result.half_precision else ""
     return heading.append(f"  {Path(result.checkpoint).name}, {result.layout} layout{half}", style="not bold")
+
+
+def _evidence_line(evidence: str) -> Table:
+    """Why the file is believed to be this network; what does not fit in a line goes on below it, not its heading."""
+    line = Table.grid(padding=(0, 1, 0, 0))
+    line.add_column(no_wrap=True)
+    line.add_column(overflow="fold")
+    line.add_row("  evidence", evidence)
+    return line
 
 
 def _property_lines(checks: Iterable[Check]) -> Text:

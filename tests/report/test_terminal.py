@@ -58,6 +58,16 @@ def test_everything_fits_in_80_columns(references: list[CheckpointResult], detai
         assert not any("…" in line for line in lines)
 
 
+def test_a_file_has_its_evidence_under_its_name(references: list[CheckpointResult]) -> None:
+    evidence = "res2net50_v1b_w26_s4, by its names; res2net50_vd_w26_s4 (PaddleClas' network) has the same"
+    file = replace(references[0], checkpoint="/data/file.pth", layout="mm", evidence=evidence)
+    _, first, second, *_ = shown(results_view([file])).splitlines()
+    assert first.startswith("  evidence res2net50_v1b_w26_s4, by its names; ")
+    assert second.startswith("           ")
+    assert f"{first[11:].rstrip()} {second.strip()}" == evidence
+    assert "evidence" not in shown(results_view(references[:1]))
+
+
 @pytest.mark.parametrize("columns", [20, 40, 60])
 def test_rows_are_blocks_where_a_table_has_no_room(references: list[CheckpointResult], columns: int) -> None:
     measured = [measured_on_images(each) for each in references]

@@ -603,9 +603,7 @@ def inspect(
         AccessError: it is not there or cannot be read.
     """
     from r2convert.checkpoint.open import open_checkpoint
-    from r2convert.mapping.conversion import content_hash_of, content_hash_of_unknown
     from r2convert.mapping.identity import recogniser
-    from r2convert.mapping.values import value_problems
     from r2convert.results.documents import AccountedTensor, Inspection, TensorEntry
 
     tables = _tables()
@@ -615,6 +613,9 @@ def inspect(
         warnings = [*opened.warnings, *([problem] if problem else [])]
         content = None
         if digests:
+            from r2convert.mapping.conversion import content_hash_of, content_hash_of_unknown
+            from r2convert.mapping.values import value_problems
+
             content = content_hash_of(opened, resolution) if resolution else content_hash_of_unknown(opened)
             if resolution is not None:
                 resolution = _weighed(tables, opened, resolution, content)

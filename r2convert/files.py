@@ -12,7 +12,6 @@ import hashlib
 import io
 import os
 import re
-import secrets
 import stat
 from collections.abc import Iterator
 from pathlib import Path
@@ -198,7 +197,7 @@ def _part_of(target: Path) -> Path:
     room = _LONGEST_NAME - len(f"..{'0' * 16}{PART_SUFFIX}")
     # Cutting bytes may cut a character in two: what is left of it goes as well.
     name = os.fsencode(target.name)[:room].decode("utf-8", errors="ignore")
-    return target.with_name(f".{name}.{secrets.token_hex(8)}{PART_SUFFIX}")
+    return target.with_name(f".{name}.{os.urandom(8).hex()}{PART_SUFFIX}")
 
 
 def _create(part: Path) -> int:

@@ -12,7 +12,6 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from decimal import Decimal, InvalidOperation
-from difflib import get_close_matches
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, get_args
@@ -121,6 +120,8 @@ class Catalog:
             if weights_id is None:
                 return variant
             return replace(variant, weights=tuple(each for each in variant.weights if each.id == weights_id))
+        from difflib import get_close_matches
+
         # The start of a name is a better hint than letters in common: `res2net101` means none of the 50-layer networks.
         longer = [each for each in self.names if each.startswith(key)] if key else []
         close = longer or get_close_matches(key, self.names, n=4, cutoff=0.6)

@@ -1,34 +1,22 @@
-"""Opens a checkpoint of any container and gives out its named tensors."""
+"""Opens a checkpoint of any container and gives out its named tensors.
+
+The reader of a container is imported when a file of that kind is opened: all of them together take as long to
+import as an ordinary file takes to describe.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType, TracebackType
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 from r2convert.checkpoint.background import Background
 from r2convert.checkpoint.digests import OutputTensor
 from r2convert.checkpoint.formats.contents import Contents
-from r2convert.checkpoint.formats.paddle_static import (
-    open_folder,
-    read_lod_tensor_file,
-    read_paddle_folder,
-    read_paddle_tar,
-)
-from r2convert.checkpoint.formats.pdparams import read_pdparams
-from r2convert.checkpoint.formats.safetensors import read_safetensors
-from r2convert.checkpoint.formats.shards import index_in, open_shards, read_shards, reject_index
 from r2convert.checkpoint.formats.sniffing import Kind, sniff
-from r2convert.checkpoint.formats.tar_directory import read_tar_directory
-from r2convert.checkpoint.formats.torch_hub_zip import read_torch_hub_zip
-from r2convert.checkpoint.formats.torch_legacy import read_torch_legacy
-from r2convert.checkpoint.formats.torch_tar import MEMBERS as TORCH_TAR_MEMBERS
-from r2convert.checkpoint.formats.torch_tar import read_torch_tar
-from r2convert.checkpoint.formats.torch_zip import is_torch_zip, read_torch_zip
-from r2convert.checkpoint.formats.zip_directory import read_zip_directory
 from r2convert.checkpoint.pickles.values import UnreadTensor
 from r2convert.checkpoint.state_dict import Recogniser, Selection, StateDict, find_state_dict
 from r2convert.checkpoint.storage import OpenFile, StorageReader
@@ -210,16 +198,15 @@ def open_checkpoint(
     """
     # Unlike Path.is_dir this never raises: why a path cannot be read is told where it is opened.
     is_folder = os.path.isdir(path)  # noqa: PTH112
-    index = index_in(path) if is_folder else None
-    if index is not None:
-        path, is_folder = index, False
-    files = open_folder(path) if is_folder else [OpenFile(path)]
+    if is_folder:
+        from r2convert.checkpoint.formats.shards import index_in
+
+        index = index_in(path)
+        if index is not None:
+            path, is_folder = index, False
+    files = _open_folder(path) if is_folder else [OpenFile(path)]
     try:
-        if not is_folder and sniff(files[0]) is Kind.SHARD_INDEX:
-            files += open_shards(files[0])
-            contents = read_shards(files, read_contents)
-        else:
-            contents = read_paddle_folder(files) if is_folder else read_contents(files[0])
+        contents = _read_folder(files) if is_folder else _read_file_or_shards(files)
         selection = Selection(key, prefix, tuple(leave_out), recognise)
         state_dict = find_state_dict(contents.root, selection, files[0].budget, str(path))
         checkpoint = Checkpoint(path, files, contents, state_dict)
@@ -240,26 +227,71 @@ def read_contents(file: OpenFile) -> Contents:
     Raises:
         CheckpointError: the file is damaged, dangerous, too large, or of a kind that is not read.
     """
-    return _READERS[sniff(file)](file)
+    kind = sniff(file)
+    if kind is Kind.ZIP:
+        return _read_zip(file)
+    if kind is Kind.TAR:
+        return _read_tar(file)
+    if kind is Kind.TORCH_LEGACY:
+        from r2convert.checkpoint.formats.torch_legacy import read_torch_legacy
+
+        return read_torch_legacy(file)
+    if kind is Kind.SAFETENSORS:
+        from r2convert.checkpoint.formats.safetensors import read_safetensors
+
+        return read_safetensors(file)
+    if kind is Kind.PICKLE:
+        from r2convert.checkpoint.formats.pdparams import read_pdparams
+
+        return read_pdparams(file)
+    if kind is Kind.LOD_TENSOR:
+        from r2convert.checkpoint.formats.paddle_static import read_lod_tensor_file
+
+        return read_lod_tensor_file(file)
+    from r2convert.checkpoint.formats.shards import reject_index
+
+    return reject_index(file)
 
 
 def _read_zip(file: OpenFile) -> Contents:
+    from r2convert.checkpoint.formats.torch_zip import is_torch_zip, read_torch_zip
+    from r2convert.checkpoint.formats.zip_directory import read_zip_directory
+
     records = read_zip_directory(file)
-    return read_torch_zip(file, records) if is_torch_zip(records) else read_torch_hub_zip(file, records)
+    if is_torch_zip(records):
+        return read_torch_zip(file, records)
+    from r2convert.checkpoint.formats.torch_hub_zip import read_torch_hub_zip
+
+    return read_torch_hub_zip(file, records)
 
 
 def _read_tar(file: OpenFile) -> Contents:
+    from r2convert.checkpoint.formats.paddle_static import read_paddle_tar
+    from r2convert.checkpoint.formats.tar_directory import read_tar_directory
+    from r2convert.checkpoint.formats.torch_tar import MEMBERS, read_torch_tar
+
     members = read_tar_directory(file)
-    is_torch = not members.keys().isdisjoint(TORCH_TAR_MEMBERS)
+    is_torch = not members.keys().isdisjoint(MEMBERS)
     return read_torch_tar(file, members) if is_torch else read_paddle_tar(file, members)
 
 
-_READERS: Final[Mapping[Kind, Callable[[OpenFile], Contents]]] = {
-    Kind.ZIP: _read_zip,
-    Kind.TORCH_LEGACY: read_torch_legacy,
-    Kind.SAFETENSORS: read_safetensors,
-    Kind.PICKLE: read_pdparams,
-    Kind.TAR: _read_tar,
-    Kind.LOD_TENSOR: read_lod_tensor_file,
-    Kind.SHARD_INDEX: reject_index,
-}
+def _read_file_or_shards(files: list[OpenFile]) -> Contents:
+    """Describe a file; if it is an index, open its shards as well, behind it in ``files``."""
+    if sniff(files[0]) is not Kind.SHARD_INDEX:
+        return read_contents(files[0])
+    from r2convert.checkpoint.formats.shards import open_shards, read_shards
+
+    files += open_shards(files[0])
+    return read_shards(files, read_contents)
+
+
+def _open_folder(path: Path) -> list[OpenFile]:
+    from r2convert.checkpoint.formats.paddle_static import open_folder
+
+    return open_folder(path)
+
+
+def _read_folder(files: list[OpenFile]) -> Contents:
+    from r2convert.checkpoint.formats.paddle_static import read_paddle_folder
+
+    return read_paddle_folder(files)

@@ -7,9 +7,7 @@ from __future__ import annotations
 
 import functools
 import os
-import shutil
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -251,6 +249,9 @@ def _locate(names: Sequence[str], *, fetch: bool) -> tuple[api.Located, ...]:
 
 def _from_stdin() -> api.Located:
     """Standard input as a file, which can be read in any order; it goes when the command ends."""
+    import shutil
+    import tempfile
+
     folder = click.get_current_context().with_resource(tempfile.TemporaryDirectory(prefix="r2convert-"))
     path = Path(folder) / "standard-input"
     with path.open("wb") as file:

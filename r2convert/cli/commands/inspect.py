@@ -12,7 +12,6 @@ from r2convert import api
 from r2convert.cli import options
 from r2convert.cli.console import print_json, stdout_console
 from r2convert.files import printable
-from r2convert.results.reading import plain
 
 
 @options.command("inspect", "What a file really is: container, layout, variant, tensors.")
@@ -45,6 +44,8 @@ def command(
     (located,) = options.locate(file, fetch=fetch)
     found = api.inspect(located, key=key, prefix=prefix, leave_out=leave_out, digests=not no_digest)
     if as_json:
+        from r2convert.results.reading import plain
+
         print_json(plain(found if tensors else replace(found, tensor_list=UNSET)))
     else:
         _print(found, tensors=tensors)

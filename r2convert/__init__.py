@@ -24,6 +24,7 @@ if TYPE_CHECKING:
         fetch,
         load_model,
         map_checkpoint,
+        preprocess,
         verify,
     )
 
@@ -38,6 +39,7 @@ __all__ = [
     "fetch",
     "load_model",
     "map_checkpoint",
+    "preprocess",
     "verify",
 ]
 

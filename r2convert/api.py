@@ -48,6 +48,7 @@ if TYPE_CHECKING:
     from r2convert.download.transfer import ProgressSink
     from r2convert.evaluation.engine import AccuracyProgress as AccuracyProgress
     from r2convert.evaluation.prediction_store import Measurement
+    from r2convert.evaluation.preprocessor import Preprocessor as Preprocessor
     from r2convert.imagenet.validation_set import ValidationSet
     from r2convert.mapping.conversion import Conversion as Conversion
     from r2convert.mapping.identity import Resolution
@@ -985,6 +986,38 @@ def load_model(
     located = locate(checkpoint, fetch=fetch)
     with _opened(located, variant, layout, key, prefix, leave_out, digest=True) as (tables, opened, resolution):
         return load_network(opened, _weighed(tables, opened, resolution))
+
+
+def preprocess(weights: str) -> Preprocessor:
+    """How images are made ready for a network: as the publisher of its weights has measured.
+
+    Args:
+        weights: any name of a variant, for the weights that ``fetch`` gets first, or the id of particular weights, e.g.
+            ``res2net50_w26_s8.timm``.
+
+    Returns:
+        A function: the path of a file, its bytes, or a Pillow image -> float32 (3, crop, crop), RGB, normalised: what
+        ``verify`` shows the network, to the last bit. Its ``protocol`` has the sizes, the filter, the mean and the
+        standard deviation.
+
+    Raises:
+        UnknownVariantError: no variant and no weights have this name.
+        UsageError: the weights were measured with OpenCV, and it is not installed.
+
+    Examples:
+        >>> from PIL import Image
+        >>> from r2convert import preprocess
+        >>> ready = preprocess("res2net50_w14_s8")
+        >>> print(ready.protocol)
+        resize 256 bilinear (pil), crop 224
+        >>> ready(Image.new("RGB", (500, 375))).shape
+        torch.Size([3, 224, 224])
+    """
+    from r2convert.catalog.protocol import Protocol
+    from r2convert.evaluation.preprocessor import Preprocessor
+
+    known = load_catalog().find(weights).weights
+    return Preprocessor(known[0].protocol if known else Protocol())
 
 
 def compare(

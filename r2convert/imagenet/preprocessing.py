@@ -28,14 +28,15 @@ There are two pipelines:
 from __future__ import annotations
 
 import io
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from itertools import product
 from typing import Final
 
 import numpy as np
 import numpy.typing as npt
 import simplejpeg  # type: ignore[import-untyped]
-from PIL import Image, UnidentifiedImageError
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 from r2convert.catalog.protocol import Interpolation, Protocol
 from r2convert.errors import UnreadableImageError, UsageError
@@ -91,6 +92,23 @@ def crop_function(protocol: Protocol = STANDARD) -> Callable[[bytes], Crop]:
         return _opencv_crop_function(protocol)
     decode = pixel_function()
     return lambda data: crop_pixels(decode(data), protocol)
+
+
+def crop_opened(image: Image.Image, protocol: Protocol = STANDARD) -> Crop:
+    """The crop of an image that Pillow has opened or made, from its own pixels.
+
+    Raises:
+        UnreadableImageError: the file behind it is damaged, or it is absurdly long and thin.
+        UsageError: a package that the pipeline needs is not installed.
+    """
+    with _explaining_decoder():
+        # OpenCV turns what it reads as EXIF says, torchvision and timm do not.
+        turned = ImageOps.exif_transpose(image) if protocol.pipeline == "opencv" else image
+        pixels = np.asarray(turned.convert("RGB"))
+    if protocol.pipeline == "pil":
+        return crop_pixels(pixels, protocol)
+    resized_size(*turned.size, protocol.resize)
+    return opencv_crop_pixels(protocol)(pixels)
 
 
 def pixel_function() -> Callable[[bytes], Pixels]:
@@ -164,9 +182,14 @@ def _decode_pixels(data: bytes) -> Pixels:
 
 
 def _decode(data: bytes) -> Image.Image:
+    with _explaining_decoder(), Image.open(io.BytesIO(data)) as image:
+        return image.convert("RGB")
+
+
+@contextmanager
+def _explaining_decoder() -> Iterator[None]:
     try:
-        with Image.open(io.BytesIO(data)) as image:
-            return image.convert("RGB")
+        yield
     except MemoryError:
         raise
     except UnidentifiedImageError as error:

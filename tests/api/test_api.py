@@ -26,7 +26,7 @@ from r2convert.errors import (
 from tests.conftest import Standin
 from tests.published import IMAGES, TOP1, TOP5, VARIANTS, Published
 
-FUNCTIONS = ("fetch", "map_checkpoint", "compare", "verify", "load_model")
+FUNCTIONS = ("fetch", "map_checkpoint", "compare", "verify", "load_model", "preprocess")
 NAME = VARIANTS[0]
 UNTYPED: Any = r2convert
 """The API as a caller sees it whom no type checker warns."""
@@ -60,7 +60,7 @@ def test_every_argument_error_and_result_is_described(name: str) -> None:
 
 def test_importing_the_package_loads_nothing_heavy() -> None:
     code = (
-        "import sys, r2convert; from r2convert import fetch, map_checkpoint, verify, load_model, compare;"
+        "import sys, r2convert; from r2convert import fetch, map_checkpoint, verify, load_model, compare, preprocess;"
         "print(*{name.split('.')[0] for name in sys.modules})"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -1,0 +1,69 @@
+"""Images made ready for a network from Python: the crops and the numbers that a measurement shows its networks."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+import torch
+from PIL import Image
+
+from r2convert.catalog.protocol import Protocol
+from r2convert.errors import AccessError, UnreadableImageError
+from r2convert.evaluation.backends import normalise
+from r2convert.imagenet.preprocessing import Crop, crop_function, crop_opened
+
+EncodedOrOpened = str | os.PathLike[str] | bytes | Image.Image
+
+# Decoders are compared with Pillow whenever a function is made: once a process is enough.
+_cropping = cache(crop_function)
+
+
+@dataclass(frozen=True, slots=True)
+class Preprocessor:
+    """Makes images ready as a protocol says; it can be pickled, and so handed to the workers of a ``DataLoader``.
+
+    Args:
+        protocol: how: sizes, filter, pipeline, mean and standard deviation.
+
+    Raises:
+        UsageError: a package that the pipeline needs is not installed.
+    """
+
+    protocol: Protocol
+
+    def __post_init__(self) -> None:
+        _cropping(self.protocol)
+
+    def __call__(self, image: EncodedOrOpened) -> torch.Tensor:
+        """One image as the network takes it, but for the batch.
+
+        Args:
+            image: the path of a file, its bytes, or an image of Pillow, which is converted to RGB.
+
+        Returns:
+            float32, shape (3, crop, crop), red green blue, normalised; the same numbers as in ``r2convert verify``.
+
+        Raises:
+            AccessError: the file cannot be read.
+            UnreadableImageError: it is no image, is damaged, or is absurdly long and thin.
+        """
+        if isinstance(image, Image.Image):
+            crop = crop_opened(image, self.protocol)
+        elif isinstance(image, bytes):
+            crop = _cropping(self.protocol)(image)
+        else:
+            crop = self._crop_file(Path(image))
+        return normalise(torch.tensor(crop)[None], self.protocol)[0].contiguous()
+
+    def _crop_file(self, path: Path) -> Crop:
+        try:
+            data = path.read_bytes()
+        except OSError as error:
+            raise AccessError("the image cannot be read", where=str(path), got=str(error)) from error
+        try:
+            return _cropping(self.protocol)(data)
+        except UnreadableImageError as error:
+            raise UnreadableImageError(error.what, where=str(path), got=error.got) from error

@@ -585,6 +585,7 @@ def forget_hash(file_name: str) -> Pin:
 def inspect(
     checkpoint: FileOrVariant,
     *,
+    variant: str | None = None,
     key: str | None = None,
     prefix: str = "",
     leave_out: Sequence[str] = (),
@@ -594,12 +595,15 @@ def inspect(
 
     Args:
         checkpoint: a checkpoint, or the name of a variant in the cache.
+        variant: the variant, where names and shapes fit several.
         key: which of several state dicts in the file, e.g. ``state_dict`` or ``ema``.
         prefix: only the tensors under this prefix, e.g. ``backbone.``.
         leave_out: shell patterns; tensors whose names match one are left out, and the receipt says so.
         digests: read every byte: SHA-256, content hash, and whether all values are finite.
 
     Raises:
+        MappingError: the file is not the variant that it is said to be.
+        UnknownVariantError: no variant has this name.
         CheckpointError: the file is damaged, unsafe or of a kind that is not read.
         AccessError: it is not there or cannot be read.
     """
@@ -609,8 +613,9 @@ def inspect(
 
     tables = _tables()
     path, recognise = _locate(tables.catalog.find, checkpoint).path, recogniser(tables)
+    said = tables.catalog.find_architecture(variant) if variant is not None else None
     with open_checkpoint(path, key=key, prefix=prefix, leave_out=leave_out, recognise=recognise) as opened:
-        resolution, problem = _resolve_or_reason(tables, opened)
+        resolution, problem = _resolve_or_reason(tables, opened, said)
         warnings = [*opened.warnings, *([problem] if problem else [])]
         content = None
         if digests:
@@ -653,12 +658,17 @@ def inspect(
         )
 
 
-def _resolve_or_reason(tables: Tables, checkpoint: Checkpoint) -> tuple[Resolution | None, str | None]:
+def _resolve_or_reason(
+    tables: Tables, checkpoint: Checkpoint, said: Variant | None
+) -> tuple[Resolution | None, str | None]:
+    """What a file is, or why that is not known; where the user says what it is, that is an error."""
     from r2convert.mapping.identity import resolve
 
     try:
-        return resolve(tables, checkpoint), None
+        return resolve(tables, checkpoint, said), None
     except (MappingError, UnsupportedCheckpointError) as error:
+        if said is not None:
+            raise
         return None, " ".join(str(error).split())
 
 
@@ -1024,6 +1034,7 @@ def compare(
     a: FileOrVariant,
     b: FileOrVariant,
     *,
+    variant: str | None = None,
     key: str | None = None,
     prefix: str = "",
     leave_out: Sequence[str] = (),
@@ -1036,6 +1047,7 @@ def compare(
     Args:
         a: a checkpoint, or the name of a variant in the cache.
         b: another.
+        variant: the variant of both, where names and shapes fit several.
         key: which of several state dicts in a file that has several, e.g. ``ema``.
         prefix: only the tensors under this prefix, in a file that has it.
         leave_out: shell patterns; tensors whose names match one are left out of both.
@@ -1045,6 +1057,7 @@ def compare(
         how much.
 
     Raises:
+        MappingError: a file is not the variant that it is said to be.
         CheckpointError: a file is damaged, unsafe or of a kind that is not read.
         AccessError: a file is not there or cannot be read.
 
@@ -1057,7 +1070,7 @@ def compare(
     from r2convert.mapping.comparison import Side
     from r2convert.mapping.comparison import compare as compare_sides
 
-    with _both(a, b, key, prefix, leave_out) as ((one, first), (other, second)):
+    with _both(a, b, variant, key, prefix, leave_out) as ((one, first), (other, second)):
         return compare_sides(Side(one, first), Side(other, second))
 
 
@@ -1065,6 +1078,7 @@ def compare_activations(
     a: FileOrVariant,
     b: FileOrVariant,
     *,
+    variant: str | None = None,
     key: str | None = None,
     prefix: str = "",
     leave_out: Sequence[str] = (),
@@ -1074,19 +1088,20 @@ def compare_activations(
     Args:
         a: a checkpoint, or the name of a variant in the cache.
         b: another.
+        variant: the variant of both, where names and shapes fit several.
         key: which of several state dicts in a file that has several.
         prefix: only the tensors under this prefix, in a file that has it.
         leave_out: shell patterns; tensors whose names match one are left out of both.
 
     Raises:
         UsageError: they are not known networks of one architecture.
-        CheckpointError, AccessError: as :func:`compare`.
+        MappingError, CheckpointError, AccessError: as :func:`compare`.
     """
     from r2convert.checks.parity import compare_activations as compare_outputs
     from r2convert.checks.parity import random_input
     from r2convert.models.build import load_network
 
-    with _both(a, b, key, prefix, leave_out) as ((one, first), (other, second)):
+    with _both(a, b, variant, key, prefix, leave_out) as ((one, first), (other, second)):
         if first is not None and second is not None:
             # Equal names do not tell two networks apart; a digest or a receipt may.
             tables = _tables()
@@ -1103,13 +1118,14 @@ def compare_activations(
 
 @contextmanager
 def _both(
-    a: FileOrVariant, b: FileOrVariant, key: str | None = None, prefix: str = "", leave_out: Sequence[str] = ()
+    a: FileOrVariant, b: FileOrVariant, variant: str | None, key: str | None, prefix: str, leave_out: Sequence[str]
 ) -> Iterator[tuple[tuple[Checkpoint, Resolution | None], tuple[Checkpoint, Resolution | None]]]:
     """Two open files and what they are; if one is unknown, both keep their own names."""
     from r2convert.checkpoint.open import open_checkpoint
     from r2convert.mapping.identity import recogniser
 
     tables = _tables()
+    said = tables.catalog.find_architecture(variant) if variant is not None else None
     with ExitStack() as stack:
         opened: list[Checkpoint] = []
         problems: list[UsageError] = []
@@ -1125,7 +1141,7 @@ def _both(
         if len(problems) == len(opened):
             raise problems[0]
         one, other = opened
-        first, second = (_resolve_or_reason(tables, each)[0] for each in (one, other))
+        first, second = (_resolve_or_reason(tables, each, said)[0] for each in (one, other))
         if first is None or second is None:
             first = second = None
         yield (one, first), (other, second)

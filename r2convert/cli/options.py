@@ -276,15 +276,17 @@ part_options = _together(
     ),
 )
 
+variant_option = option(
+    "--variant",
+    "--architecture",
+    "variant",
+    group=CHECKPOINT,
+    shell_complete=complete_variant,
+    help="The variant, instead of detecting it; where names fit several, this says which.",
+)
+
 identity_options = _together(
-    option(
-        "--variant",
-        "--architecture",
-        "variant",
-        group=CHECKPOINT,
-        shell_complete=complete_variant,
-        help="The variant, instead of detecting it; where names fit several, this says which.",
-    ),
+    variant_option,
     option(
         "--from",
         "layout",

@@ -131,6 +131,23 @@ def test_activations_of_other_networks_are_wrong_usage(run: Run, standin: Standi
     assert "two files of the same variant" in ran.err
 
 
+def test_which_of_several_architectures_both_are_can_be_said(run: Run, standin: Standin) -> None:
+    file, said = standin("res2net50_w14_s8"), "res2net50_paddle_w14_s8"
+    for more in ((), ("--activations",)):
+        ran = run("compare", file, file, "--architecture", said, *more)
+        assert ran.code == 0
+        assert f"A: {said}, official layout\nB: {said}, official layout" in ran.out
+
+
+@pytest.mark.parametrize("more", [(), ("--activations",)])
+def test_an_architecture_that_one_of_them_cannot_be_is_refused(
+    run: Run, standin: Standin, more: tuple[str, ...]
+) -> None:
+    ran = run("compare", standin("res2net50_w14_s8"), standin(DLA), "--architecture", "res2net50_w14_s8", *more)
+    assert ran.code == 3
+    assert "this file is not res2net50_w14_s8: it is res2net_dla60_w28_s4" in ran.err
+
+
 class ByShade(torch.nn.Module):
     """Answers with a class that depends on how bright a picture is."""
 

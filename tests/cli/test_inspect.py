@@ -51,6 +51,21 @@ def test_an_unknown_file_is_described_and_the_nearest_named(run: Run, tmp_path: 
     assert "holds no Res2Net that the catalogue knows" in ran.json["warnings"][0]
 
 
+def test_which_of_several_architectures_it_is_can_be_said(run: Run, standin: Standin) -> None:
+    file, said = standin("res2net50_w14_s8"), "res2net50_paddle_w14_s8"
+    presumed = run("inspect", file, "--no-digest", "--json").json
+    assert (presumed["variant"], presumed["architectures"]) == ("res2net50_w14_s8", ["res2net50_w14_s8", said])
+    ran = run("inspect", file, "--architecture", said, "--no-digest", "--json").json
+    assert (ran["variant"], ran["architectures"]) == (said, [said, "res2net50_w14_s8"])
+    assert ran["evidence"] == f"{said}, as said"
+
+
+def test_an_architecture_that_a_file_cannot_be_is_refused(run: Run, standin: Standin) -> None:
+    ran = run("inspect", standin("res2net_dla60_w28_s4"), "--architecture", "res2net50_w14_s8")
+    assert ran.code == 3
+    assert "this file is not res2net50_w14_s8: it is res2net_dla60_w28_s4" in ran.err
+
+
 def test_values_that_are_wrong_are_warned_of(run: Run, standin: Standin, tmp_path: Path) -> None:
     state = torch.load(standin("res2net_dla60_w28_s4"), weights_only=True)
     state["level2.tree1.bn1.running_var"][3] = float("nan")

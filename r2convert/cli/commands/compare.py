@@ -26,6 +26,7 @@ _NAME_COLUMNS = 34
 @options.command("compare", "Are two checkpoints the same network? If not, where do they differ?")
 @click.argument("a", type=options.Checkpoint())
 @click.argument("b", type=options.Checkpoint())
+@options.variant_option
 @options.part_options
 @options.fetch_option
 @options.option("--activations", is_flag=True, help="Also run both, and name the first layer at which they part.")

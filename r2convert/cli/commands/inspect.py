@@ -16,6 +16,7 @@ from r2convert.files import printable
 
 @options.command("inspect", "What a file really is: container, layout, variant, tensors.")
 @click.argument("file", type=options.Checkpoint())
+@options.variant_option
 @options.part_options
 @options.fetch_option
 @options.option(
@@ -25,6 +26,7 @@ from r2convert.files import printable
 @options.json_option
 def command(
     file: str,
+    variant: str | None,
     key: str | None,
     prefix: str,
     leave_out: tuple[str, ...],
@@ -42,7 +44,7 @@ def command(
       r2convert inspect res2net50_14w_8s-6527dddc.pth
     """
     (located,) = options.locate(file, fetch=fetch)
-    found = api.inspect(located, key=key, prefix=prefix, leave_out=leave_out, digests=not no_digest)
+    found = api.inspect(located, variant=variant, key=key, prefix=prefix, leave_out=leave_out, digests=not no_digest)
     if as_json:
         from r2convert.results.reading import plain
 

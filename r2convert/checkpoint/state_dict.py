@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 from r2convert.checkpoint import limits
 from r2convert.checkpoint.limits import WorkBudget
@@ -40,8 +40,7 @@ _TRAINING_WORDS: Final = frozenset(
 _SAVE_IT: Final = "Save the network's state_dict() from the program that made the file."
 
 
-@dataclass(frozen=True, slots=True)
-class Selection:
+class Selection(NamedTuple):
     """What the caller wants of a file.
 
     Attributes:
@@ -58,8 +57,7 @@ class Selection:
     recognise: Recogniser | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class StateDict:
+class StateDict(NamedTuple):
     """A state dict without its wrappers.
 
     Attributes:
@@ -330,8 +328,7 @@ def _outweighs(one: _Candidate, other: _Candidate) -> bool:
     return inner[: len(outer)] == outer and one.count > other.count
 
 
-@dataclass(frozen=True, slots=True)
-class _Swapped:
+class _Swapped(NamedTuple):
     """Programs that put the average where the network belongs when they save: who, and where the two lie."""
 
     program: str

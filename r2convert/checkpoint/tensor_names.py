@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from fnmatch import fnmatchcase
-from typing import Final, TypeVar
+from typing import Final, NamedTuple, TypeVar
 
 from r2convert.checkpoint.pickles.values import UnreadTensor
 from r2convert.checkpoint.tensor import TensorInfo
@@ -48,8 +47,7 @@ _AVERAGE_BEGINNINGS: Final = ("ema_", *_AVERAGE_MODULES)
 _NETWORK_PREFIXES: Final = ("", "model.", "net.", "network.", "module.", "backbone.")
 
 
-@dataclass(frozen=True, slots=True)
-class LeftOut:
+class LeftOut(NamedTuple):
     """A tensor of the file that is not part of the network.
 
     Attributes:
@@ -61,8 +59,7 @@ class LeftOut:
     reason: str
 
 
-@dataclass(frozen=True, slots=True)
-class SelectedTensors:
+class SelectedTensors(NamedTuple):
     """The tensors of a network under their own names.
 
     Attributes:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from r2convert.checkpoint.digests import OutputTensor
 from r2convert.checkpoint.storage import Storage
 
 
-@dataclass(frozen=True, slots=True)
-class Contents:
+class Contents(NamedTuple):
     """The described contents of a checkpoint file, before wrappers are taken off.
 
     Attributes:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from r2convert.checkpoint.formats.contents import Contents
 from r2convert.checkpoint.formats.torch_legacy import LONGEST_MAGIC, read_torch_legacy, starts_legacy
 from r2convert.checkpoint.formats.zip_directory import ZipRecord
@@ -28,7 +26,7 @@ def read_torch_hub_zip(source: OpenFile, records: dict[str, ZipRecord]) -> Conte
         )
     _require_checksum(source, record)
     contents = read_torch_legacy(source, record.offset, record.offset + record.size)
-    return replace(contents, container="torch-hub-zip")
+    return contents._replace(container="torch-hub-zip")
 
 
 def _require_checksum(source: OpenFile, record: ZipRecord) -> None:

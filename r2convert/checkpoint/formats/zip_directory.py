@@ -14,8 +14,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 from r2convert.checkpoint import limits
 from r2convert.checkpoint.formats.sniffing import COMPARE_DIGESTS, other_archive, unsupported
@@ -41,8 +40,7 @@ _FULL32: Final = 0xFFFFFFFF
 _ZIP64_EXTRA: Final = 1
 
 
-@dataclass(frozen=True, slots=True)
-class ZipRecord:
+class ZipRecord(NamedTuple):
     """One stored record.
 
     Attributes:
@@ -60,8 +58,7 @@ class ZipRecord:
     crc32: int
 
 
-@dataclass(frozen=True, slots=True)
-class _Entry:
+class _Entry(NamedTuple):
     """A record as the central directory describes it, at byte ``at``."""
 
     at: int

@@ -20,10 +20,6 @@ if TYPE_CHECKING:  # rich takes a sixth of the time of a conversion, which print
     from rich.console import Console
 
 _COLUMNS = 80
-_FOLDED = 12
-"""Columns that are enough for a cell that goes on in the next line."""
-_BETWEEN = 2
-"""Columns between two cells, and around the first and the last."""
 
 
 def settings() -> Settings:
@@ -58,34 +54,14 @@ def print_table(
         right: headings of columns that are set flush right.
         fold: headings of columns that go on in the next line where they are too long.
     """
-    from rich import box
-    from rich.cells import cell_len
-    from rich.table import Table
     from rich.text import Text
 
-    console = stdout_console()
-    widths = [max(map(cell_len, column)) for column in zip(headings, *rows, strict=True)]
-    needed = [min(width, _FOLDED) if name in fold else width for name, width in zip(headings, widths, strict=True)]
-    if sum(needed) + _BETWEEN * len(needed) > console.width:
-        for row in rows:
-            _print_block(console, headings, row)
-        return
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1), collapse_padding=True)
-    for heading in headings:
-        table.add_column(heading, justify="right" if heading in right else "left", no_wrap=heading not in fold)
-        table.columns[-1].overflow = "fold"
+    from r2convert.report.tables import plain_table
+
+    table = plain_table(*headings, right=right, fold=fold)
     for row in rows:
         table.add_row(*map(Text, row))
-    console.print(table)
-
-
-def _print_block(console: Console, headings: Sequence[str], row: Sequence[str]) -> None:
-    """The first cell as a heading, the others below it with theirs; nothing is cut off."""
-    console.print(row[0], style="bold", markup=False, soft_wrap=True)
-    label = max(map(len, headings[1:]))
-    for heading, cell in zip(headings[1:], row[1:], strict=True):
-        if cell:
-            console.print(f"  {heading:<{label}}  {cell}", markup=False, soft_wrap=True)
+    stdout_console().print(table, soft_wrap=True)
 
 
 def print_note(message: str) -> None:

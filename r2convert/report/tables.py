@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
 
 from rich import box
 from rich.console import Console, ConsoleOptions, RenderResult
@@ -10,7 +11,8 @@ from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
-from r2convert.results.verdicts import Verdict
+if TYPE_CHECKING:  # `r2convert list` prints a table without verdicts, and starts sooner without msgspec
+    from r2convert.results.verdicts import Verdict
 
 _STYLES: dict[Verdict, str] = {
     "pass": "green",

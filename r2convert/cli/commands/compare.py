@@ -88,7 +88,7 @@ def _compare_checkpoints(
         return comparison.equal
     _print(comparison, limit)
     if outputs is not None:
-        from r2convert.report.terminal import activations_view  # here: it imports torch
+        from r2convert.report.terminal import activations_view  # here: `--help` does without rich
 
         stdout_console().print(activations_view(outputs), soft_wrap=True)
     return comparison.equal

@@ -11,6 +11,7 @@ from r2convert import api
 from r2convert.cli import options
 from r2convert.cli.console import print_json, print_warning, stdout_console
 from r2convert.cli.progress import ImageProgress
+from r2convert.results.reading import plain
 
 EXIT_OFF = 1
 _SAMPLE = 256
@@ -89,9 +90,8 @@ def command(
     imagenet, chosen["device"] = options.images_path(imagenet), chosen["device"] or options.config().device
     with ImageProgress() as progress:
         found, device = api.diagnose(located, imagenet, **chosen, progress=progress.tried, warn=print_warning)
-    # Here: they import torch, which `doctor --help` does not wait for.
+    # Here: they import torch, which `--help` and a mistyped option do not wait for.
     from r2convert.report.diagnosis import diagnosis_summary, diagnosis_view
-    from r2convert.results.reading import plain
 
     if as_json:
         print_json(plain(diagnosis_summary(found, device)))

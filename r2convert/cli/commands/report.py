@@ -85,7 +85,8 @@ def _require_sense(results: Sequence[str], wanted: dict[api.ReportKind, str], im
 
 
 def _print_table(runs: Sequence[api.Run]) -> None:
-    from r2convert.report.terminal import reason_lines, verdict_table  # here: they import torch
+    # Here: rich makes `report` start later, and neither `--help` nor a report in a file needs it.
+    from r2convert.report.terminal import reason_lines, verdict_table
 
     results = [result for run in runs for result in run.results]
     console = stdout_console()

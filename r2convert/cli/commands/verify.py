@@ -25,6 +25,9 @@ from r2convert.cli.console import (
 from r2convert.cli.progress import ImageProgress, over_files
 from r2convert.errors import UsageError
 from r2convert.files import printable
+from r2convert.report.terminal import results_view
+from r2convert.results.reading import plain, to_json
+from r2convert.results.verification import UncheckedFile, verification
 
 EXIT_FAILED = 1
 
@@ -150,11 +153,6 @@ def _show(
     details: bool,
     by_layer: bool,
 ) -> None:
-    # Here: they import torch, which `verify --help` does not wait for.
-    from r2convert.report.terminal import results_view
-    from r2convert.results.reading import plain, to_json
-    from r2convert.results.verification import UncheckedFile, verification
-
     command_line = ["r2convert", *sys.argv[1:]]
     unchecked = [UncheckedFile(str(path), **error_document(error)) for path, error in found.unchecked]
     document = verification(found.results, found.device, by_layer=by_layer, command=command_line, unchecked=unchecked)

@@ -1425,8 +1425,8 @@ def verify_all(
     # One bad file among several must not cost the results of the others.
     on_error = note if len(requests) > 1 else None
     chosen = _device(device) if images is not None or wiring else None
-    probes = _probes(input_size, wiring, peer, chosen)
     if images is None:
+        probes = _probes(input_size, wiring, peer, chosen)
         results = [
             result
             for request in following(requests)
@@ -1448,6 +1448,7 @@ def verify_all(
             predictions=(predictions, resume, overwrite),
             crop_cache=crop_cache,
         )
+        probes = _probes(input_size, wiring, peer, chosen)
         results = verify_checkpoints(tables, requests, run, probes, on_error)
         return VerifyRun(tuple(results), _device_name(chosen), tuple(unchecked))
 
@@ -1545,6 +1546,9 @@ def _image_run(
     # Before files are read and images shown.
     require_precision(chosen_precision, chosen)
     require_accelerations(accelerations, chosen)
+    kept = PredictionFile(Path(place), resume=resume, overwrite=overwrite) if place is not None else None
+    if kept is not None:
+        kept.require_place()
     return ImageRun(
         opened.images,
         opened.full_set,
@@ -1555,7 +1559,7 @@ def _image_run(
         accelerations=accelerations,
         progress=progress,
         fail_fast=fail_fast,
-        predictions=PredictionFile(Path(place), resume=resume, overwrite=overwrite) if place is not None else None,
+        predictions=kept,
         crop_cache=Path(crop_cache) if crop_cache is not None else None,
     )
 

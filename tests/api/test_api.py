@@ -149,6 +149,22 @@ def test_files_that_are_no_known_network_are_compared_by_their_own_names(tmp_pat
     assert comparison.only_in_b == ("bias",)
 
 
+def test_predictions_that_cannot_be_kept_are_refused_before_any_file_is_read(
+    published: Published, tmp_path: Path
+) -> None:
+    images = api.open_images(published.images)
+    (tmp_path / "kept").write_text("of another run")
+    for target, error, message in (
+        (tmp_path / "kept", OutputExistsError, "predictions at this place already"),
+        (tmp_path / "kept" / "below", AccessError, "kept"),
+    ):
+        # Neither the checkpoint nor the folder for --wiring is there, which is said once they are read.
+        with pytest.raises(error, match=message) as caught:
+            api.verify_all([Path("none.pth")], images=images, wiring=tmp_path / "none", predictions=target)
+        assert "none" not in str(caught.value)
+    assert (tmp_path / "kept").read_text() == "of another run"
+
+
 def test_a_path_object_is_never_taken_for_a_name(fetched: Path) -> None:
     with pytest.raises(AccessError):
         r2convert.load_model(Path(NAME))

@@ -88,14 +88,12 @@ class PickleMachine:
             CheckpointError: with the file, the pickle and the byte it happened at.
         """
         data, stack = self._data, self._stack
-        opcode_at = data.position
         try:
             while True:
                 self._charge(_BLOCK)
                 # The hot loop of every reading: some 25 turns a tensor.
                 for _ in range(_BLOCK):
-                    opcode_at = data.position
-                    opcode = data.byte()
+                    opcode = data.opcode()
                     if opcode == _STOP:
                         return self._finish()
                     handler = _HANDLERS[opcode]
@@ -105,7 +103,7 @@ class PickleMachine:
                 if len(stack) > limits.MAX_PICKLE_STACK:
                     raise LimitExceededError("The pickle piles up too many values")
         except CheckpointError as error:
-            error.where = error.where or self._data.where(opcode_at)
+            error.where = error.where or data.where(data.opcode_at)
             raise
 
     def _finish(self) -> object:
@@ -444,6 +442,7 @@ class PickleBytes:
         self._window = b""
         self._window_start = start
         self._cursor = 0
+        self.opcode_at = start
 
     @property
     def position(self) -> int:
@@ -475,6 +474,16 @@ class PickleBytes:
     def byte(self) -> int:
         """Return the next byte as a number; raises as :meth:`read` does."""
         cursor = self._cursor
+        if cursor >= len(self._window):
+            self._refill(1)
+            cursor = 0
+        self._cursor = cursor + 1
+        return self._window[cursor]
+
+    def opcode(self) -> int:
+        """Return the next byte as :meth:`byte` does, and keep its offset in the file in ``opcode_at``."""
+        cursor = self._cursor
+        self.opcode_at = self._window_start + cursor
         if cursor >= len(self._window):
             self._refill(1)
             cursor = 0

@@ -1273,8 +1273,9 @@ def verify(
     """Check a checkpoint against what was published about it.
 
     Without images: names, shapes, values, the receipt if there is one, parameters, FLOPs and activations. With
-    images: top-1, top-5 and, where the files have the official names, ReaL top-1 too. :func:`r2convert.api.verify_all`
-    has every option of the command line, and runs several checkpoints in one pass over the images.
+    images: top-1, top-5 and, where the files have the official names, ReaL top-1 and top-5 too.
+    :func:`r2convert.api.verify_all` has every option of the command line, and runs several checkpoints in one pass over
+    the images.
 
     Args:
         checkpoint: a checkpoint, or the name of a variant in the cache.

@@ -93,6 +93,7 @@ def accuracy_checks(
         "top1": (accuracy.top1_correct, accuracy.images),
         "top5": (accuracy.top5_correct, accuracy.images),
         "real_top1": (accuracy.real_top1_correct, accuracy.real_images),
+        "real_top5": (accuracy.real_top5_correct, accuracy.real_images),
     }
     for claim in variant.claims:
         correct, images = measured.get(claim.metric, (0, 0))

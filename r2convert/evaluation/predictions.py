@@ -159,7 +159,7 @@ class Predictions:
         missing = sum(image.location is None for image in images)
         not_a_number = int(np.count_nonzero(found.top[places, 0] < 0)) - len(problems)
         labels = np.array([image.label for image in images], np.int64)
-        real_images, real_top1_correct = _count_real(images, found.top[places, 0])
+        real_images, real_top1, real_top5 = _count_real(images, found.top[places])
         return Accuracy(
             images=len(places),
             top1_correct=found.top1_correct,
@@ -172,7 +172,8 @@ class Predictions:
             accelerations=tuple(accelerations),
             crops_sha256=hashlib.sha256(self.digests[places].tobytes()).hexdigest(),
             real_images=real_images,
-            real_top1_correct=real_top1_correct,
+            real_top1_correct=real_top1,
+            real_top5_correct=real_top5,
             audit=audit,
             per_class=_count_classes(self.images.classes, labels, found.rank[places] < 1),
             confusions=most_frequent_confusions(images, found.top[places, 0], self.images.classes),
@@ -221,15 +222,20 @@ def merged_audit(audits: Sequence[PrecisionAudit]) -> PrecisionAudit:
     )
 
 
-def _count_real(images: Sequence[ValidationImage], predicted: npt.NDArray[np.int16]) -> tuple[int, int]:
-    """Images with ReaL labels, and those of them whose first class is one; none unless all have official names."""
+def _count_real(images: Sequence[ValidationImage], top: npt.NDArray[np.int16]) -> tuple[int, int, int]:
+    """Images with ReaL labels, and those of them whose first class is one, and one of whose first five classes is.
+
+    None unless all have official names.
+    """
     numbers = [image.number for image in images]
     if None in numbers:
-        return 0, 0
+        return 0, 0, 0
     labels = real_labels()
     real = [labels[number - 1] for number in numbers if number is not None]
-    correct = sum(first in classes for first, classes in zip(predicted.tolist(), real, strict=True))
-    return sum(map(bool, real)), correct
+    ranked = top.tolist()
+    first = sum(row[0] in classes for row, classes in zip(ranked, real, strict=True))
+    first_five = sum(not classes.isdisjoint(row) for row, classes in zip(ranked, real, strict=True))
+    return sum(map(bool, real)), first, first_five
 
 
 def _count_classes(

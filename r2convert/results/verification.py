@@ -124,6 +124,7 @@ class Accuracy(Struct, frozen=True):
             measurements with the same one have shown their networks the same pixels
         real_images: images that have ReaL labels; 0 unless the files have the official names
         real_top1_correct: those of them whose first class is one of their ReaL labels
+        real_top5_correct: those of them that have one of their ReaL labels among the first five
         audit: for other precisions than `strict`: what was found when images were run again in strict float32
         per_class: by class (its WordNet id, for ImageNet): images of the class, and those whose label is ranked first
         confusions: the pairs of classes confused most often
@@ -144,6 +145,7 @@ class Accuracy(Struct, frozen=True):
     crops_sha256: Digest = ""
     real_images: Count = 0
     real_top1_correct: Count = 0
+    real_top5_correct: Count = 0
     audit: PrecisionAudit | None = None
     per_class: Annotated[dict[str, tuple[Count, Count]], Meta(max_length=_MOST_CLASSES)] = {}
     confusions: Annotated[tuple[Confusion, ...], Meta(max_length=CONFUSIONS_KEPT)] = ()

@@ -36,6 +36,7 @@ def claim(printed: str, unit: Any, metric: Any = "flops") -> Claim:
         ("78.142", "%", "top1", 39_071, 39_071),
         ("0.8513", "fraction", "top1", 42_563, 42_567),
         ("84.326", "%", "real_top1", 39_496, 39_496),
+        ("96.061", "%", "real_top5", 44_992, 44_992),
     ],
 )
 def test_known_intervals(printed: str, unit: str, metric: str, first: int, last: int) -> None:

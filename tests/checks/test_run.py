@@ -13,7 +13,7 @@ from torch import Tensor
 
 from r2convert.catalog.variant import Variant, Weights
 from r2convert.checkpoint.open import open_checkpoint
-from r2convert.checks.claims import accuracy_checks, likely_weights
+from r2convert.checks.claims import PIPELINE_NOISE, accuracy_checks, likely_weights
 from r2convert.checks.run import ImageRun, Request, verify_checkpoints, verify_references
 from r2convert.checks.standins import write_images_for
 from r2convert.errors import MappingError
@@ -200,14 +200,19 @@ def test_an_accuracy_is_compared_with_its_own_pipeline_only(tables: Tables) -> N
 
 
 def test_real_labels_have_their_own_count(tables: Tables) -> None:
-    measured = replace(accuracy(39_071, 46_926), real_images=46_837, real_top1_correct=39_496)
+    real = {"real_images": 46_837, "real_top1_correct": 39_496, "real_top5_correct": 44_992}
+    measured = replace(accuracy(39_071, 46_926), **real)
     variant = tables.catalog.find("res2net50_w14_s8")
     found = accuracy_checks(variant, measured, weights_of(variant, "timm"), full_set=True)
     assert {each.metric: each.verdict for each in found if each.source == "timm results"} == {
         "top1": "pass",
         "top5": "pass",
         "real_top1": "pass",
+        "real_top5": "pass",
     }
+    too_few = replace(measured, real_top5_correct=44_991 - PIPELINE_NOISE)
+    found = accuracy_checks(variant, too_few, weights_of(variant, "timm"), full_set=True)
+    assert [each.metric for each in found if each.verdict == "fail"] == ["real_top5"]
 
 
 @pytest.mark.parametrize(

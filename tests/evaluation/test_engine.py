@@ -179,7 +179,7 @@ def test_scores_by_class_add_up(network: torch.nn.Module, standin: SyntheticSet)
     folders = {folder.name: len(list(folder.iterdir())) for folder in standin.folder.iterdir()}
     assert {synset: images for synset, (images, _) in result.per_class.items()} == folders
     assert sum(right for _, right in result.per_class.values()) == 20
-    assert (result.real_images, result.real_top1_correct) == (0, 0)
+    assert (result.real_images, result.real_top1_correct, result.real_top5_correct) == (0, 0, 0)
 
 
 def test_real_labels_are_scored_where_files_have_official_names(network: torch.nn.Module, tmp_path: Path) -> None:
@@ -194,22 +194,26 @@ def test_real_labels_are_scored_where_files_have_official_names(network: torch.n
         else:
             answers[number] = answer
     with_labels = [number for number in answers if labels[number - 1]]
-    assert 2 < len(with_labels) < len(answers)
+    assert 4 < len(with_labels) < len(answers)
+    wrong = [i for i in range(1000) if all(i not in labels[n - 1] for n in with_labels)][:5]
 
     class Oracle(torch.nn.Module):
-        """Answers the first two images that have ReaL labels right, everything else wrong."""
+        """Of the images with ReaL labels it gets two right first, one fifth, one sixth, and the others not at all."""
 
         def forward(self, images: torch.Tensor) -> torch.Tensor:
             found = network(images)
             logits = torch.zeros_like(found)
             for row, answer in enumerate(found.argmax(1).tolist()):
-                right = next((n for n in with_labels[:2] if answers[n] == answer), None)
-                wrong = next(i for i in range(1000) if all(i not in labels[n - 1] for n in with_labels))
-                logits[row, wrong if right is None else min(labels[right - 1])] = 1
+                ranked = list(wrong)
+                for place, number in zip((0, 0, 4, 5), with_labels[:4], strict=True):
+                    if answers[number] == answer:
+                        ranked.insert(place, min(labels[number - 1]))
+                logits[row, ranked] = torch.arange(len(ranked), 0, -1, dtype=logits.dtype)
             return logits
 
     result = measure_accuracy({"it": Oracle()}, open_validation_set(tmp_path))["it"]
-    assert (result.images, result.real_images, result.real_top1_correct) == (len(answers), len(with_labels), 2)
+    assert (result.images, result.real_images) == (len(answers), len(with_labels))
+    assert (result.real_top1_correct, result.real_top5_correct) == (2, 3)
 
 
 def test_memory_that_runs_out_halves_what_runs_at_once(network: torch.nn.Module, standin: SyntheticSet) -> None:

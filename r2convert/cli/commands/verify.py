@@ -27,6 +27,7 @@ from r2convert.errors import UsageError
 from r2convert.files import printable
 from r2convert.report.terminal import results_view
 from r2convert.results.reading import plain, to_json
+from r2convert.results.verdicts import ACCURACIES
 from r2convert.results.verification import UncheckedFile, verification
 
 EXIT_FAILED = 1
@@ -175,7 +176,7 @@ def _show(
 def advice(results: Sequence[api.CheckpointResult], imagenet: str | None) -> Iterator[str]:
     """What to do next where an accuracy is off."""
     for result in results:
-        off = any(check.verdict == "fail" and check.metric in ("top1", "top5", "real_top1") for check in result.checks)
+        off = any(check.verdict == "fail" and check.metric in ACCURACIES for check in result.checks)
         if off and result.checkpoint is not None and imagenet is not None:
             command_line = shlex.join(["r2convert", "doctor", result.checkpoint, "--imagenet", imagenet])
             yield f"Accuracy is off. To find out why: {command_line}"

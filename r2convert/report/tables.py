@@ -66,8 +66,11 @@ class PlainTable(Table):
         wide = options.update_width(1_000)
         whole = Measurement.get(console, wide, self).maximum
         folding = [column for column in self.columns if not column.no_wrap]
-        widest = [max(Measurement.get(console, wide, cell).maximum for cell in column.cells) for column in folding]
-        return whole - sum(max(0, width - _FOLDED) for width in widest)
+        spare = 0
+        for column in folding:
+            widest = max(Measurement.get(console, wide, cell).maximum for cell in column.cells)
+            spare += max(0, widest - max(_FOLDED, column.min_width or 0))
+        return whole - spare
 
     def _block(self, cells: Sequence[Text]) -> Iterator[Text]:
         """The first cell as a heading, the others below it with theirs."""

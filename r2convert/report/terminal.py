@@ -40,6 +40,7 @@ from r2convert.results.verification import (
 _PREFIX = "backbone."
 _SHORT: dict[Verdict, str] = {"known-deviation": "deviates", "not-comparable": "not compared"}
 """Words that fit the columns; the whole ones stand under the variant's name."""
+_FIRST = "published/measured"
 _LISTED = 3
 _LINE = 66
 _PROPERTIES = ("receipt", "names", "shapes", "values", "wiring", "parity")
@@ -192,7 +193,7 @@ def _precision_lines(accuracy: Accuracy) -> Iterator[str]:
 
 
 def verdict_table(results: Sequence[CheckpointResult]) -> Table:
-    """One row a result, in at most 80 columns: published/measured with the verdict below.
+    """One row a result, in at most 80 columns: variant and file, and published/measured with the verdict below.
 
     Of several published numbers for one column the one with the worst verdict is shown; of equal verdicts, the one
     printed with most digits.
@@ -201,7 +202,9 @@ def verdict_table(results: Sequence[CheckpointResult]) -> Table:
     metrics: tuple[Metric, ...] = ("parameters", "flops", "top1", "top5") if with_images else ("parameters", "flops")
     metrics = metrics if with_images else (*metrics, "activations")
     headings = [COLUMNS[metric] for metric in metrics]
-    table = plain_table("published/measured", *headings, right=headings)
+    # A long file name goes on in the next line; a variant does not.
+    table = plain_table(_FIRST, *headings, right=headings, fold=(_FIRST,))
+    table.columns[0].min_width = max(len(_FIRST), *(len(result.variant) for result in results))
     for result in results:
         table.add_row(_name(result), *(_cell(result, metric) for metric in metrics))
     return table
@@ -230,7 +233,10 @@ def reason_lines(results: Iterable[CheckpointResult]) -> Text:
 def _name(result: CheckpointResult) -> Text:
     claimed = set(COLUMNS)
     failing = [check.metric for check in result.checks if check.verdict == "fail" and check.metric not in claimed]
-    name = Text(result.variant).append("\n").append(verdict_text(result.verdict))
+    name = Text(result.variant).append("\n")
+    if result.checkpoint is not None:
+        name.append(f"{printable(Path(result.checkpoint).name)}\n")
+    name.append(verdict_text(result.verdict))
     return name.append(": " + ", ".join(failing)) if failing else name
 
 

@@ -88,6 +88,22 @@ def test_rows_are_blocks_where_a_table_has_no_room(references: list[CheckpointRe
         ]
 
 
+@pytest.mark.parametrize("columns", [40, 80])
+def test_every_row_of_several_files_names_its_file(references: list[CheckpointResult], columns: int) -> None:
+    names = [f"{each.variant}-after-the-second-training.pth" for each in references]
+    results = [
+        replace(measured_on_images(each), checkpoint=f"/weights/{name}")
+        for each, name in zip(references, names, strict=True)
+    ]
+    out = shown(results_view(results), columns=columns)
+    assert max(map(len, out.splitlines())) <= columns
+    # Its first words are a table's first column, in which a long name goes on in the next line; a block's are all.
+    words = [line.split()[:1] if columns == 80 else line.split() for line in out.splitlines()]
+    text = "".join(word for line in words for word in line)
+    for each, name in zip(references, names, strict=True):
+        assert f"{each.variant}{name}" in text
+
+
 def test_accuracies_are_shown_in_per_cent_that_are_right(references: list[CheckpointResult]) -> None:
     lines = shown(results_view([measured_on_images(each) for each in references])).splitlines()
     row = next(number for number, line in enumerate(lines) if line.strip().startswith("res2net50_w14_s8 "))

@@ -13,10 +13,10 @@ import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from decimal import Decimal
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, TypeVar, cast
+from typing import TYPE_CHECKING, Literal, NamedTuple, TypeVar, cast
 
 from r2convert.catalog.loading import Catalog, load_catalog
 from r2convert.catalog.printed import readable
@@ -87,8 +87,7 @@ def _ignore(_: object) -> None:
 # --- Variants and where their files are ------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class Located:
+class Located(NamedTuple):
     """A checkpoint to read.
 
     Args:
@@ -103,8 +102,7 @@ class Located:
 FileOrVariant = str | os.PathLike[str] | Located
 
 
-@dataclass(frozen=True, slots=True)
-class ListedVariant:
+class ListedVariant(NamedTuple):
     """A variant as ``r2convert list`` shows it.
 
     Args:
@@ -118,8 +116,7 @@ class ListedVariant:
     published: Mapping[str, str]
 
 
-@dataclass(frozen=True, slots=True)
-class TensorNames:
+class TensorNames(NamedTuple):
     """A variant's tensors under the names of two layouts.
 
     Args:
@@ -285,8 +282,7 @@ def _tables() -> Tables:
 # --- fetch and cache -------------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class FetchedFiles:
+class FetchedFiles(NamedTuple):
     """What became of the files that were asked for.
 
     Args:
@@ -465,8 +461,7 @@ def copy_to(file: CachedFile, folder: Path) -> Path:
     return deliver(file, folder)
 
 
-@dataclass(frozen=True, slots=True)
-class CacheRow:
+class CacheRow(NamedTuple):
     """One file of the cache folder.
 
     Args:
@@ -694,8 +689,7 @@ def _parameters(checkpoint: Checkpoint, resolution: Resolution | None) -> int:
     )
 
 
-@dataclass(frozen=True, slots=True)
-class Planned:
+class Planned(NamedTuple):
     """A conversion that has not been carried out.
 
     Args:
@@ -1199,8 +1193,7 @@ def synsets() -> Sequence[str]:
 # --- verify and doctor -----------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class ImageSet:
+class ImageSet(NamedTuple):
     """Labelled images to measure on.
 
     Args:
@@ -1236,8 +1229,7 @@ def open_images(
     return ImageSet(images if limit is None else stratified_sample(images, limit, seed=seed), images.is_full)
 
 
-@dataclass(frozen=True, slots=True)
-class VerifyRun:
+class VerifyRun(NamedTuple):
     """The results of one run.
 
     Args:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Literal, get_args
+from typing import Literal, NamedTuple, get_args
 
 from r2convert.catalog.protocol import Protocol
 
@@ -106,8 +106,7 @@ class DlaArchitecture:
 Architecture = StagedArchitecture | DlaArchitecture
 
 
-@dataclass(frozen=True, slots=True)
-class Semantics:
+class Semantics(NamedTuple):
     """What a program computes with the names of one family.
 
     Args:
@@ -121,8 +120,7 @@ class Semantics:
     computed: Mapping[str, str | bool]
 
 
-@dataclass(frozen=True, slots=True)
-class Program:
+class Program(NamedTuple):
     """Code that builds networks and reads checkpoints.
 
     Args:
@@ -177,8 +175,7 @@ STANDARD_STAGES: Mapping[int, tuple[int, int, int, int]] = {
 IMAGE_CHANNELS = 3
 
 
-@dataclass(frozen=True, slots=True)
-class LayoutFacts:
+class LayoutFacts(NamedTuple):
     """Whose names a file has.
 
     Args:
@@ -200,8 +197,7 @@ class LayoutFacts:
     absent: str
 
 
-@dataclass(frozen=True, slots=True)
-class Lookalike:
+class Lookalike(NamedTuple):
     """A network that is no Res2Net of a known family.
 
     Args:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from urllib.parse import urlsplit
 
 import click
@@ -48,7 +47,7 @@ def command(context: click.Context, verify: bool, clean: bool, forget: str | Non
 def _show(as_json: bool) -> None:
     folder, rows = api.cache_folder(), api.cache_rows()
     if as_json:
-        files = [{"name": row.path.name, **asdict(row), "path": str(row.path)} for row in rows]
+        files = [{"name": row.path.name, **row._asdict(), "path": str(row.path)} for row in rows]
         print_json({"folder": str(folder), "files": files})
         return
     console = stdout_console()

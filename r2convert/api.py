@@ -727,8 +727,8 @@ def map_checkpoint(
         src: the checkpoint, or the name of a variant in the cache.
         dst: where to write; the suffix says as what: ``.pth``, ``.pt``, ``.safetensors``, or ``.pdparams`` for Paddle.
         to: the layout that the output gets.
-        variant: the variant, instead of telling it from names and shapes.
-        layout: the source's layout, instead of telling it from the names.
+        variant: the variant, instead of detecting it from names and shapes.
+        layout: the source's layout, instead of detecting it from the names.
         key: which of several state dicts in the file, e.g. ``state_dict`` or ``ema``.
         prefix: only the tensors under this prefix, e.g. ``backbone.``, which is taken off their names.
         leave_out: shell patterns; tensors whose names match one are left out, and the receipt says so.
@@ -797,8 +797,8 @@ def plan_conversion(
         src: the checkpoint, or the name of a variant in the cache.
         dst: where to write, to have the place checked too.
         to: the layout that the output would get.
-        variant: the variant, instead of telling it from names and shapes.
-        layout: the source's layout, instead of telling it from the names.
+        variant: the variant, instead of detecting it from names and shapes.
+        layout: the source's layout, instead of detecting it from the names.
         key: which of several state dicts in the file.
         prefix: only the tensors under this prefix.
         leave_out: shell patterns; tensors whose names match one are left out, and the receipt says so.
@@ -841,8 +841,8 @@ def publish(
     Args:
         src: the checkpoint, or the name of a variant in the cache.
         folder: where to write; made if need be.
-        variant: the variant, instead of telling it from names and shapes.
-        layout: the source's layout, instead of telling it from the names.
+        variant: the variant, instead of detecting it from names and shapes.
+        layout: the source's layout, instead of detecting it from the names.
         key: which of several state dicts in the file.
         prefix: only the tensors under this prefix.
         leave_out: shell patterns; tensors whose names match one are left out, and the receipt says so.
@@ -959,8 +959,8 @@ def load_model(
     Args:
         checkpoint: a checkpoint, or the name of a variant in the cache.
         fetch: download the variant's file if it is not in the cache; without this no network is used.
-        variant: the variant, instead of telling it from names and shapes.
-        layout: the file's layout, instead of telling it from the names.
+        variant: the variant, instead of detecting it from names and shapes.
+        layout: the file's layout, instead of detecting it from the names.
         key: which of several state dicts in the file, e.g. ``state_dict`` or ``ema``.
         prefix: only the tensors under this prefix, e.g. ``model.``.
         leave_out: shell patterns; tensors whose names match one are left out, and the receipt says so.
@@ -1283,8 +1283,8 @@ def verify(
         interpolation: ``bilinear`` or ``bicubic``.
         mean: of red, green and blue, for pixels from 0 to 1.
         std: their standard deviations.
-        variant: the variant, instead of telling it from names and shapes.
-        layout: the file's layout, instead of telling it from the names.
+        variant: the variant, instead of detecting it from names and shapes.
+        layout: the file's layout, instead of detecting it from the names.
         key: which of several state dicts in the file, e.g. ``state_dict`` or ``ema``.
         prefix: only the tensors under this prefix, e.g. ``model.``.
         leave_out: shell patterns; tensors whose names match one are left out, and the receipt says so.
@@ -1387,8 +1387,8 @@ def verify_all(
             folder.
         peer: an independent implementation to compare with: ``timm`` or ``mmpretrain``.
         input_size: height and width of the image that operations are counted for.
-        variant: the variant, instead of telling it from names and shapes.
-        layout: the layout, instead of telling it from the names.
+        variant: the variant, instead of detecting it from names and shapes.
+        layout: the layout, instead of detecting it from the names.
         key: which of several state dicts in the files.
         prefix: only the tensors under this prefix.
         leave_out: shell patterns; tensors whose names match one are left out, and the receipt says so.
@@ -1635,8 +1635,8 @@ def diagnose(
         thorough: try every cause on every image.
         device: where the network runs; by default a GPU where there is one.
         batch_size: images that run at once.
-        variant: the variant, instead of telling it from names and shapes.
-        layout: the layout, instead of telling it from the names.
+        variant: the variant, instead of detecting it from names and shapes.
+        layout: the layout, instead of detecting it from the names.
         key: which of several state dicts in the file.
         prefix: only the tensors under this prefix.
         leave_out: shell patterns; tensors whose names match one are left out, and the receipt says so.

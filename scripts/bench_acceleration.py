@@ -34,8 +34,8 @@ MOST_IMAGES = 256
 Way = tuple[Precision, tuple[Acceleration, ...]]
 
 REMARKS = """\
-The network has drawn weights and is shown drawn pictures; a trained one on photographs may change more answers or
-fewer. On a CPU `channels-last` is part of `strict` already."""
+The network has random weights and is run on synthetic images; a trained one on photographs may change more
+predictions or fewer. On a CPU `channels-last` is part of `strict` already."""
 
 
 def main() -> None:

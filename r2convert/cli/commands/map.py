@@ -80,7 +80,7 @@ def command(
 ) -> None:
     r"""Convert a checkpoint into another layout, every tensor accounted for.
 
-    Variant and layout of the source are told from its names and shapes. Nothing is written unless every tensor
+    Variant and layout of the source are detected from its names and shapes. Nothing is written unless every tensor
     is accounted for, and the output is read back and compared before it is put in place.
 
     \b

@@ -98,6 +98,7 @@ def main() -> NoReturn:
     except KeyboardInterrupt:
         sys.stderr.write("\ninterrupted\n")
         code = EXIT_INTERRUPTED
+    gc.freeze()  # nothing is left to be collected: the process ends without looking through all objects once more
     sys.exit(code)
 
 

@@ -148,7 +148,7 @@ class Pin:
 class PinBook:
     """The record file, read when it changes and rewritten whole under a lock.
 
-    Until version 1.0 the record was ``pins.toml``. What is in one is read, and moves into ``pins.json`` with the
+    Earlier caches have the record as ``pins.toml``. What is in it is read, and moves into ``pins.json`` with the
     next change.
 
     Args:

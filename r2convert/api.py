@@ -1495,7 +1495,7 @@ def _requests(
 
 
 def _device(name: str | None) -> str:
-    from r2convert.evaluation.backends import choose_device
+    from r2convert.evaluation.precision import choose_device
 
     return str(choose_device(name))
 
@@ -1503,7 +1503,7 @@ def _device(name: str | None) -> str:
 def _device_name(device: str | None) -> str | None:
     if device is None:
         return None
-    from r2convert.evaluation.backends import device_name
+    from r2convert.evaluation.precision import device_name
 
     return device_name(device)
 
@@ -1522,23 +1522,18 @@ def _image_run(
     crop_cache: str | os.PathLike[str] | None,
 ) -> ImageRun:
     from r2convert.checks.run import ImageRun
-    from r2convert.evaluation.backends import choose_device, require_accelerations, require_precision
+    from r2convert.evaluation.precision import accelerations_for, choose_device
     from r2convert.evaluation.prediction_store import PredictionFile
 
     place, resume, overwrite = predictions
     if resume and place is None:
         raise UsageError("--resume continues a prediction file", expected="--predictions FILE --resume")
     chosen_precision = _one_of(PRECISIONS, precision, "precision")
-    accelerations = tuple(_one_of(ACCELERATIONS, each, "acceleration") for each in accelerate)
-    if accelerations and chosen_precision == "strict":
-        raise UsageError(
-            "strict is the reference and takes no shortcut",
-            expected=f"--precision fast (strict's counts) or fp32 with --accelerate {','.join(accelerations)}",
-        )
     chosen = choose_device(device)
-    # Before files are read and images shown.
-    require_precision(chosen_precision, chosen)
-    require_accelerations(accelerations, chosen)
+    # Said before files are read and images shown.
+    accelerations = accelerations_for(
+        chosen_precision, [_one_of(ACCELERATIONS, each, "acceleration") for each in accelerate], chosen
+    )
     kept = PredictionFile(Path(place), resume=resume, overwrite=overwrite) if place is not None else None
     if kept is not None:
         kept.require_place()

@@ -31,8 +31,9 @@ import torch
 
 from r2convert.catalog.protocol import ACCELERATIONS, Acceleration, ComputePrecision, Precision
 from r2convert.checks.standins import write_synthetic_set
-from r2convert.evaluation.backends import computing_in, normalise
+from r2convert.evaluation.backends import normalise
 from r2convert.evaluation.engine import Run, measure_accuracy
+from r2convert.evaluation.precision import computing_in
 from r2convert.evaluation.predictions import NetworkPredictions, Predictions
 from r2convert.imagenet.crop_store import ResidentCrops, memory_for
 from r2convert.imagenet.datasets import open_validation_set

@@ -16,13 +16,13 @@ Pipeline = Literal["pil", "opencv"]
 Interpolation = Literal["bilinear", "bicubic"]
 Precision = Literal["strict", "fast", "fp32", "tf32", "bf16", "fp16"]
 ComputePrecision = Literal["strict", "fp32", "tf32", "bf16", "fp16"]
-Acceleration = Literal["channels-last", "fold-bn", "compile", "cuda-graphs"]
+Acceleration = Literal["channels-last", "fold-bn", "compile"]
 
 PIPELINES: tuple[Pipeline, ...] = get_args(Pipeline)
 INTERPOLATIONS: tuple[Interpolation, ...] = get_args(Interpolation)
 PRECISIONS: tuple[Precision, ...] = get_args(Precision)
 ACCELERATIONS: tuple[Acceleration, ...] = get_args(Acceleration)
-"""What each of these does to a network stands in :mod:`r2convert.evaluation.backends`."""
+"""What each of these does to a network stands in :mod:`r2convert.evaluation.precision`."""
 
 MEAN = (0.485, 0.456, 0.406)
 STANDARD_DEVIATION = (0.229, 0.224, 0.225)

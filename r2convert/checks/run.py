@@ -230,8 +230,8 @@ class ImageRun:
         device: where the networks run.
         batch_size: images a batch, or ``None`` for the device's default.
         protocol: what was asked for instead of the protocols of the weights.
-        precision: how the networks are run, see :mod:`r2convert.evaluation.backends`.
-        accelerations: what else makes them run faster, see :mod:`r2convert.evaluation.backends`.
+        precision: how the networks are run, see :mod:`r2convert.evaluation.precision`.
+        accelerations: what else makes them run faster, see :mod:`r2convert.evaluation.precision`.
         progress: told after every batch.
         fail_fast: stop as soon as every network certainly misses a published top-1.
         predictions: where every image's answer is kept.

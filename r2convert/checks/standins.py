@@ -30,7 +30,8 @@ from torch import Tensor
 from r2convert.catalog.variant import Variant
 from r2convert.checkpoint.open import open_checkpoint
 from r2convert.errors import AccessError, UsageError
-from r2convert.evaluation.backends import computing_in, normalise
+from r2convert.evaluation.backends import normalise
+from r2convert.evaluation.precision import computing_in
 from r2convert.imagenet.labels import synsets
 from r2convert.imagenet.preprocessing import Crop, crop_image
 from r2convert.mapping.identity import resolve

@@ -21,7 +21,8 @@ from r2convert.checks.wiring import FEWEST, beyond_the_stem, check_wiring
 from r2convert.doctor.causes import Cause, CropKind, Feed, NetworkChange, Setting, Shown
 from r2convert.doctor.changes import CropPixels, changed_network, feed_pixels, relabelling
 from r2convert.errors import AccessError, UnreadableImageError
-from r2convert.evaluation.backends import computing_in, rank_logits
+from r2convert.evaluation.backends import rank_logits
+from r2convert.evaluation.precision import computing_in
 from r2convert.imagenet.preprocessing import Crop, resized_size
 from r2convert.imagenet.validation_set import ValidationImage
 from r2convert.models.blocks import Classifier

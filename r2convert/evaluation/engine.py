@@ -1,5 +1,8 @@
 """The evaluation loop: shows the images of a validation set to networks and counts right predictions.
 
+To read it: :func:`measure_accuracy` says what goes in and comes out, :meth:`Run.measure` in which order networks see
+the images, :meth:`Run.show` is the loop over batches.
+
 Images are decoded once. The first network sees them as they come from the loader; if they are shown again, to another
 network or in another precision, their crops stay in memory, and each network then runs over them alone, at full speed.
 This thread launches; predictions are taken in, kept and reported by another one.
@@ -7,19 +10,14 @@ This thread launches; predictions are taken in, kept and reported by another one
 
 from __future__ import annotations
 
-import os
-import sys
-import threading
-import time
 import warnings
 from collections import deque
 from collections.abc import Callable, Generator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import closing, nullcontext
+from contextlib import AbstractContextManager, closing, nullcontext
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from statistics import median
 from typing import Protocol as Interface
 
 import numpy as np
@@ -28,15 +26,8 @@ import torch
 
 from r2convert.catalog.protocol import Acceleration, ComputePrecision, Precision, Protocol
 from r2convert.errors import AccessError, UsageError
-from r2convert.evaluation.backends import (
-    Backend,
-    PendingBatch,
-    computing_in,
-    first_precision,
-    network_fingerprint,
-    require_accelerations,
-    require_precision,
-)
+from r2convert.evaluation.backends import Backend, PendingBatch, network_fingerprint
+from r2convert.evaluation.precision import accelerations_for, computing_in, first_precision
 from r2convert.evaluation.prediction_store import Measurement, PredictionFile, Record
 from r2convert.evaluation.predictions import NetworkPredictions, Places, Predictions, merged_audit
 from r2convert.evaluation.processes import (
@@ -50,12 +41,13 @@ from r2convert.evaluation.processes import (
     wait_for_all,
 )
 from r2convert.evaluation.recheck import audit_precision, recheck
+from r2convert.evaluation.resources import Stopwatch, core_count, default_batch_size, keeping_freed_memory
 from r2convert.imagenet.crop_store import CropStore, ResidentCrops, memory_for
 from r2convert.imagenet.device_resize import is_out_of_memory
 from r2convert.imagenet.loader import CropBatch, Loader
 from r2convert.imagenet.preprocessing import STANDARD
 from r2convert.imagenet.validation_set import ValidationSet
-from r2convert.results.verification import Accuracy, PrecisionAudit, Speed
+from r2convert.results.verification import Accuracy, PrecisionAudit
 
 __all__ = ["Accuracy", "AccuracyProgress", "measure_accuracy"]
 
@@ -106,9 +98,9 @@ def measure_accuracy(
         networks: by name; each takes float32 (batch, 3, crop, crop), normalised, and returns logits (batch, classes).
         images: what to measure on.
         device: where the networks run.
-        batch_size: images a batch; by default four a thread on a CPU (8 to 64), else 256. Halved if memory runs out.
+        batch_size: images a batch, by default the device's. Halved if memory runs out.
         protocol: how images are prepared.
-        precision: see :mod:`r2convert.evaluation.backends`.
+        precision: see :mod:`r2convert.evaluation.precision`.
         accelerations: see there; not for ``strict``.
         progress: called after every batch, from another thread.
         stop_when: called after every batch, from another thread; once it is true the network it is about is done,
@@ -128,37 +120,43 @@ def measure_accuracy(
             or a package that the protocol needs is missing.
     """
     device = local_device(torch.device(device))
-    _refuse_impossible(device, precision, accelerations, can_end_early=stop_when is not None)
-    measurement = _measurement(networks, images, protocol, precision, accelerations)
+    accelerations = accelerations_for(precision, accelerations, device)
+    if stop_when is not None:
+        _require_one_strict_process(precision)
     found = Predictions(images, networks)
+    recording: AbstractContextManager[Record | None] = nullcontext()
     if predictions is not None:
+        measurement = _measurement(networks, images, protocol, precision, accelerations)
         predictions.restore(measurement, found)
         gather(found)
+        recording = predictions.recording(measurement, found, own_rank())
     store = None if crop_cache is None else CropStore(crop_cache, images, protocol)
-    loader = Loader(images.images, protocol, device, workers=workers or _core_count(), store=store)
-    recording = nullcontext(None) if predictions is None else predictions.recording(measurement, found, own_rank())
-    with warnings.catch_warnings(), torch.cuda.device(device) if device.type == "cuda" else nullcontext():
+    loader = Loader(images.images, protocol, device, workers=workers or core_count(), store=store)
+    with (
+        warnings.catch_warnings(),
+        torch.cuda.device(device) if device.type == "cuda" else keeping_freed_memory(),
+        recording as record,
+    ):
         # Pillow warns of odd metadata in images it reads well; here, not in the threads: filters are global.
         warnings.filterwarnings("ignore", module="PIL")
-        with recording as record:
-            run = Run(
-                found,
-                loader,
-                device,
-                batch_size or _default_batch_size(device),
-                protocol,
-                precision,
-                tuple(accelerations),
-                record,
-                progress,
-                stop_when,
-            )
-            try:
-                run.measure(networks)
-            except RuntimeError as error:
-                if is_out_of_memory(error):
-                    raise _out_of_memory(device, error) from error
-                raise
+        run = Run(
+            found,
+            loader,
+            device,
+            batch_size or default_batch_size(device),
+            protocol,
+            precision,
+            accelerations,
+            record,
+            progress,
+            stop_when,
+        )
+        try:
+            run.measure(networks)
+        except RuntimeError as error:
+            if is_out_of_memory(error):
+                raise _out_of_memory(device, error) from error
+            raise
     gather(found)
     audits = gather_audits({name: merged_audit(each) for name, each in run.audits.items()})
     if predictions is not None:
@@ -170,7 +168,7 @@ def measure_accuracy(
             precision=precision,
             accelerations=accelerations,
             audit=audits.get(name),
-            speed=run.speed(name),
+            speed=run.watches[name].speed() if name in run.watches else None,
         )
         for name in networks
     }
@@ -181,17 +179,6 @@ class CropSource(Interface):
 
     def batches(self, places: Sequence[int], batch_size: int) -> Generator[CropBatch, None, None]:
         """Crops of the images at some places, in their order."""
-
-
-@dataclass(slots=True)
-class _Clock:
-    """What a network has taken so far."""
-
-    images: int = 0
-    seconds: float = 0.0
-    batches: list[float] = field(default_factory=list)
-    batch_size: int = 0
-    peak_bytes: int = 0
 
 
 @dataclass
@@ -222,7 +209,7 @@ class Run:
     progress: Callable[[AccuracyProgress], None] | None = None
     stop_when: Callable[[AccuracyProgress], bool] | None = None
     audits: dict[str, list[PrecisionAudit]] = field(default_factory=dict)
-    clocks: dict[str, _Clock] = field(default_factory=dict)
+    watches: dict[str, Stopwatch] = field(default_factory=dict)
     stopped: set[str] = field(default_factory=set)
     totals: dict[str, int] = field(default_factory=dict)
 
@@ -262,8 +249,6 @@ class Run:
 
     def measure_network(self, name: str, network: torch.nn.Module, crops: CropSource, places: Places) -> None:
         """One network over images: as the precision has it, with an audit or a recheck where it is not strict."""
-        if self.device.type == "cuda":
-            torch.cuda.reset_peak_memory_stats(self.device)
         backend = self.backend(name, network)
         into = self.found.networks[name]
         if self.precision == "strict":
@@ -272,13 +257,13 @@ class Run:
 
         def show_strict(some: Places) -> NetworkPredictions:
             strict = NetworkPredictions.unknown(len(into.done), len(self.found.images.classes))
-            self.show(backend, crops, some, "strict", strict, None)
+            self.show(backend, crops, some, "strict", strict)
             return strict
 
         ids = [image.id for image in self.found.images.images]
         if self.precision == "fast":
             first = first_precision(self.device)
-            self.show(backend, crops, places, first, into, None)
+            self.show(backend, crops, places, first, into)
             audit = recheck(into, self._with_crop(places), ids, show_strict, first)
             if self.record is not None:
                 self.record(name, into, places.tolist())
@@ -310,121 +295,60 @@ class Run:
         places: Places,
         precision: ComputePrecision,
         into: NetworkPredictions,
-        record: Record | None,
+        record: Record | None = None,
     ) -> None:
         """The loop: one network over some images, in order."""
-        intake = _Intake(self, backend.name, into, record)
-        pending: deque[Future[None]] = deque()
+        watch = self.watches.setdefault(backend.name, Stopwatch(self.device))
+        pending: deque[Future[bool]] = deque()
+        ahead = 0 if self.stop_when is not None else backend.batches_ahead
         with (
             computing_in(precision, self.device),
             torch.inference_mode(),
             closing(crops.batches(places.tolist(), backend.images_at_once)) as batches,
-            ThreadPoolExecutor(1, thread_name_prefix="predictions") as thread,
+            ThreadPoolExecutor(1, thread_name_prefix="predictions") as other_thread,
+            watch.running(),
         ):
-            try:
-                for batch in batches:
-                    launched = backend.predict(batch.crops, self.labels[list(batch.places)], precision)
-                    pending.append(thread.submit(intake.take, batch, launched))
-                    while len(pending) > backend.batches_ahead:
-                        pending.popleft().result()
-                    if intake.ended.is_set():
-                        break
-                for each in pending:
-                    each.result()
-            finally:
-                intake.ended.set()
-        clock = self.clocks.setdefault(backend.name, _Clock())
-        clock.seconds += time.perf_counter() - intake.started
-        clock.batches += intake.batches
-        # Images that are shown again, as evidence, do not count.
-        clock.images += intake.shown if into is self.found.networks[backend.name] else 0
-        clock.batch_size, clock.peak_bytes = backend.images_at_once, max(clock.peak_bytes, self._peak_bytes())
+            for batch in batches:
+                launched = backend.predict(batch.crops, self.labels[list(batch.places)], precision)
+                pending.append(other_thread.submit(self._take_in, backend, batch, launched, into, record))
+                if len(pending) > ahead and pending.popleft().result():
+                    self.stopped.add(backend.name)
+                    break
+            for each in pending:
+                each.result()
 
-    def _peak_bytes(self) -> int:
-        if self.device.type == "cuda":
-            return int(torch.cuda.max_memory_allocated(self.device))
-        try:
-            import resource
-        except ImportError:  # Windows
-            return 0
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-        return peak if sys.platform == "darwin" else peak * 1024
-
-    def speed(self, name: str) -> Speed | None:
-        """How fast this run showed its images to a network, ``None`` if it showed it none."""
-        clock = self.clocks.get(name)
-        if clock is None or not clock.batches:
-            return None
-        return Speed(
-            images=clock.images,
-            seconds=clock.seconds,
-            images_per_second=clock.images / clock.seconds if clock.seconds else 0.0,
-            batch_size=clock.batch_size,
-            batch_milliseconds=1000 * median(clock.batches),
-            busy=min(1.0, sum(clock.batches) / clock.seconds) if clock.seconds else 0.0,
-            peak_bytes=clock.peak_bytes,
-        )
-
-
-class _Intake:
-    """Takes in predictions, batch after batch, on a thread of its own.
-
-    Args:
-        run: the measurement.
-        name: of the network that runs.
-        into: where its predictions go.
-        record: writes them down.
-    """
-
-    def __init__(self, run: Run, name: str, into: NetworkPredictions, record: Record | None) -> None:
-        self._run, self._name, self._into, self._record = run, name, into, record
-        self.started, self.shown = time.perf_counter(), 0
-        self.batches: list[float] = []
-        self.ended = threading.Event()
-
-    def take(self, batch: CropBatch, launched: PendingBatch) -> None:
-        """Waits for a batch; does nothing once the network is done or has failed."""
-        if self.ended.is_set():
-            return
-        try:
-            self._take(batch, launched)
-        except BaseException:
-            self.ended.set()
-            raise
-
-    def _take(self, batch: CropBatch, launched: PendingBatch) -> None:
+    def _take_in(
+        self,
+        backend: Backend,
+        batch: CropBatch,
+        launched: PendingBatch,
+        into: NetworkPredictions,
+        record: Record | None,
+    ) -> bool:
+        """Waits for a batch, keeps what is predicted, and tells how far the measurement is; whether that is enough."""
         ranking, seconds = launched.wait()
-        found = self._run.found
         if batch.digests is not None:
-            found.note(batch.places, batch.problems, batch.digests())
-        found.add(self._into, batch.places, batch.problems, ranking)
-        self.batches.append(seconds)
-        self.shown += len(batch.places)
-        if self._record is not None:
-            self._record(self._name, self._into, batch.places)
-        if self._is_enough():
-            self._run.stopped.add(self._name)
-            self.ended.set()
-
-    def _is_enough(self) -> bool:
-        """Tells whoever listens how far the measurement is; whether that is enough of this network."""
-        run = self._run
-        if run.progress is None and run.stop_when is None:
+            self.found.note(batch.places, batch.problems, batch.digests())
+        self.found.add(into, batch.places, batch.problems, ranking)
+        if record is not None:
+            record(backend.name, into, batch.places)
+        watch = self.watches[backend.name]
+        is_first_pass = into is self.found.networks[backend.name]
+        watch.add(len(batch.places) if is_first_pass else 0, seconds, backend.images_at_once)
+        if self.progress is None and self.stop_when is None:
             return False
-        total = run.totals[self._name]
-        is_first_pass = self._into is run.found.networks[self._name]
-        seconds = time.perf_counter() - self.started
+        total = self.totals[backend.name]
         step = AccuracyProgress(
-            network=self._name,
-            done=int(np.count_nonzero(self._into.done)) if is_first_pass else total,
+            network=backend.name,
+            done=int(np.count_nonzero(into.done)) if is_first_pass else total,
             total=total,
-            seconds=seconds,
-            top1_correct={name: network.top1_correct for name, network in run.found.networks.items()},
-            images_per_second=self.shown / seconds,
+            seconds=watch.seconds,
+            top1_correct={name: network.top1_correct for name, network in self.found.networks.items()},
+            images_per_second=watch.images / watch.seconds,
         )
-        if run.progress is not None:
-            run.progress(step)
-        return run.stop_when is not None and run.stop_when(step)
+        if self.progress is not None:
+            self.progress(step)
+        return self.stop_when is not None and self.stop_when(step)
 
 
 def _finish(file: PredictionFile, measurement: Measurement, found: Predictions) -> None:
@@ -438,20 +362,10 @@ def _finish(file: PredictionFile, measurement: Measurement, found: Predictions) 
     file.remove_parts()
 
 
-def _refuse_impossible(
-    device: torch.device, precision: Precision, accelerations: Sequence[Acceleration], *, can_end_early: bool
-) -> None:
-    if accelerations and precision == "strict":
-        raise UsageError(
-            "strict is the reference and takes no shortcut",
-            expected="--precision fast, or fp32, bf16, ... with --accelerate",
-            got=f"strict with {', '.join(accelerations)}",
-        )
-    require_precision(precision, device)
-    require_accelerations(accelerations, device)
-    if can_end_early and precision != "strict":
+def _require_one_strict_process(precision: Precision) -> None:
+    if precision != "strict":
         raise UsageError("only a strict measurement can be ended early", got=f"precision {precision}")
-    if can_end_early and is_shared():
+    if is_shared():
         raise UsageError(
             "a measurement that several processes share cannot be ended early",
             next_step="run one process, without torchrun",
@@ -463,7 +377,7 @@ def _measurement(
     images: ValidationSet,
     protocol: Protocol,
     precision: Precision,
-    accelerations: Sequence[Acceleration],
+    accelerations: tuple[Acceleration, ...],
 ) -> Measurement:
     is_standard = protocol == Protocol(pipeline=protocol.pipeline)
     return Measurement(
@@ -472,7 +386,7 @@ def _measurement(
         protocol.pipeline,
         precision,
         {name: network_fingerprint(network) for name, network in networks.items()},
-        tuple(accelerations),
+        accelerations,
         "" if is_standard else repr(protocol),
     )
 
@@ -484,14 +398,3 @@ def _out_of_memory(device: torch.device, error: RuntimeError) -> AccessError:
         got=str(error).partition("\n")[0],
         next_step="free memory, choose a smaller --batch-size, or use --device cpu",
     )
-
-
-def _default_batch_size(device: torch.device) -> int:
-    """Small on a CPU: there, larger batches leave its caches and run slower."""
-    return min(64, max(8, 4 * torch.get_num_threads())) if device.type == "cpu" else 256
-
-
-def _core_count() -> int:
-    """Cores for this process: those it may run on, or its part of them if several processes share the machine."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(1, cores // int(os.environ.get("LOCAL_WORLD_SIZE", "1")))

@@ -54,7 +54,6 @@ def test_a_faster_precision_says_what_it_changed(run: Run, standin: Standin, fol
     [
         (("--accelerate", "fold-bn"), "takes no shortcut"),
         (("--precision", "fp32", "--accelerate", "fold-bn,magic"), "'magic' is none of"),
-        (("--precision", "fp32", "--accelerate", "cuda-graphs", "--device", "cpu"), "CUDA devices only"),
         (("--precision", "tf32", "--device", "cpu"), "CUDA devices only"),
     ],
 )

@@ -16,8 +16,9 @@ from r2convert.catalog import Catalog
 from r2convert.catalog.protocol import Acceleration, Precision
 from r2convert.checks.standins import synthetic_image
 from r2convert.errors import UsageError
-from r2convert.evaluation.backends import accelerated, fold_batch_norms, rank_logits
+from r2convert.evaluation.backends import rank_logits
 from r2convert.evaluation.engine import measure_accuracy
+from r2convert.evaluation.precision import accelerated, fold_batch_norms
 from r2convert.evaluation.prediction_store import PredictionFile, read_measurement
 from r2convert.imagenet.datasets import open_validation_set
 from r2convert.imagenet.labels import synsets
@@ -102,11 +103,6 @@ def test_nothing_asked_for_is_the_network_itself() -> None:
     assert accelerated(network, (), CPU) is network
 
 
-def test_cuda_graphs_need_cuda() -> None:
-    with pytest.raises(UsageError, match="CUDA devices only"):
-        accelerated(Small(), ["cuda-graphs"], CPU)
-
-
 @pytest.mark.parametrize("accelerations", [("fold-bn",), ("channels-last", "compile"), ("fold-bn", "compile")])
 def test_what_accelerations_change_is_counted(
     images: ValidationSet, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, accelerations: tuple[Acceleration, ...]
@@ -142,7 +138,7 @@ def test_a_machine_that_cannot_compile_says_so(images: ValidationSet, monkeypatc
     assert caught.value.got == "No working C++ compiler found"
 
 
-@pytest.mark.parametrize("acceleration", ["channels-last", "fold-bn", "compile", "cuda-graphs"])
+@pytest.mark.parametrize("acceleration", ["channels-last", "fold-bn", "compile"])
 def test_strict_takes_no_shortcut(images: ValidationSet, acceleration: Acceleration) -> None:
     with pytest.raises(UsageError, match="takes no shortcut"):
         measure_accuracy({"it": Small()}, images, accelerations=[acceleration])

@@ -19,6 +19,7 @@ from r2convert.checks.standins import SyntheticSet, synthetic_image, write_synth
 from r2convert.errors import AccessError, CheckpointError, UsageError
 from r2convert.evaluation import backends, engine
 from r2convert.evaluation.engine import AccuracyProgress
+from r2convert.evaluation.precision import computing_in
 from r2convert.imagenet.datasets import open_validation_set
 from r2convert.imagenet.labels import real_labels, synsets, validation_name
 from r2convert.imagenet.preprocessing import Crop
@@ -362,7 +363,7 @@ def test_older_and_newer_settings_of_torch_can_be_read_inside(precision: str) ->
     found = newer.conv.fp32_precision
     try:
         newer.conv.fp32_precision = precision
-        with backends.computing_in("strict", torch.device("cpu")):
+        with computing_in("strict", torch.device("cpu")):
             assert torch.backends.cudnn.allow_tf32 is False
             assert torch.get_float32_matmul_precision() == "highest"
             assert torch.backends.cuda.matmul.allow_tf32 is False

@@ -112,10 +112,11 @@ def test_a_stopped_run_in_another_precision_is_continued(images: ValidationSet, 
     file = PredictionFile(tmp_path / "stopped", resume=True)
     with pytest.raises(KeyboardInterrupt):
         measure(images, file, stop_after=6, precision="bf16")
-    assert file.part().read_bytes().count(b"\n") == 1 + 6  # of the first network
+    # Of the first network; the batch that was under way is kept, too.
+    assert file.part().read_bytes().count(b"\n") == 1 + 8
     continued = measure(images, file, precision="bf16")
     assert file.path.read_bytes() == (tmp_path / "whole").read_bytes()
-    for name, audited in (("first", COUNT - 6), ("second", COUNT - 1)):
+    for name, audited in (("first", COUNT - 8), ("second", COUNT - 1)):
         result = continued[name]
         assert result.top5_correct == whole[name].top5_correct
         assert result.audit is not None

@@ -1,0 +1,134 @@
+"""What a measurement takes of the machine: time, cores and memory."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from statistics import median
+
+import torch
+
+from r2convert.results.verification import Speed
+
+
+class Stopwatch:
+    """What a network has taken so far.
+
+    Args:
+        device: where it runs.
+    """
+
+    def __init__(self, device: torch.device) -> None:
+        self._device = device
+        self._before, self._started = 0.0, 0.0
+        self.images, self._batch_size, self._peak_bytes = 0, 0, 0
+        self._batches: list[float] = []
+
+    @contextmanager
+    def running(self) -> Iterator[None]:
+        """Time goes on in here."""
+        _forget_peak(self._device)
+        self._started = time.perf_counter()
+        try:
+            yield
+        finally:
+            self._before, self._started = self.seconds, 0.0
+            self._peak_bytes = max(self._peak_bytes, _peak_bytes(self._device))
+
+    @property
+    def seconds(self) -> float:
+        """Seconds it has run, from the first batch that was waited for to the last one that was taken in."""
+        return self._before + (time.perf_counter() - self._started if self._started else 0.0)
+
+    def add(self, images: int, seconds: float, batch_size: int) -> None:
+        """A batch is done.
+
+        Args:
+            images: how many it had that count: those shown again, as evidence, do not.
+            seconds: how long the device worked on it.
+            batch_size: images at once.
+        """
+        self.images += images
+        self._batches.append(seconds)
+        self._batch_size = batch_size
+
+    def speed(self) -> Speed | None:
+        """How fast the network was; ``None`` if it was shown nothing."""
+        if not self._batches:
+            return None
+        seconds = self.seconds
+        return Speed(
+            images=self.images,
+            seconds=seconds,
+            images_per_second=self.images / seconds,
+            batch_size=self._batch_size,
+            batch_milliseconds=1000 * median(self._batches),
+            busy=min(1.0, sum(self._batches) / seconds),
+            peak_bytes=self._peak_bytes,
+        )
+
+
+def _forget_peak(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+        return
+    with suppress(OSError):
+        Path("/proc/self/clear_refs").write_text("5")  # see proc_pid_clear_refs(5): the resident set's peak anew
+
+
+def _peak_bytes(device: torch.device) -> int:
+    if device.type == "cuda":
+        return int(torch.cuda.max_memory_allocated(device))
+    with suppress(OSError):
+        for line in Path("/proc/self/status").read_text().splitlines():
+            if line.startswith("VmHWM:"):
+                return int(line.split()[1]) * 1024
+    try:
+        import resource
+    except ImportError:  # Windows
+        return 0
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss  # in bytes on macOS, the one system that comes here
+
+
+def default_batch_size(device: torch.device) -> int:
+    """Small on a CPU: there, larger batches leave its caches and run slower."""
+    return min(64, max(8, 4 * torch.get_num_threads())) if device.type == "cpu" else 256
+
+
+def core_count() -> int:
+    """Cores for this process: those it may run on, or its part of them if several processes share the machine."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, cores // int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
+
+
+# Parameters of glibc's mallopt(3): while networks run, and what it comes to by itself in a process with large blocks.
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _M_MMAP_MAX = -1, -3, -4
+_KEEPING = {_M_TRIM_THRESHOLD: 2**31 - 1, _M_MMAP_MAX: 0}
+_USUAL = {_M_TRIM_THRESHOLD: 64 * 2**20, _M_MMAP_THRESHOLD: 32 * 2**20, _M_MMAP_MAX: 65_536}
+
+
+@contextmanager
+def keeping_freed_memory() -> Iterator[None]:
+    """The processor's memory that a network frees is kept for its next layer; at the end it goes back to the system.
+
+    By itself glibc gives large blocks back as soon as they are free. The next layer asks for as much again, and the
+    kernel hands it out page by page, zeroed. Other allocators are left as they are.
+    """
+    if os.name != "posix" or not hasattr(library := ctypes.CDLL(None), "mallopt"):
+        yield
+        return
+    _set_allocator(library, _KEEPING)
+    try:
+        yield
+    finally:
+        _set_allocator(library, _USUAL)
+        library.malloc_trim(0)
+
+
+def _set_allocator(library: ctypes.CDLL, parameters: Mapping[int, int]) -> None:
+    for parameter, value in parameters.items():
+        library.mallopt(parameter, value)

@@ -1162,18 +1162,16 @@ def compare_predictions(
         AccessError: a file cannot be read.
     """
     from r2convert.evaluation.prediction_comparison import compare_predictions as compare_files
-    from r2convert.evaluation.prediction_comparison import network_pairs
     from r2convert.evaluation.prediction_store import read_measurement
     from r2convert.results.documents import PredictionsComparison
 
     one, other = Path(a), Path(b)
-    pairs = network_pairs(one, other, network_a=network_a, network_b=network_b)
-    comparisons = [compare_files(one, other, network_a=first, network_b=second) for first, second in pairs]
+    comparisons = compare_files(one, other, network_a=network_a, network_b=network_b)
     return PredictionsComparison(
         equal=all(comparison.equal for comparison in comparisons),
         a=_summary(one, read_measurement(one)),
         b=_summary(other, read_measurement(other)),
-        comparisons=tuple(comparisons),
+        comparisons=comparisons,
     )
 
 
@@ -1704,7 +1702,13 @@ def read_results(paths: Sequence[str]) -> list[Run]:
     return [read_run(path) for path in paths]
 
 
-def render_report(runs: Sequence[Run], kind: ReportKind, *, imagenet: str | os.PathLike[str] | None = None) -> str:
+def render_report(
+    runs: Sequence[Run],
+    kind: ReportKind,
+    *,
+    imagenet: str | os.PathLike[str] | None = None,
+    predictions: PredictionsComparison | None = None,
+) -> str:
     """Results as the text of a report.
 
     Args:
@@ -1712,13 +1716,14 @@ def render_report(runs: Sequence[Run], kind: ReportKind, *, imagenet: str | os.P
         kind: ``html``: one self-contained page; ``markdown``: the table as model zoos print it; ``metafile``:
             OpenMMLab's model-index YAML with the measured numbers.
         imagenet: the images that were measured on, to show those that were confused in the page.
+        predictions: of two runs, what :func:`compare_predictions` says, to show in the page which images changed.
 
     Raises:
-        UsageError: a page needs packages that are not installed.
+        UsageError: a page needs packages that are not installed, or the predictions are not those of the runs.
         DatasetError: the images cannot be used.
     """
     if kind == "html":
-        return _page(runs, Path(imagenet) if imagenet is not None else None)
+        return _page(runs, Path(imagenet) if imagenet is not None else None, predictions)
     if kind == "markdown":
         from r2convert.report.markdown import markdown_table
 
@@ -1728,7 +1733,7 @@ def render_report(runs: Sequence[Run], kind: ReportKind, *, imagenet: str | os.P
     return model_index(runs)
 
 
-def _page(runs: Sequence[Run], imagenet: Path | None) -> str:
+def _page(runs: Sequence[Run], imagenet: Path | None, predictions: PredictionsComparison | None) -> str:
     from importlib.util import find_spec
 
     if find_spec("jinja2") is None:
@@ -1741,7 +1746,7 @@ def _page(runs: Sequence[Run], imagenet: Path | None) -> str:
     from r2convert.report.page import render_page
     from r2convert.report.thumbnails import Thumbnails
 
-    return render_page(runs, load_catalog(), Thumbnails.from_images(imagenet))
+    return render_page(runs, load_catalog(), Thumbnails.from_images(imagenet), predictions)
 
 
 def selftest(*, against: Literal["torch"] | None = None) -> tuple[list[Trial], list[str] | None]:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from r2convert.errors import InputError, UsageError
@@ -43,46 +44,76 @@ def network_pairs(
 
 def compare_predictions(
     a: Path, b: Path, *, network_a: str | None = None, network_b: str | None = None
-) -> PredictionComparison:
-    """Compares the answers kept in two files.
+) -> tuple[PredictionComparison, ...]:
+    """Compares what is kept in two files, each of which is read once.
 
     Args:
         a: a file that ``verify --predictions`` has written.
         b: another one, of the same validation set and pipeline.
-        network_a: which network of the first file; may be left out if there is only one.
+        network_a: which network of the first file; may be left out if there is only one, or equal names in both.
         network_b: which network of the second file.
+
+    Returns:
+        One comparison for every pair of :func:`network_pairs`.
 
     Raises:
         InputError: a file holds no predictions, or is damaged or incomplete.
-        UsageError: the files are about different images, or it is not clear which network is meant.
+        UsageError: the files are about different images, or it is not clear which networks are meant.
         AccessError: a file cannot be read.
     """
     measurements = read_measurement(a), read_measurement(b)
     _refuse_other_images(a, b, *measurements)
-    name_a = _choose_network(a, measurements[0].networks, network_a)
-    name_b = _choose_network(b, measurements[1].networks, network_b)
-    rows_a, rows_b = _read_rows(a, measurements[0], name_a), _read_rows(b, measurements[1], name_b)
+    pairs = network_pairs(a, b, network_a=network_a, network_b=network_b)
+    tallies = [_Tally(*pair) for pair in pairs]
+    rows_a = _read_rows(a, measurements[0], [name for name, _ in pairs])
+    rows_b = _read_rows(b, measurements[1], [name for _, name in pairs])
+    images = other_crops = 0
     # The order of the images is part of the set's fingerprint, so two files of one set agree line by line.
-    pairs = [
-        (first, first.predictions.get(name_a), second, second.predictions.get(name_b))
-        for first, second in zip(rows_a, rows_b, strict=True)
-    ]
-    changed = tuple(
-        ChangedImage(first.image, first.label, _top(answer_a), _top(answer_b))
-        for first, answer_a, _, answer_b in pairs
-        if _top(answer_a)[:1] != _top(answer_b)[:1]
-    )
-    answers = [(answer_a, answer_b) for _, answer_a, _, answer_b in pairs]
-    return PredictionComparison(
-        network=BothSides(name_a, name_b),
-        images=len(pairs),
-        other_crops=sum(first.crop != second.crop for first, _, second, _ in pairs),
-        changed_top1=len(changed),
-        changed_top5=sum(set(_top(answer_a)) != set(_top(answer_b)) for answer_a, answer_b in answers),
-        top1=_count(answers, 1),
-        top5=_count(answers, TOP),
-        changed=changed,
-    )
+    for first, second in zip(rows_a, rows_b, strict=True):
+        images += 1
+        other_crops += first.crop != second.crop
+        for tally in tallies:
+            tally.add(first, second)
+    return tuple(tally.comparison(images, other_crops) for tally in tallies)
+
+
+class _Tally:
+    """Counts how two networks' predictions differ, image by image.
+
+    Args:
+        name_a: the network in the first file.
+        name_b: the network in the second file.
+    """
+
+    def __init__(self, name_a: str, name_b: str) -> None:
+        self._names = name_a, name_b
+        self._outcomes: dict[int, Counter[tuple[bool, bool]]] = {1: Counter(), TOP: Counter()}
+        self._changed: list[ChangedImage] = []
+        self._changed_top5 = 0
+
+    def add(self, first: PredictedImage, second: PredictedImage) -> None:
+        """Counts one image."""
+        one, other = first.predictions.get(self._names[0]), second.predictions.get(self._names[1])
+        for cut, outcomes in self._outcomes.items():
+            outcomes[one is not None and one.rank < cut, other is not None and other.rank < cut] += 1
+        top_a, top_b = _top(one), _top(other)
+        if top_a != top_b:
+            self._changed_top5 += set(top_a) != set(top_b)
+            if top_a[:1] != top_b[:1]:
+                self._changed.append(ChangedImage(first.image, first.label, top_a, top_b))
+
+    def comparison(self, images: int, other_crops: int) -> PredictionComparison:
+        """What was counted."""
+        return PredictionComparison(
+            network=BothSides(*self._names),
+            images=images,
+            other_crops=other_crops,
+            changed_top1=len(self._changed),
+            changed_top5=self._changed_top5,
+            top1=_paired(self._outcomes[1]),
+            top5=_paired(self._outcomes[TOP]),
+            changed=tuple(self._changed),
+        )
 
 
 def _refuse_other_images(a: Path, b: Path, first: Measurement, second: Measurement) -> None:
@@ -111,14 +142,13 @@ def _top(answer: Prediction | None) -> tuple[int, ...]:
     return () if answer is None else answer.top
 
 
-def _count(answers: Iterable[tuple[Prediction | None, Prediction | None]], cut: int) -> PairedCounts:
-    outcomes = [tuple(answer is not None and answer.rank < cut for answer in pair) for pair in answers]
-    only_a, only_b = outcomes.count((True, False)), outcomes.count((False, True))
+def _paired(outcomes: Counter[tuple[bool, bool]]) -> PairedCounts:
+    only_a, only_b = outcomes[True, False], outcomes[False, True]
     return PairedCounts(
-        both=outcomes.count((True, True)),
+        both=outcomes[True, True],
         only_a=only_a,
         only_b=only_b,
-        neither=outcomes.count((False, False)),
+        neither=outcomes[False, False],
         mcnemar_p=mcnemar(only_a, only_b),
     )
 
@@ -139,9 +169,9 @@ def _choose_network(path: Path, networks: Mapping[str, str], name: str | None) -
     )
 
 
-def _read_rows(path: Path, measurement: Measurement, network: str) -> Iterator[PredictedImage]:
+def _read_rows(path: Path, measurement: Measurement, networks: Sequence[str]) -> Iterator[PredictedImage]:
     count = 0
-    for row in read_whole_lines(path, {network: measurement.networks[network]}):
+    for row in read_whole_lines(path, networks):
         count += 1
         yield row
     if count != measurement.images:

@@ -19,6 +19,7 @@ from r2convert.checks.claims import claim_check
 from r2convert.checks.counting import count_operations
 from r2convert.evaluation.statistics import accuracy_interval
 from r2convert.imagenet.labels import class_index_by_synset, class_names
+from r2convert.report.changes import Change, changed_predictions, changes, compare_command
 from r2convert.report.charts import (
     AccuracyChart,
     ClaimStrip,
@@ -39,13 +40,12 @@ from r2convert.report.rows import (
     SPEED,
     CheckRow,
     NetworkRow,
-    changes,
     check_rows,
     network_row,
-    predictions_command,
     speed_cells,
 )
 from r2convert.report.thumbnails import Thumbnails
+from r2convert.results.documents import PredictionsComparison
 from r2convert.results.reading import Run, plain
 from r2convert.results.verdicts import COLUMNS, SIGNS, Check, Verdict, leading_check
 from r2convert.results.verification import Accuracy, CheckpointResult, Confusion
@@ -61,6 +61,8 @@ _SAID: dict[Verdict, tuple[str, str]] = {
 """Of one network and of several, worst first."""
 _FEW = 2
 """Networks up to which nothing is folded away."""
+_FEW_ROWS = 10
+"""Rows of changed images up to which they are not folded away."""
 _MANY = 6
 """Networks from which on layers that are all equal are not drawn one by one."""
 _FEW_IMAGES = 10
@@ -121,6 +123,7 @@ class NetworkView:
     """Everything the page shows of one result."""
 
     row: NetworkRow
+    run: str
     result: CheckpointResult
     checks: tuple[CheckRow, ...]
     next: str
@@ -141,14 +144,22 @@ class RunView:
     networks: tuple[NetworkView, ...]
 
 
-def render_page(runs: Sequence[Run], catalog: Catalog, thumbnails: Thumbnails) -> str:
+def render_page(
+    runs: Sequence[Run], catalog: Catalog, thumbnails: Thumbnails, predictions: PredictionsComparison | None = None
+) -> str:
     """The whole page; the same input gives the same bytes. Of two runs, what changed is shown as well.
 
     Args:
         runs: results files, in the order in which they are to appear.
         catalog: what is published of the networks.
         thumbnails: the images, as far as they are at hand.
+        predictions: what two runs predict for each image.
+
+    Raises:
+        UsageError: the predictions are not those of the runs.
     """
+    changed = changes(runs[0], runs[1], catalog) if len(runs) == 2 else ()
+    changed_images = changed_predictions(predictions, runs[0], runs[1], catalog, thumbnails) if predictions else ()
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("r2convert.report"),
         autoescape=True,
@@ -166,13 +177,15 @@ def render_page(runs: Sequence[Run], catalog: Catalog, thumbnails: Thumbnails) -
     return environment.get_template("page.html.j2").render(
         runs=views,
         networks=networks,
-        changes=changes(runs[0], runs[1], catalog) if len(runs) == 2 else (),
-        predictions=predictions_command(runs[0], runs[1]) if len(runs) == 2 else "",
+        changes=changed,
+        predictions=changed_images,
+        compare=compare_command(predictions, runs[0], runs[1]) if len(runs) == 2 else "",
         headings=[COLUMNS[metric] for metric in SHOWN],
         speed_headings=SPEED,
         few=len(networks) <= _FEW,
+        few_rows=_FEW_ROWS,
         few_images=_FEW_IMAGES,
-        headline=_headline([network.row for network in networks]),
+        headline=_headline([network.row for network in networks], changed),
         overview=_overview(networks, catalog),
         # The page's own style sheet and script, which the policy allows by their digests and nothing besides.
         style=Markup(style),  # noqa: S704
@@ -217,13 +230,14 @@ def _network_view(
     leading = (check.next for check in checks if check.next and check.verdict == result.verdict)
     return NetworkView(
         row=row,
+        run=run.name,
         result=result,
         checks=checks,
-        next=next(leading, "") if result.verdict in ("fail", "inconclusive") else "",
+        next=next(leading, ""),
         claims=claim_strip(result),
         classes=_class_section(result, thumbnails),
         speed=speed_cells(result.accuracy.speed) if result.accuracy and result.accuracy.speed else (),
-        wiring=wiring_chart(result.wiring) if result.wiring else None,
+        wiring=wiring_chart(result.wiring) if result.wiring and (not many or result.wiring.suspects) else None,
         parity=parity_chart(outputs) if outputs and outputs.by_layer and not (many and outputs.equal) else None,
     )
 
@@ -238,8 +252,10 @@ def _environment(run: Run) -> tuple[tuple[str, str], ...]:
     return tuple((name, str(value)) for name, value in plain(run.verification.environment).items() if value)
 
 
-def _headline(rows: Sequence[NetworkRow]) -> str:
-    """How many networks came out how, worst first; a single one by its name."""
+def _headline(rows: Sequence[NetworkRow], changed: Sequence[Change]) -> str:
+    """How many networks came out how, worst first; a single one by its name. Of two runs, how many changed."""
+    if changed:
+        return _headline_of_changes(changed)
     if not rows:
         return "No network was verified"
     if len(rows) == 1:
@@ -248,6 +264,15 @@ def _headline(rows: Sequence[NetworkRow]) -> str:
     counts = {verdict: verdicts.count(verdict) for verdict in _SAID}
     parts = [_SAID[verdict][count > 1].format(count) for verdict, count in counts.items() if count]
     return f"{len(rows)} networks: " + ", ".join(parts)
+
+
+def _headline_of_changes(changed: Sequence[Change]) -> str:
+    others = sum(change.verdicts[0] != change.verdicts[1] for change in changed)
+    if len(changed) == 1:
+        (name, (before, after)) = changed[0].name, changed[0].verdicts
+        return f"{name}: {before} before and after" if before == after else f"{name}: {before} before, {after} after"
+    verdicts = "no verdict" if not others else "1 verdict" if others == 1 else f"{others} verdicts"
+    return f"{len(changed)} networks before and after: {verdicts} changed"
 
 
 def _overview(networks: Sequence[NetworkView], catalog: Catalog) -> AccuracyChart | None:

@@ -26,7 +26,7 @@ SHOWN: tuple[Metric, ...] = ("parameters", "flops", "top1", "top5")
 SPEED = ("images/s", "ms a batch", "batch", "busy", "peak, GiB")
 """Columns of the speed table."""
 
-_CHANGED_CLASSES = 6
+_COUNTS = ("parameters", "flops", "activations")
 _FOUR_DIGITS = 1000
 
 
@@ -93,51 +93,6 @@ class CheckRow:
     next: str
 
 
-@dataclass(frozen=True, slots=True)
-class ChangedCheck:
-    """A check that came out otherwise in the second run."""
-
-    label: str
-    source: str
-    before: str
-    after: str
-    verdict_before: Verdict | None
-    verdict_after: Verdict | None
-
-
-@dataclass(frozen=True, slots=True)
-class ChangedClass:
-    """A class of which another number of images is right in the second run."""
-
-    synset: str
-    before: int
-    after: int
-    images: int
-
-
-@dataclass(frozen=True, slots=True)
-class Change:
-    """One network in two runs.
-
-    Args:
-        name: the network.
-        file: name of the file, of both if they differ.
-        verdicts: before and after.
-        checks: those that came out otherwise.
-        top1: images right at top-1 before and after; ``None`` unless both were measured on as many images.
-        classes: those that changed most.
-        same_crops: whether both runs used the same pixels.
-    """
-
-    name: str
-    file: str
-    verdicts: tuple[Verdict, Verdict]
-    checks: tuple[ChangedCheck, ...]
-    top1: tuple[int, int] | None
-    classes: tuple[ChangedClass, ...]
-    same_crops: bool
-
-
 def network_row(anchor: str, result: CheckpointResult, catalog: Catalog) -> NetworkRow:
     """A result's row in the verdict table."""
     failing = [check.metric for check in result.checks if check.verdict == "fail" and check.metric not in SHOWN]
@@ -163,10 +118,10 @@ def check_rows(result: CheckpointResult, run: Run) -> tuple[CheckRow, ...]:
     """All checks of a result, in order."""
     return tuple(
         CheckRow(
-            label=_label(check),
+            label=check_label(check),
             source=check.source or "",
             published=readable(check.published, check.unit or "") if check.published is not None else "",
-            measured=_measured(check, result),
+            measured=shown_measurement(check, result),
             share=_share(check, result),
             difference=difference(check, result),
             verdict=check.verdict,
@@ -178,41 +133,45 @@ def check_rows(result: CheckpointResult, run: Run) -> tuple[CheckRow, ...]:
 
 
 def next_command(check: Check, result: CheckpointResult, run: Run) -> str:
-    """The command that says more about a check that is not a pass; the empty string where none does."""
-    if check.verdict in ("pass", "known-deviation") or result.checkpoint is None:
+    """The command that says more about a check; the empty string for one that passes."""
+    if check.verdict == "pass":
         return ""
-    file, images = shlex.quote(result.checkpoint), shlex.quote(_option(run, "--imagenet") or "PATH")
+    if result.checkpoint is None:
+        return "r2convert list --claims"
+    file, images = shlex.quote(result.checkpoint), shlex.quote(option_of(run, "--imagenet") or "PATH")
     if is_accuracy(check):
         return _next_for_accuracy(check, result, file, images)
+    if check.metric in _COUNTS:
+        return f"r2convert verify {file} --by-layer"
+    published = f"r2convert compare {shlex.quote(result.variant)} {file}"
+    photographs = f"r2convert verify {file} --wiring=FOLDER"
     commands: dict[Metric, str] = {
         "names": f"r2convert inspect {file} --tensors",
         "shapes": f"r2convert inspect {file} --tensors",
-        "values": f"r2convert inspect {file}",
-        "receipt": f"r2convert compare {shlex.quote(result.variant)} {file}",
-        "wiring": f"r2convert compare {shlex.quote(result.variant)} {file}",
-        "parity": f"r2convert verify {file} --wiring=FOLDER",
+        "receipt": published,
+        "wiring": published if check.verdict == "fail" else photographs,
+        "parity": photographs,
     }
-    if check.metric == "wiring" and check.verdict == "inconclusive":
-        return f"r2convert verify {file} --wiring=FOLDER"
-    return commands.get(check.metric, f"r2convert inspect {file}" if check.verdict == "fail" else "")
+    undecided = check.verdict == "not-comparable"
+    return f"r2convert inspect {file}" if undecided else commands.get(check.metric, f"r2convert inspect {file}")
 
 
 def _next_for_accuracy(check: Check, result: CheckpointResult, file: str, images: str) -> str:
-    whole = result.accuracy is not None and result.accuracy.images >= IMAGENET_IMAGES
     if check.verdict == "fail":
         return f"r2convert doctor {file} --imagenet {images}"
     if check.verdict == "inconclusive":
+        whole = result.accuracy is not None and result.accuracy.images >= IMAGENET_IMAGES
         return f"r2convert verify {file} --imagenet {images}" + (" --device cpu" if whole else "")
     if result.weights is None:
         return f"r2convert compare {shlex.quote(result.variant)} {file}"
     if check.weights not in (None, result.weights):
         return f"r2convert verify {shlex.quote(check.weights or '')} --fetch --imagenet {images}"
-    # Another set may have been measured: where the 50,000 images are, nobody has said.
-    return "" if whole else f"r2convert verify {file} --imagenet PATH"
+    # Other images were measured, or in another way: where the 50,000 are, nobody has said.
+    return f"r2convert verify {file} --imagenet PATH"
 
 
-def _option(run: Run, name: str) -> str:
-    """What the run's command line gives an option; the empty string where it does not have it."""
+def option_of(run: Run, name: str) -> str:
+    """What a run's command line gives an option; the empty string where it does not have it."""
     words = run.verification.command or ()
     for word, following in zip(words, (*words[1:], ""), strict=True):
         if word == name:
@@ -222,60 +181,8 @@ def _option(run: Run, name: str) -> str:
     return ""
 
 
-def predictions_command(before: Run, after: Run) -> str:
-    """The command that names the images two runs predict otherwise; the empty string if they kept no predictions."""
-    files = [_option(run, "--predictions") for run in (before, after)]
-    return f"r2convert compare {shlex.join(files)}" if all(files) and files[0] != files[1] else ""
-
-
-def changes(before: Run, after: Run, catalog: Catalog) -> tuple[Change, ...]:
-    """What came out otherwise in the second run, network by network; those that neither run shares are left out."""
-    earlier: dict[str, list[CheckpointResult]] = {}
-    for result in before.results:
-        earlier.setdefault(result.variant, []).append(result)
-    pairs = [(earlier[each.variant].pop(0), each) for each in after.results if earlier.get(each.variant)]
-    return tuple(_change(first, second, network_name(second.variant, catalog)) for first, second in pairs)
-
-
-def _change(before: CheckpointResult, after: CheckpointResult, name: str) -> Change:
-    one, other = before.accuracy, after.accuracy
-    comparable = one is not None and other is not None and one.images == other.images
-    top1 = (one.top1_correct, other.top1_correct) if one and other and comparable else None
-    names = dict.fromkeys((file_name(before), file_name(after)))
-    return Change(
-        name,
-        " → ".join(names),
-        (before.verdict, after.verdict),
-        tuple(_changed_checks(before, after)),
-        top1,
-        _changed_classes(before, after) if comparable else (),
-        same_crops=comparable and one is not None and other is not None and one.crops_sha256 == other.crops_sha256,
-    )
-
-
-def _changed_checks(before: CheckpointResult, after: CheckpointResult) -> list[ChangedCheck]:
-    first, second = ({(_label(check), check.source or ""): check for check in each.checks} for each in (before, after))
-    changed = []
-    for key in dict.fromkeys([*first, *second]):
-        one, other = first.get(key), second.get(key)
-        was, now = _measured(one, before) if one else "", _measured(other, after) if other else ""
-        verdicts = (one.verdict if one else None, other.verdict if other else None)
-        if was != now or verdicts[0] != verdicts[1]:
-            changed.append(ChangedCheck(*key, was, now, *verdicts))
-    return changed
-
-
-def _changed_classes(before: CheckpointResult, after: CheckpointResult) -> tuple[ChangedClass, ...]:
-    first, second = (result.accuracy.per_class if result.accuracy else {} for result in (before, after))
-    changed = [
-        ChangedClass(synset, right, second[synset][1], images)
-        for synset, (images, right) in first.items()
-        if synset in second and second[synset][1] != right
-    ]
-    return tuple(sorted(changed, key=lambda each: (-abs(each.after - each.before), each.synset))[:_CHANGED_CLASSES])
-
-
-def _label(check: Check) -> str:
+def check_label(check: Check) -> str:
+    """What is checked, with the convention it is counted in."""
     return LABELS[check.metric] + (f" ({check.convention})" if check.convention else "")
 
 
@@ -293,7 +200,8 @@ def _cell(result: CheckpointResult, metric: Metric) -> Cell:
     )
 
 
-def _measured(check: Check, result: CheckpointResult) -> str:
+def shown_measurement(check: Check, result: CheckpointResult) -> str:
+    """What was measured, as a count of what it is; the empty string if nothing was."""
     if check.measured is None:
         return ""
     if is_accuracy(check):

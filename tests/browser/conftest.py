@@ -18,7 +18,7 @@ from r2convert.mapping.tables import Tables
 from r2convert.report.page import render_page
 from r2convert.report.thumbnails import Thumbnails
 from r2convert.results.reading import read_run
-from tests.report.made import made_document
+from tests.report.made import made_document, made_predictions
 
 SOUND, BROKEN = "res2net50_w14_s8", "res2net50_w26_s8"
 LONG = "x" * 300
@@ -59,9 +59,11 @@ def pages(tables: Tables, catalog: Catalog, tmp_path_factory: pytest.TempPathFac
         results.write_text(json.dumps(document), encoding="utf-8")
         runs[name] = [read_run(str(results))]
     runs["two"] = [*runs["one"], *runs["all"]]
+    predictions = {"two": made_predictions(documents["one"], documents["all"], SOUND)}
     for name, several in runs.items():
         made[name] = folder / f"{name}.html"
-        made[name].write_text(render_page(several, catalog, Thumbnails.from_images(images)), encoding="utf-8")
+        page = render_page(several, catalog, Thumbnails.from_images(images), predictions.get(name))
+        made[name].write_text(page, encoding="utf-8")
     return made
 
 

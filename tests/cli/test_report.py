@@ -50,6 +50,12 @@ def test_what_verify_found_becomes_a_page_a_table_and_a_metafile(
     assert ran.out == ""
     text = page.read_text(encoding="utf-8")
     assert "2 of 6 images are right at top-1" in text
+    kept = tmp_path / "kept.jsonl"
+    run("verify", source, "--imagenet", tmp_path / "val", "--json", tmp_path / "again.json", "--predictions", kept)
+    both = (tmp_path / "results.json", tmp_path / "again.json")
+    ran = run("report", *both, "--html", tmp_path / "both.html", "--predictions", kept, kept)
+    assert ran.code == 0, ran.err
+    assert "Of 6 images, the first class of 0 and the first five of 0 changed." in (tmp_path / "both.html").read_text()
     assert f"r2convert verify {source} --imagenet {tmp_path}/val --json" in text
     assert text.count("data:image/jpeg;base64,") == 4  # all that were confused
     assert "33.33" in table.read_text(encoding="utf-8")
@@ -126,6 +132,8 @@ def test_places_that_cannot_be_read_or_written_are_exit_code_4(run: Run, results
         ("results.json", "--markdown", "a", "--metafile", "./a"),
         ("results.json", "--markdown", ""),
         ("results.json", "--imagenet", "val"),
+        ("results.json", "--html", "a", "--predictions", "a.jsonl", "b.jsonl"),
+        ("results.json", "results.json", "--predictions", "a.jsonl", "b.jsonl"),
         ("-", "-"),
     ],
 )

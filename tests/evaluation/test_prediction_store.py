@@ -248,11 +248,11 @@ def test_answers_of_nan_survive_the_file(images: ValidationSet, tmp_path: Path) 
 def test_two_files_are_compared_image_by_image(images: ValidationSet, tmp_path: Path) -> None:
     measure(images, PredictionFile(tmp_path / "a"))
     measure(images, PredictionFile(tmp_path / "b"), seed=7)
-    same = compare_predictions(tmp_path / "a", tmp_path / "b", network_a="second", network_b="second")
+    (same,) = compare_predictions(tmp_path / "a", tmp_path / "b", network_a="second", network_b="second")
     assert (same.images, same.other_crops, same.changed_top1, same.changed_top5) == (COUNT, 0, 0, 0)
     assert same.equal
     assert same.top1.mcnemar_p == 1
-    other = compare_predictions(tmp_path / "a", tmp_path / "b", network_a="first", network_b="first")
+    (other,) = compare_predictions(tmp_path / "a", tmp_path / "b", network_a="first", network_b="first")
     top = [
         [(row["image"], row["label"], row["answers"]["first"]["top5"]) for row in rows if row["crop"]]
         for rows in ([json.loads(line) for line in (tmp_path / name).read_text().splitlines()[1:]] for name in "ab")
@@ -286,7 +286,7 @@ def test_other_crops_are_counted_and_other_pipelines_refused(images: ValidationS
     row = json.loads(lines[1])
     lines[1] = json.dumps({**row, "crop": "00" * 31 + "11"}).encode() + b"\n"
     (tmp_path / "b").write_bytes(b"".join(lines))
-    found = compare_predictions(tmp_path / "a", tmp_path / "b", network_a="first", network_b="first")
+    (found,) = compare_predictions(tmp_path / "a", tmp_path / "b", network_a="first", network_b="first")
     assert (found.other_crops, found.equal) == (1, True)
     lines[0] = lines[0].replace(b'"pil"', b'"opencv"')
     (tmp_path / "b").write_bytes(b"".join(lines))

@@ -130,10 +130,11 @@ def test_fast_counts_as_strict_and_bf16_says_what_it_changed(images: ValidationS
     audit = results["bf16"].audit
     assert audit is not None
     # The two measurements differ in precision only, so they can be compared.
-    comparison = compare_predictions(tmp_path / "strict", tmp_path / "bf16")
+    (comparison,) = compare_predictions(tmp_path / "strict", tmp_path / "bf16")
     assert (audit.images, audit.changed_top1) == (40, comparison.changed_top1)
     assert audit.largest_drift > 1e-4
-    assert compare_predictions(tmp_path / "strict", tmp_path / "fast").changed_top1 == 0
+    (same,) = compare_predictions(tmp_path / "strict", tmp_path / "fast")
+    assert same.changed_top1 == 0
     for name in ("top1_correct", "top5_correct", "crops_sha256", "per_class"):
         assert getattr(results["fast"], name) == getattr(results["strict"], name)
 

@@ -14,6 +14,14 @@ from r2convert.checks.parity import parity_check
 from r2convert.checks.wiring import wiring_check
 from r2convert.imagenet.labels import synsets
 from r2convert.mapping.tables import Tables
+from r2convert.results.documents import (
+    BothSides,
+    ChangedImage,
+    PairedCounts,
+    PredictionComparison,
+    PredictionFileSummary,
+    PredictionsComparison,
+)
 from r2convert.results.reading import plain
 from r2convert.results.verdicts import Check
 from r2convert.results.verification import (
@@ -71,6 +79,26 @@ def made_result(tables: Tables, variant: Variant, *, broken: bool = False) -> Ch
         weights=variant.weights[0].id,
         evidence="the file's SHA-256 is the published one",
     )
+
+
+def made_predictions(before: Any, after: Any, variant: str) -> PredictionsComparison:
+    """What compare would say of two documents' predictions for a variant: 30 images won, and what else is needed."""
+    one, other = (
+        next(result["accuracy"]["top1_correct"] for result in each["results"] if result["variant"] == variant)
+        for each in (before, after)
+    )
+    names = [f"ILSVRC2012_val_{number:08d}.JPEG" for number in range(1, IMAGES + 1)]
+    lost, others = 30, 12
+    won = other - one + lost
+    label = 620
+    kinds = [((label,), (681,))] * lost + [((681,), (label,))] * won + [((), (-1,))] + [((7,), (8,))] * (others - 1)
+    changed = tuple(ChangedImage(name, label, a, b) for name, (a, b) in zip(names, kinds, strict=False))
+    top1 = PairedCounts(one - lost, lost, won, IMAGES - one - won, 0.5)
+    comparison = PredictionComparison(
+        BothSides(f"0 {variant}", f"0 {variant}"), IMAGES, 3, len(changed), len(changed) + 5, top1, top1, changed
+    )
+    first, second = (PredictionFileSummary(f"{name}.jsonl", "strict", (), "pil") for name in ("before", "after"))
+    return PredictionsComparison(False, first, second, (comparison,))
 
 
 def _accuracy(variant: Variant, fewer: int, draw: random.Random) -> Accuracy:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import copy
 import hashlib
+import itertools
 import json
 import re
 from html.parser import HTMLParser
@@ -16,10 +17,12 @@ import pytest
 
 from r2convert.catalog import Catalog
 from r2convert.checks.standins import synthetic_image
+from r2convert.errors import UsageError
 from r2convert.report.page import render_page
 from r2convert.report.thumbnails import Thumbnails
 from r2convert.results.reading import read_run
 from tests.report.conftest import Read
+from tests.report.made import made_predictions
 
 VOID = {"meta", "link", "img", "br", "input"}
 
@@ -206,7 +209,15 @@ def test_speed_is_told_of_networks_that_ran(document: Any, render: Any) -> None:
     assert 'data-label="peak, GiB">not told<' in render(timed)
 
 
-def test_what_is_not_a_pass_says_what_to_run_next(rendered: str) -> None:
+def test_every_row_that_is_not_a_pass_says_what_to_run_next(rendered: str, document: Any, render: Any) -> None:
+    odd = one_network(document)
+    for check, verdict in zip(
+        odd["results"][0]["checks"], itertools.cycle(("fail", "known-deviation", "not-comparable", "inconclusive"))
+    ):
+        check["verdict"] = verdict
+    rows = re.findall(r"<tr role=\"row\">(.*?)</tr>", render(odd).partition('id="checks"')[2], re.DOTALL)
+    assert len(rows) == 1 + len(odd["results"][0]["checks"])
+    assert all("next: " in row for row in rows[1:])
     said = " ".join(Page(rendered).text.split())
     broken = "/data/checkpoints/res2net50_26w_8s-2c7c9f12.pth"
     assert f"next: r2convert doctor {broken} --imagenet '/data/ImageNet 2012/val'" in said
@@ -215,21 +226,67 @@ def test_what_is_not_a_pass_says_what_to_run_next(rendered: str) -> None:
     assert "next: r2convert verify res2net50_w14_s8.timm --fetch --imagenet '/data/ImageNet 2012/val'" in said
 
 
-def test_two_runs_are_shown_side_by_side(document: Any, read: Read, catalog: Catalog) -> None:
+@pytest.fixture(scope="module")
+def mended(document: Any) -> Any:
+    """The same results with the broken network as it should be, of a run that kept its predictions."""
     after = copy.deepcopy(document)
-    sound, mended = copy.deepcopy(document["results"][0]), after["results"][1]
+    sound, broken = copy.deepcopy(document["results"][0]), after["results"][1]
     for name in ("checks", "accuracy", "wiring", "parity"):
-        mended[name] = sound[name]
-    after["command"] = [*document["command"], "--predictions", "new run.jsonl"]
+        broken[name] = sound[name]
+    broken["verdict"] = "pass"
+    return {**after, "command": [*document["command"], "--predictions", "new run.jsonl"]}
+
+
+def test_two_runs_are_shown_side_by_side(document: Any, mended: Any, read: Read, catalog: Catalog) -> None:
     before = {**document, "command": [*document["command"], "--predictions=old.jsonl"]}
-    page = Page(render_page([read(before), read(after)], catalog, Thumbnails.from_images(None)))
+    page = Page(render_page([read(before), read(mended)], catalog, Thumbnails.from_images(None)))
     said = " ".join(page.text.split())
     section = said[said.index("Checks that came out otherwise") : said.index("Claims in images", 3000)]
+    assert "2 networks before and after: 1 verdict changed" in said
     assert "wiring 147 BatchNorms ✗ fail 149 BatchNorms ✓ pass" in section
     assert "Right at top-1: 35,600 before, 39,070 after (+3,470; the same pixels)" in said
     assert "Right at top-1: 39,070 before, 39,070 after (no change; the same pixels)" in said
     assert "Every check came out as before." in said
-    assert "r2convert compare old.jsonl 'new run.jsonl'" in said
+    assert "r2convert compare old.jsonl 'new run.jsonl' --all" in said
+
+
+def test_changed_predictions_are_listed_image_by_image(
+    document: Any, mended: Any, read: Read, catalog: Catalog
+) -> None:
+    found = made_predictions(document, mended, "res2net50_w26_s8")
+    page = render_page([read(document), read(mended)], catalog, Thumbnails.from_images(None), found)
+    said = " ".join(Page(page).text.split())
+    assert "predictions" in sections(page)
+    assert "Of 50,000 images, the first class of 3,542 and the first five of 3,547 changed." in said
+    assert "Right at top-1 only before: 30, only after: 3,500; exact McNemar test, p = 0.5." in said
+    assert "Of 3 images the two runs had different pixels." in said
+    assert "Right before, wrong after: the first 20 of 30" in said
+    laptop, notebook = "laptop, laptop computer", "notebook, notebook computer"
+    assert f"ILSVRC2012_val_00000001.JPEG {laptop} {laptop} {notebook}" in said
+    assert "Wrong both times: 12" in said
+    assert f"{laptop} unreadable image not a number" in said
+    assert "r2convert compare before.jsonl after.jsonl --all" in said
+    assert "ILSVRC2012_val_00000021.JPEG" not in said
+
+
+def test_classes_that_nothing_names_keep_their_numbers(
+    document: Any, mended: Any, read: Read, catalog: Catalog
+) -> None:
+    """A set with classes of its own: class 620 is no laptop there."""
+    found = made_predictions(document, mended, "res2net50_w26_s8")
+    own = copy.deepcopy(mended)
+    own["results"][1]["accuracy"]["per_class"] = {"cats": [50_000, 39_070]}
+    own["results"][1]["accuracy"]["confusions"] = []
+    page = render_page([read(document), read(own)], catalog, Thumbnails.from_images(None), found)
+    assert "class 620 class 620 class 681" in " ".join(Page(page).text.split())
+
+
+def test_predictions_of_other_runs_are_refused(document: Any, mended: Any, read: Read, catalog: Catalog) -> None:
+    found = made_predictions(document, mended, "res2net50_w26_s8")
+    with pytest.raises(UsageError, match="not those of the results file") as caught:
+        render_page([read(mended), read(document)], catalog, Thumbnails.from_images(None), found)
+    assert caught.value.expected == "for res2net50_w26_s8, 39,070 of 50,000 images right"
+    assert caught.value.got == "35,600 of 50,000 images right"
 
 
 def test_confused_images_are_shown_if_they_are_at_hand(document: Any, render: Any, tmp_path: Path) -> None:

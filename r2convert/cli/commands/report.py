@@ -11,7 +11,7 @@ import click
 
 from r2convert import api
 from r2convert.cli import options
-from r2convert.cli.console import open_output, stdout_console
+from r2convert.cli.console import open_output, stderr_console, stdout_console
 from r2convert.errors import UsageError
 
 
@@ -26,10 +26,22 @@ from r2convert.errors import UsageError
     "--imagenet",
     type=options.FILE,
     metavar="PATH",
-    help="The images that were measured on: shows confused ones in the page.",
+    help="The images that were measured on: shows confused and changed ones in the page.",
+)
+@options.option(
+    "--predictions",
+    nargs=2,
+    type=options.FILE,
+    metavar="BEFORE AFTER",
+    help="What both runs kept with verify --predictions: shows which images changed, in the page.",
 )
 def command(
-    results: tuple[str, ...], html: str | None, markdown: str | None, metafile: str | None, imagenet: str | None
+    results: tuple[str, ...],
+    html: str | None,
+    markdown: str | None,
+    metafile: str | None,
+    imagenet: str | None,
+    predictions: tuple[str, str] | None,
 ) -> None:
     r"""Report RESULTS.json, one or several files that `r2convert verify --json` has written.
 
@@ -41,12 +53,12 @@ def command(
       r2convert report results.json
       r2convert report results.json --html report.html
       r2convert report results.json --html report.html --imagenet /data/val
-      r2convert report before.json after.json --html changes.html
+      r2convert report before.json after.json --html changes.html --predictions before.jsonl after.jsonl
       r2convert report first.json second.json --markdown -
     """
     targets: dict[api.ReportKind, str | None] = {"html": html, "markdown": markdown, "metafile": metafile}
     wanted = {kind: target for kind, target in targets.items() if target is not None}
-    _require_sense(results, wanted, imagenet)
+    _require_sense(results, wanted, imagenet, predictions)
     runs = api.read_results(results)
     if not wanted:
         _print_table(runs)
@@ -59,7 +71,8 @@ def command(
             if target != options.STDOUT
         }
         images = options.images_path(imagenet) if imagenet is not None else None
-        texts = {kind: api.render_report(runs, kind, imagenet=images if kind == "html" else None) for kind in wanted}
+        compared = _compare(predictions) if predictions is not None else None
+        texts = {kind: api.render_report(runs, kind, imagenet=images, predictions=compared) for kind in wanted}
         for kind, text in texts.items():
             if kind in places:
                 places[kind](text)
@@ -68,7 +81,12 @@ def command(
                 sys.stdout.buffer.flush()
 
 
-def _require_sense(results: Sequence[str], wanted: dict[api.ReportKind, str], imagenet: str | None) -> None:
+def _require_sense(
+    results: Sequence[str],
+    wanted: dict[api.ReportKind, str],
+    imagenet: str | None,
+    predictions: tuple[str, str] | None,
+) -> None:
     for kind, target in wanted.items():
         if target == "":
             raise UsageError(f"--{kind} needs the path of a file", expected=f"--{kind} FILE, or --{kind} - for stdout")
@@ -82,6 +100,18 @@ def _require_sense(results: Sequence[str], wanted: dict[api.ReportKind, str], im
         raise UsageError("standard input can be read once only", got="several results files -")
     if imagenet is not None and "html" not in wanted:
         raise UsageError("--imagenet shows images in a page", expected="--html FILE --imagenet PATH")
+    if predictions is not None and ("html" not in wanted or len(results) != 2):
+        raise UsageError(
+            "--predictions shows in a page what changed between two runs",
+            expected="BEFORE.json AFTER.json --html FILE --predictions BEFORE AFTER",
+            got=f"{len(results)} results file" + ("s" if len(results) != 1 else ""),
+        )
+
+
+def _compare(predictions: tuple[str, str]) -> api.PredictionsComparison:
+    """Compare the predictions; a terminal shows that this takes its time."""
+    with stderr_console().status("comparing predictions"):
+        return api.compare_predictions(*predictions)
 
 
 def _print_table(runs: Sequence[api.Run]) -> None:

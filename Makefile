@@ -8,7 +8,7 @@ PEERS  := .venv-peers
 PADDLE := .venv-paddle
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-slow test-peers test-browser docs lint typecheck bench dist clean
+.PHONY: help setup demo test test-slow test-peers test-browser docs pictures lint typecheck bench dist clean
 
 help:  ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -39,6 +39,10 @@ test-browser: $(STAMP)  ## Open a report in Chromium, which is installed if it c
 
 docs: $(STAMP)  ## Build the documentation into build/site; a broken link or anchor is an error
 	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet
+
+pictures: $(STAMP)  ## Make the pictures of README and documentation again; those of the report need Chromium
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt playwright
+	$(BIN)/python -m scripts.pictures
 
 lint: $(STAMP)  ## Check style and formatting
 	$(BIN)/ruff check .

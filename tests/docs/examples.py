@@ -1,9 +1,10 @@
 """The examples of README and docs/: found in the pages, run in order, and held against what the pages print.
 
-A ```` ```console ```` block has commands after ``$ `` and below them what they print, ``...`` standing for anything. A
-```` ```python ```` block is run as it is. The blocks of a page run one after
-the other in one folder, as a reader would run them. A comment on the line before a block, which no reader sees, says
-what is special about it: ``<!-- not run: needs a GPU -->`` or ``<!-- exits with 1 -->``.
+A ```` ```console ```` block has commands after ``$ `` and below them what they print, ``...`` standing for anything.
+A ```` ```bash ```` block has a command a line, to be copied as it is, and a ```` ```python ```` block is run as it
+is. The blocks of a page run one after the other in one folder, as a reader would run them. A comment on the line
+before a block, which no reader sees, says what is special about it: ``<!-- not run: needs a GPU -->`` or ``<!-- exits
+with 1 -->``.
 """
 
 from __future__ import annotations
@@ -82,7 +83,10 @@ def _block(page: str, lines: list[str], start: int, end: int) -> Block:
 
 
 def commands(block: Block) -> Iterator[Command]:
-    """The commands of a console block; a here-document and a line that ends in a backslash belong to their command."""
+    """The commands of a block; in a console, a here-document and a line that ends in a backslash belong to theirs."""
+    if block.language == "bash":
+        yield from (Command(line, "") for line in block.lines)
+        return
     typed: list[str] = []
     printed: list[str] = []
     ending: str | None = None

@@ -23,10 +23,11 @@ REASONS = (
     "needs the network",
     "takes two measurements",
 )
+RUN = ("console", "bash", "python")
 WITH_EXAMPLES = [
     str(page.relative_to(ROOT))
     for page in pages()
-    if any(block.language in ("console", "python") and block.reason is None for block in blocks(page))
+    if any(block.language in RUN and block.reason is None for block in blocks(page))
 ]
 
 
@@ -36,7 +37,7 @@ def test_every_block_is_run_or_says_why_not(page: Path) -> None:
         if block.reason is not None:
             assert block.reason in REASONS, str(block)
         else:
-            assert block.language in ("console", "python", *NEVER_RUN), f"{block}: ```{block.language}"
+            assert block.language in (*RUN, *NEVER_RUN), f"{block}: ```{block.language}"
 
 
 def test_every_preparation_is_of_a_page_with_examples() -> None:
@@ -55,7 +56,7 @@ def test_the_examples_of_a_page_do_what_they_show(
         PREPARATIONS[name](Preparation(stage, tables))
     namespace: dict[str, Any] = {"__name__": "example"}
     for block in blocks(ROOT / name):
-        if block.reason is None and block.language == "console":
+        if block.reason is None and block.language in ("console", "bash"):
             _run_commands(block, stage)
         elif block.reason is None and block.language == "python":
             _run_python(block, stage, namespace, monkeypatch)

@@ -47,6 +47,7 @@ if TYPE_CHECKING:
     from r2convert.download.pins import Pin
     from r2convert.download.transfer import ProgressSink
     from r2convert.evaluation.engine import AccuracyProgress as AccuracyProgress
+    from r2convert.evaluation.engine import Network as Network
     from r2convert.evaluation.prediction_store import Measurement
     from r2convert.evaluation.preprocessor import Preprocessor as Preprocessor
     from r2convert.imagenet.validation_set import ValidationSet
@@ -55,7 +56,7 @@ if TYPE_CHECKING:
     from r2convert.mapping.plan import Plan as Plan
     from r2convert.mapping.plan import PlanRow as PlanRow
     from r2convert.mapping.tables import Tables
-    from r2convert.models.blocks import Classifier
+    from r2convert.models.blocks import Classifier, FeatureExtractor
     from r2convert.results.documents import ChangedImage as ChangedImage
     from r2convert.results.documents import Comparison as Comparison
     from r2convert.results.documents import Container, PredictionFileSummary
@@ -64,6 +65,7 @@ if TYPE_CHECKING:
     from r2convert.results.documents import PredictionComparison as PredictionComparison
     from r2convert.results.documents import PredictionsComparison as PredictionsComparison
     from r2convert.results.reading import Run as Run
+    from r2convert.results.verification import Accuracy as Accuracy
     from r2convert.results.verification import ActivationComparison as ActivationComparison
     from r2convert.results.verification import CheckpointResult as CheckpointResult
     from r2convert.selftest.demo import DemoStage as DemoStage
@@ -950,7 +952,8 @@ def load_model(
     key: str | None = None,
     prefix: str = "",
     leave_out: Sequence[str] = (),
-) -> Classifier:
+    features_only: bool = False,
+) -> Classifier | FeatureExtractor:
     """Build the network that a checkpoint holds, with its weights, in evaluation mode.
 
     The file may have any layout and container. Loading is strict: every tensor of the network comes from the file.
@@ -964,11 +967,14 @@ def load_model(
         key: which of several state dicts in the file, e.g. ``state_dict`` or ``ema``.
         prefix: only the tensors under this prefix, e.g. ``model.``.
         leave_out: shell patterns; tensors whose names match one are left out, and the receipt says so.
+        features_only: the backbone alone, as detection and segmentation use it; the file need not have a classifier.
 
     Returns:
         A ``torch.nn.Module`` on the CPU, float32 (float64 if the file is): images (N, 3, H, W) -> logits (N, classes).
         Images are RGB in 0..1, 224x224 as the published accuracies have them, normalised by ImageNet's mean
         (0.485, 0.456, 0.406) and standard deviation (0.229, 0.224, 0.225). Its ``state_dict()`` has the ``mm`` names.
+        With ``features_only`` it returns a tuple instead, the outputs of the four stages; its ``channels`` and
+        ``reductions`` say how many channels each has, and by how much it is smaller than the image.
 
     Raises:
         AccessError: the variant's file is not in the cache and ``fetch`` is not set, or the file is not there.
@@ -984,12 +990,16 @@ def load_model(
         >>> with torch.inference_mode():
         ...     model(torch.zeros(1, 3, 224, 224)).shape
         torch.Size([1, 1000])
+        >>> backbone = load_model("res2net50_w14_s8", features_only=True)
+        >>> backbone.channels, backbone.reductions
+        ((256, 512, 1024, 2048), (4, 8, 16, 32))
     """
-    from r2convert.models.build import load_network
+    from r2convert.models.build import load_features, load_network
 
+    load = load_features if features_only else load_network
     located = locate(checkpoint, fetch=fetch)
     with _opened(located, variant, layout, key, prefix, leave_out, digest=True) as (tables, opened, resolution):
-        return load_network(opened, _weighed(tables, opened, resolution))
+        return load(opened, _weighed(tables, opened, resolution))
 
 
 def preprocess(weights: str) -> Preprocessor:
@@ -1442,6 +1452,99 @@ def verify_all(
         probes = _probes(input_size, wiring, peer, chosen)
         results = verify_checkpoints(tables, requests, run, probes, on_error)
         return VerifyRun(tuple(results), _device_name(chosen), tuple(unchecked))
+
+
+def evaluate(
+    network: Network,
+    imagenet: str | os.PathLike[str],
+    *,
+    limit: int | None = None,
+    seed: int = 0,
+    device: str | None = None,
+    batch_size: int | None = None,
+    precision: Precision = "strict",
+    accelerate: Sequence[Acceleration] = (),
+    pipeline: Pipeline | None = None,
+    image_size: int | None = None,
+    crop_pct: float | None = None,
+    interpolation: Interpolation | None = None,
+    mean: tuple[float, float, float] | None = None,
+    std: tuple[float, float, float] | None = None,
+    predictions: str | os.PathLike[str] | None = None,
+    resume: bool = False,
+    overwrite: bool = False,
+    crop_cache: str | os.PathLike[str] | None = None,
+    progress: Callable[[AccuracyProgress], None] = _ignore,
+    warn: Warn = _ignore,
+) -> Accuracy:
+    """Measure any network on labelled images; nothing is held against published numbers.
+
+    Args:
+        network: takes normalised images (N, 3, H, W) and returns a logit for each class of the images. It is moved to
+            the device, converted to float32 and put into evaluation mode.
+        imagenet: the images: ImageNet-1k, one of its relatives, or a set with classes of its own.
+        limit: use a random sample of this many images, stratified by class.
+        seed: random seed of the sample.
+        device: where the network runs, e.g. ``cuda:1``; by default a GPU where there is one.
+        batch_size: initial batch size; by default the device's. It is halved when memory runs out.
+        precision: ``strict`` is float32 with TF32 off; ``fast`` gives the same counts sooner.
+        accelerate: what else makes it faster, in any precision but ``strict``.
+        pipeline: ``pil`` as torchvision and timm (the default), ``opencv`` as PaddleClas.
+        image_size: pixels of the crop, by default 224.
+        crop_pct: share of the resized short side that the crop takes, by default 0.875.
+        interpolation: ``bilinear`` (the default) or ``bicubic``.
+        mean: of red, green and blue, for pixels from 0 to 1; by default ImageNet's.
+        std: their standard deviations.
+        predictions: a file to keep every image's prediction in.
+        resume: continue what an interrupted run left in ``predictions``.
+        overwrite: replace the ``predictions`` file.
+        crop_cache: a folder to keep crops in; later runs decode no image.
+        progress: told after every batch, from another thread.
+        warn: told what is odd about the images.
+
+    Returns:
+        Exact counts, scores by class, confusions, images that could not be read, and how fast it was.
+
+    Raises:
+        DatasetError: the images cannot be used.
+        CheckpointError: the network does not take RGB images, or has another number of classes.
+        UsageError: options do not fit together, or the device or a package is not available.
+        AccessError: predictions or crops cannot be written, or the device is too small.
+
+    Examples:
+        >>> from r2convert import evaluate, load_model
+        >>> accuracy = evaluate(load_model("res2net50_w14_s8"), "val", device="cpu")
+        >>> print(f"{accuracy.top1_correct} of {accuracy.images} right, {accuracy.top5_correct} among the first five")
+        6 of 10 right, 8 among the first five
+    """
+    from r2convert.evaluation.engine import measure_accuracy
+    from r2convert.evaluation.processes import joined_processes
+
+    with joined_processes():
+        run = _image_run(
+            open_images(imagenet, limit=limit, seed=seed, warn=warn),
+            device,
+            batch_size=batch_size,
+            protocol=_protocol_options(pipeline, image_size, crop_pct, interpolation, mean, std),
+            precision=precision,
+            accelerate=accelerate,
+            progress=progress if is_first_process() else _ignore,
+            fail_fast=False,
+            predictions=(predictions, resume, overwrite),
+            crop_cache=crop_cache,
+        )
+        return measure_accuracy(
+            {"network": network},
+            run.images,
+            device=run.device,
+            batch_size=run.batch_size,
+            protocol=run.protocol.applied_to(Protocol()),
+            precision=run.precision,
+            accelerations=run.accelerations,
+            progress=run.progress,
+            predictions=run.predictions,
+            crop_cache=run.crop_cache,
+        )["network"]
 
 
 def verify_references(*, input_size: tuple[int, int] = (224, 224)) -> VerifyRun:

@@ -26,7 +26,7 @@ from scripts.measuring import Figure
 FOLDER = Path(__file__).parent
 PACKAGES = ("torch", "numpy", "pillow", "simplejpeg", "requests", "click")
 #: Pictures instead of rounds: the network takes its time for each of them.
-ARGUMENTS = {"imagenet": ("--images", "300", "--rounds", "1")}
+ARGUMENTS = {"imagenet": ("--images", "1000")}
 INTRODUCTION = """\
 # Benchmarks
 

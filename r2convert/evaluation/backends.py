@@ -15,7 +15,7 @@ from torch import nn
 
 from r2convert.catalog.protocol import Acceleration, ComputePrecision, Protocol
 from r2convert.errors import AccessError, CheckpointError
-from r2convert.evaluation.precision import accelerated, computing_in
+from r2convert.evaluation.precision import accelerated, computing_in, prepacked
 from r2convert.imagenet.device_resize import is_out_of_memory, on_device
 from r2convert.imagenet.labels import CLASS_COUNT, TOP
 from r2convert.imagenet.preprocessing import STANDARD
@@ -31,8 +31,8 @@ class Backend:
     Args:
         name: of the network, for messages.
         network: takes float32 (batch, 3, crop, crop), normalised, and returns logits (batch, classes). It is moved
-            to the device, converted to float32, put into evaluation mode and, on a CPU, into channels-last order,
-            which runs up to a fifth faster there and multiplies the same numbers.
+            to the device, converted to float32, put into evaluation mode and, on a CPU, into channels-last order with
+            packed weights, which runs up to a third faster there and multiplies the same numbers.
         device: where it runs.
         batch_size: initial batch size, halved when memory runs out.
         accelerations: what else makes it run faster in any precision but ``strict``.
@@ -62,11 +62,13 @@ class Backend:
         on_cpu = device.type == "cpu"
         self._layout = torch.channels_last if on_cpu else torch.contiguous_format
         self._faster_layout = torch.channels_last if on_cpu or "channels-last" in accelerations else self._layout
-        self._network = network.to(  # type: ignore[call-overload]
+        network = network.to(  # type: ignore[call-overload]
             device=device, dtype=torch.float32, memory_format=self._layout
         ).eval()
-        require_classifier(self._network, classes, where=name, side=protocol.crop)
-        self._faster = accelerated(self._network, accelerations, device)
+        require_classifier(network, classes, where=name, side=protocol.crop)
+        self._network = prepacked(network) if on_cpu else network
+        self._faster = accelerated(network, accelerations, device)
+        self._strictly = ("strict",) if accelerations else ("strict", "fp32")
         self._mean, self._deviation = _channel_values(protocol, device)
         self._ignored: torch.Tensor | None = None
         if ranked is not None:
@@ -96,7 +98,7 @@ class Backend:
         while True:
             started = self._now()
             try:
-                ranking = self._predict(crops[: len(labels)], classes, strict=precision == "strict")
+                ranking = self._predict(crops[: len(labels)], classes, strict=precision in self._strictly)
             except RuntimeError as error:
                 if not is_out_of_memory(error):
                     raise

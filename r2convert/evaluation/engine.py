@@ -49,7 +49,8 @@ from r2convert.imagenet.preprocessing import STANDARD
 from r2convert.imagenet.validation_set import ValidationSet
 from r2convert.results.verification import Accuracy, PrecisionAudit
 
-__all__ = ["Accuracy", "AccuracyProgress", "measure_accuracy"]
+Network = torch.nn.Module
+"""For callers that do not import torch."""
 
 
 @dataclass(frozen=True, slots=True)

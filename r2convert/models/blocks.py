@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import cast
+from typing import Final, cast
 
 import torch
 from torch import Tensor, nn
@@ -128,6 +129,52 @@ class ConvBnRelu(nn.Module):
         return result
 
 
+REDUCTIONS: Final = (4, 8, 16, 32)
+"""Pixels of the image, each way, that one pixel of a stage's output stands for: of all networks here."""
+
+
+class Backbone(nn.Module):
+    """A network up to its last feature maps.
+
+    Attributes:
+        channels: of each stage's output.
+    """
+
+    channels: tuple[int, ...]
+
+    def stage_outputs(self, x: Tensor) -> Iterator[Tensor]:
+        """The output of each stage in turn: images (N, C, H, W) -> (N, channels, H / reduction, W / reduction)."""
+        raise NotImplementedError
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Images (N, C, H, W) -> the last stage's output (N, channels, H / 32, W / 32), sizes rounded up."""
+        features = x
+        for features in self.stage_outputs(x):  # noqa: B007 - only the last one is kept
+            pass
+        return features
+
+
+class FeatureExtractor(nn.Module):
+    """A backbone without its head, as detection and segmentation use it; parameters have their ``mm`` names.
+
+    Args:
+        backbone: the network.
+
+    Attributes:
+        channels: of each output.
+        reductions: pixels of the image, each way, that one pixel of each output stands for.
+    """
+
+    def __init__(self, backbone: Backbone) -> None:
+        super().__init__()
+        self.backbone = backbone
+        self.channels, self.reductions = backbone.channels, REDUCTIONS
+
+    def forward(self, x: Tensor) -> tuple[Tensor, ...]:
+        """Normalised images (N, 3, H, W) -> the outputs of the four stages, (N, channels, H / reduction, ...) each."""
+        return tuple(self.backbone.stage_outputs(x))
+
+
 class LinearHead(nn.Module):
     """Global average pool and linear classifier."""
 
@@ -145,7 +192,7 @@ class LinearHead(nn.Module):
 class Classifier(nn.Module):
     """A backbone with its head: the shape of OpenMMLab's ImageClassifier, and so of the ``mm`` names."""
 
-    def __init__(self, backbone: nn.Module, head: LinearHead) -> None:
+    def __init__(self, backbone: Backbone, head: LinearHead) -> None:
         super().__init__()
         self.backbone = backbone
         self.head = head

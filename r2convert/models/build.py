@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from dataclasses import replace
+
 import torch
 from torch import Tensor, nn
 
@@ -14,7 +17,16 @@ from r2convert.errors import CatalogError
 from r2convert.mapping.identity import Resolution
 from r2convert.mapping.plan import make_plan, target_tensor
 from r2convert.mapping.tables import CANONICAL, Expansion
-from r2convert.models.blocks import BlockSpec, Classifier, ConvBnRelu, LinearHead, Res2NetBlock, block_spec
+from r2convert.models.blocks import (
+    Backbone,
+    BlockSpec,
+    Classifier,
+    ConvBnRelu,
+    FeatureExtractor,
+    LinearHead,
+    Res2NetBlock,
+    block_spec,
+)
 from r2convert.models.dla import DlaBackbone
 
 _SHOWN = 5
@@ -33,13 +45,16 @@ def build_network(variant: Variant, *, classes: int = IMAGENET_CLASSES, unreacha
     Returns:
         A network in training mode with freshly initialised weights: images (N, 3, H, W) -> logits (N, classes).
     """
+    (whole,) = places(variant.architecture, classes)["network"]
+    backbone = _build_backbone(variant, unreachable=unreachable)
+    return Classifier(backbone, LinearHead(int(whole["features"]), classes))
+
+
+def _build_backbone(variant: Variant, *, unreachable: bool = False) -> Backbone:
     architecture = variant.architecture
     if isinstance(architecture, StagedArchitecture):
-        backbone: nn.Module = StagedBackbone(architecture)
-    else:
-        backbone = DlaBackbone(architecture, unreachable=unreachable)
-    (whole,) = places(architecture, classes)["network"]
-    return Classifier(backbone, LinearHead(int(whole["features"]), classes))
+        return StagedBackbone(architecture)
+    return DlaBackbone(architecture, unreachable=unreachable)
 
 
 def load_network(checkpoint: Checkpoint, resolution: Resolution) -> Classifier:
@@ -56,40 +71,71 @@ def load_network(checkpoint: Checkpoint, resolution: Resolution) -> Classifier:
         CheckpointError: the file's bytes are damaged.
     """
     identity = resolution.identity
-    plan = make_plan(resolution.expansion, identity.layout, CANONICAL, checkpoint.tensors)
+    with torch.device("meta"):
+        network = build_network(identity.variant, classes=identity.classes)
+    _load(network, checkpoint, resolution)
+    return network
+
+
+def load_features(checkpoint: Checkpoint, resolution: Resolution) -> FeatureExtractor:
+    """Build the backbone alone with a checkpoint's weights, strictly; a classifier in the file is left out.
+
+    Returns:
+        The network in evaluation mode, in float32 (float64 for a float64 file).
+
+    Raises:
+        MappingError: a tensor of the backbone has no source.
+        CatalogError: the family's table does not describe this network.
+        CheckpointError: the file's bytes are damaged.
+    """
+    with torch.device("meta"):
+        network = FeatureExtractor(_build_backbone(resolution.identity.variant))
+    _load(network, checkpoint, resolution)
+    return network
+
+
+def _load(network: Classifier | FeatureExtractor, checkpoint: Checkpoint, resolution: Resolution) -> None:
+    backbone_only = isinstance(network, FeatureExtractor)
+    plan = make_plan(
+        resolution.expansion, resolution.identity.layout, CANONICAL, checkpoint.tensors, backbone_only=backbone_only
+    )
+    if plan.advice is not None:
+        advice = "the file is a backbone without its classifier; load_model(..., features_only=True) loads it in Python"
+        plan = replace(plan, advice=advice)
     plan.require_clean(str(checkpoint.path))
+    require_agreement(resolution.expansion, network)
     state: dict[str, Tensor] = {}
     for row in plan.rows:
         if row.source is not None and row.target is not None:
             state[row.target] = _tensor(checkpoint, target_tensor(plan, row, checkpoint.tensors[row.source]))
         elif row.target is not None:
             state[row.target] = torch.tensor(0)
-    with torch.device("meta"):
-        network = build_network(identity.variant, classes=identity.classes)
-    require_agreement(resolution.expansion, network)
     network.load_state_dict(state, strict=True, assign=True)
-    return network.eval()
+    network.eval()
 
 
-def require_agreement(expansion: Expansion, network: Classifier) -> None:
+def require_agreement(expansion: Expansion, network: Classifier | FeatureExtractor) -> None:
     """Hold a family table against the network that is built: a user's table may contradict it.
 
     Args:
         expansion: the table, filled in for the network.
-        network: the network; the meta device is enough.
+        network: the network, with its classifier or without; the meta device is enough.
 
     Raises:
         CatalogError: names or shapes differ, each with the line of the table.
     """
     built = {name: tuple(tensor.shape) for name, tensor in network.state_dict().items()}
+    part = "backbone." if isinstance(network, FeatureExtractor) else ""
+    named = {name: slot for name, slot in expansion.names(CANONICAL).items() if name.startswith(part)}
     problems = []
-    for name, slot in expansion.names(CANONICAL).items():
+    for name, slot in named.items():
         if name not in built:
             problems.append(f"{slot.where[CANONICAL]}: the network has no {name}")
         elif built[name] != slot.shape:
             problems.append(f"{slot.where[CANONICAL]}: {name} is {slot.shape}, in the network {built[name]}")
-    unnamed = [name for name in built if name not in expansion.names(CANONICAL)]
-    problems += [f"{expansion.table.paths[0]}: no row names the network's {name}" for name in unnamed]
+    problems += [
+        f"{expansion.table.paths[0]}: no row names the network's {name}" for name in built if name not in named
+    ]
     if problems:
         more = [f"and {len(problems) - _SHOWN} more"] if len(problems) > _SHOWN else []
         raise CatalogError(
@@ -106,7 +152,7 @@ def _tensor(checkpoint: Checkpoint, info: TensorInfo) -> Tensor:
     return array.float() if info.dtype in (DType.BFLOAT16, DType.FLOAT16) else array
 
 
-class StagedBackbone(nn.Module):
+class StagedBackbone(Backbone):
     """Stem and four stages of Res2Net blocks: Res2Net and Res2NeXt v1, v1b, and PaddleClas' vd.
 
     Args:
@@ -129,15 +175,15 @@ class StagedBackbone(nn.Module):
         for index in range(len(architecture.stage_blocks)):
             stage = [_block(architecture, place) for place in blocks if place["stage_from_0"] == index]
             self.add_module(f"layer{index + 1}", nn.Sequential(*stage))
-        self.stages = len(architecture.stage_blocks)
+        self.channels = tuple(int(block["out"]) for block in blocks if block["block"] == 0)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Images (N, in_channels, H, W) -> features (N, 2048, H / 32, W / 32), sizes rounded up."""
+    def stage_outputs(self, x: Tensor) -> Iterator[Tensor]:
+        """The output of each of the four stages in turn."""
         x = self.stem(x) if self.deep_stem else self.relu(self.bn1(self.conv1(x)))
         x = self.maxpool(x)
-        for index in range(self.stages):
+        for index in range(len(self.channels)):
             x = self.get_submodule(f"layer{index + 1}")(x)
-        return x
+            yield x
 
 
 def _block(architecture: StagedArchitecture, place: Place) -> Res2NetBlock:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -10,10 +10,10 @@ from torch import Tensor, nn
 
 from r2convert.catalog.geometry import Place, Tree, dla_trees, places
 from r2convert.catalog.variant import IMAGENET_CLASSES, DlaArchitecture
-from r2convert.models.blocks import Res2NetBlock, block_spec
+from r2convert.models.blocks import Backbone, Res2NetBlock, block_spec
 
 
-class DlaBackbone(nn.Module):
+class DlaBackbone(Backbone):
     """Three plain convolutions and four aggregation trees.
 
     Args:
@@ -34,16 +34,16 @@ class DlaBackbone(nn.Module):
             {str(place["node"]): place for place in places(architecture, IMAGENET_CLASSES)["block"]},
             unreachable,
         )
-        self.tree_count = len(channels) - 2
+        self.channels = tuple(channels[2:])
         for level in range(2, len(channels)):
             self.add_module(f"level{level}", AggregationTree(plan, f"level{level}"))
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Images (N, in_channels, H, W) -> features (N, 1024, H / 32, W / 32)."""
+    def stage_outputs(self, x: Tensor) -> Iterator[Tensor]:
+        """The output of each of the four trees in turn."""
         x = self.level1(self.level0(self.base_layer(x)))
-        for level in range(2, 2 + self.tree_count):
-            x = self.get_submodule(f"level{level}")(x)
-        return x
+        for index in range(len(self.channels)):
+            x = self.get_submodule(f"level{index + 2}")(x)
+            yield x
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,10 +23,11 @@ from r2convert.errors import (
     UnknownVariantError,
     UsageError,
 )
+from r2convert.models.blocks import FeatureExtractor
 from tests.conftest import Standin
 from tests.published import IMAGES, TOP1, TOP5, VARIANTS, Published
 
-FUNCTIONS = ("fetch", "map_checkpoint", "compare", "verify", "load_model", "preprocess")
+FUNCTIONS = ("fetch", "map_checkpoint", "compare", "verify", "evaluate", "load_model", "preprocess")
 NAME = VARIANTS[0]
 UNTYPED: Any = r2convert
 """The API as a caller sees it whom no type checker warns."""
@@ -39,7 +40,8 @@ def fetched(published: Published) -> Path:
 
 
 @pytest.mark.parametrize("name", FUNCTIONS)
-def test_the_example_of_every_function_does_what_it_says(name: str, fetched: Path) -> None:
+def test_the_example_of_every_function_does_what_it_says(name: str, fetched: Path, published: Published) -> None:
+    Path("val").symlink_to(published.images)
     function = getattr(r2convert, name)
     finder = doctest.DocTestFinder(recurse=False)
     (example,) = finder.find(function, name)
@@ -60,7 +62,7 @@ def test_every_argument_error_and_result_is_described(name: str) -> None:
 
 def test_importing_the_package_loads_nothing_heavy() -> None:
     code = (
-        "import sys, r2convert; from r2convert import fetch, map_checkpoint, verify, load_model, compare, preprocess;"
+        f"import sys, r2convert; from r2convert import {', '.join(FUNCTIONS)};"
         "print(*{name.split('.')[0] for name in sys.modules})"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
@@ -115,8 +117,57 @@ def test_the_network_has_as_many_classes_as_its_file(fetched: Path, tmp_path: Pa
 
 def test_a_network_is_loaded_strictly(fetched: Path) -> None:
     r2convert.map_checkpoint(fetched, "backbone.pth", backbone_only=True)
-    with pytest.raises(MappingError, match=r"head\.fc\.weight"):
+    with pytest.raises(MappingError, match=r"head\.fc\.weight") as caught:
         r2convert.load_model("backbone.pth")
+    assert "features_only=True" in str(caught.value)
+
+
+def test_features_are_the_outputs_of_the_stages_whatever_classifier_there_is(fetched: Path) -> None:
+    state = torch.load(fetched, weights_only=True)
+    torch.save(state | {f"fc.{name}": state[f"fc.{name}"][:10].clone() for name in ("weight", "bias")}, "ten.pth")
+    r2convert.map_checkpoint(fetched, "backbone.pth", backbone_only=True)
+    model = r2convert.load_model(fetched)
+    expected: list[torch.Tensor] = []
+    for stage in range(1, 5):
+        layer = model.get_submodule(f"backbone.layer{stage}")
+        layer.register_forward_hook(lambda _module, _inputs, output: expected.append(output))
+    images = torch.randn(2, 3, 96, 64, generator=torch.Generator().manual_seed(0))
+    with torch.inference_mode():
+        model(images)
+        for file in (NAME, "ten.pth", "backbone.pth"):
+            features = r2convert.load_model(file, features_only=True)
+            assert isinstance(features, FeatureExtractor)
+            outputs = features(images)
+            shapes = [(2, n, 96 // r, 64 // r) for n, r in zip(features.channels, features.reductions, strict=True)]
+            assert [tuple(output.shape) for output in outputs] == shapes
+            assert all(map(torch.equal, outputs, expected))
+            assert not features.training
+            assert set(features.state_dict()) == {name for name in model.state_dict() if name.startswith("backbone.")}
+
+
+def test_a_file_that_lacks_a_tensor_of_the_backbone_gives_no_features(fetched: Path) -> None:
+    state = torch.load(fetched, weights_only=True)
+    torch.save({name: tensor for name, tensor in state.items() if name != "layer4.2.bn3.weight"}, "short.pth")
+    with pytest.raises(MappingError, match=r"layer4\.2\.bn3\.weight"):
+        r2convert.load_model("short.pth", features_only=True)
+
+
+def test_a_network_is_evaluated_as_its_file_is_verified(fetched: Path, published: Published) -> None:
+    steps: list[int] = []
+    model = r2convert.load_model(fetched)
+    found = r2convert.evaluate(
+        model, published.images, device="cpu", precision="fast", progress=lambda step: steps.append(step.done)
+    )
+    verified = r2convert.verify(fetched, imagenet=published.images, device="cpu").accuracy
+    assert verified is not None
+    assert (found.images, found.top1_correct, found.top5_correct) == (IMAGES, TOP1, TOP5)
+    assert (found.crops_sha256, found.per_class) == (verified.crops_sha256, verified.per_class)
+    assert steps[-1] == IMAGES
+    r2convert.evaluate(model, published.images, device="cpu", limit=4, predictions="kept.jsonl")
+    with pytest.raises(OutputExistsError):
+        r2convert.evaluate(model, published.images, device="cpu", limit=4, predictions="kept.jsonl")
+    with pytest.raises(UsageError, match="takes no shortcut"):
+        r2convert.evaluate(model, published.images, device="cpu", accelerate=["fold-bn"])
 
 
 def test_accuracy_is_what_was_constructed(

@@ -18,7 +18,7 @@ from r2convert.checks.standins import synthetic_image
 from r2convert.errors import UsageError
 from r2convert.evaluation.backends import rank_logits
 from r2convert.evaluation.engine import measure_accuracy
-from r2convert.evaluation.precision import accelerated, fold_batch_norms
+from r2convert.evaluation.precision import accelerated, fold_batch_norms, prepacked
 from r2convert.evaluation.prediction_store import PredictionFile, read_measurement
 from r2convert.imagenet.datasets import open_validation_set
 from r2convert.imagenet.labels import synsets
@@ -78,6 +78,18 @@ def test_every_batch_norm_of_a_reference_network_is_folded(catalog: Catalog, nam
     assert norms(network) > 50
     assert norms(folded) == 0
     assert all(torch.equal(tensor, before[key]) for key, tensor in network.state_dict().items())
+
+
+@pytest.mark.parametrize("name", ["res2net50_w14_s8", "res2next50_w4_s4_c8"])
+def test_packed_weights_change_nothing_but_roundings(catalog: Catalog, name: str) -> None:
+    torch.manual_seed(0)
+    network = build_network(catalog.variants[name]).eval().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    packed = prepacked(network)
+    assert packed is not network
+    for size in (3, 2):
+        images = torch.randn(size, 3, 96, 96).contiguous(memory_format=torch.channels_last)
+        with torch.inference_mode():
+            torch.testing.assert_close(packed(images), network(images), rtol=1e-4, atol=1e-5)
 
 
 def test_a_convolution_that_others_read_keeps_its_batch_norm() -> None:

@@ -15,7 +15,7 @@ from r2convert.catalog.loading import builtin_folder
 from r2convert.checks.standins import random_state_dict
 from r2convert.errors import CatalogError
 from r2convert.mapping.tables import Expansion, Tables
-from r2convert.models.blocks import Classifier
+from r2convert.models.blocks import Classifier, FeatureExtractor
 from r2convert.models.build import build_network, require_agreement
 from tests.conftest import DATA
 from tests.mapping.manifests import read_manifest
@@ -81,6 +81,20 @@ def test_other_input_sizes_work(catalog: Catalog, name: str, size: tuple[int, in
     network = build_network(catalog.find(name), classes=7).eval()
     with torch.inference_mode():
         assert network(torch.zeros(1, 3, *size)).shape == (1, 7)
+
+
+@pytest.mark.parametrize("name", ["res2net50_v1b_w26_s4", "res2next50_w4_s4_c8", "res2net_dla60_w28_s4"])
+def test_the_outputs_of_the_stages_are_as_large_as_is_said(catalog: Catalog, name: str) -> None:
+    network = build_network(catalog.find(name)).eval()
+    features = FeatureExtractor(network.backbone)
+    images = torch.randn(1, 3, 96, 64)
+    with torch.inference_mode():
+        outputs = features(images)
+        assert torch.equal(outputs[-1], network.backbone(images))
+    assert [tuple(output.shape) for output in outputs] == [
+        (1, channels, 96 // reduction, 64 // reduction)
+        for channels, reduction in zip(features.channels, features.reductions, strict=True)
+    ]
 
 
 def test_unreachable_layers_change_no_logit(catalog: Catalog) -> None:

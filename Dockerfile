@@ -15,12 +15,13 @@ FROM ${BASE}
 ARG PIP_EXTRA_INDEX_URL
 WORKDIR /source
 COPY . .
-RUN pip install --no-cache-dir --constraint constraints.txt '.[report]' && rm -rf /source
+RUN pip install --no-cache-dir --constraint constraints.txt '.[report,parquet,opencv]' && rm -rf /source
 
 # The cache is a volume for whichever user the container runs as.
 RUN mkdir --mode 1777 /cache /work
 ENV R2CONVERT_CACHE=/cache HOME=/tmp
 VOLUME /cache
 WORKDIR /work
+USER 1000
 ENTRYPOINT ["r2convert"]
 CMD ["--help"]

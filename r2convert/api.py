@@ -1844,7 +1844,7 @@ def _page(runs: Sequence[Run], imagenet: Path | None, predictions: PredictionsCo
             "--html needs a package that is not installed",
             expected="jinja2",
             got="no jinja2",
-            next_step="pip install 'r2convert[report]'; --markdown and --metafile work without",
+            next_step="pip install jinja2; --markdown and --metafile work without",
         )
     from r2convert.report.page import render_page
     from r2convert.report.thumbnails import Thumbnails

@@ -15,7 +15,8 @@ from r2convert.catalog.variant import IMAGENET_IMAGES, Claim
 REAL_IMAGES = 46_837
 """Images of the validation set with at least one ReaL label."""
 
-_SCALE = {"M": Decimal(10) ** 6, "G": Decimal(10) ** 9}
+SCALE = {"M": Decimal(10) ** 6, "G": Decimal(10) ** 9}
+"""What the units of printed counts stand for."""
 _SHARE = {"%": Decimal("0.01"), "error %": Decimal("0.01"), "fraction": Decimal(1)}
 
 
@@ -80,8 +81,8 @@ def _digits(claim: Claim) -> tuple[Decimal, Decimal]:
 
 def _whole_numbers(claim: Claim, low: Decimal, high: Decimal) -> Interval:
     """The whole numbers n with low <= n / unit < high; for an error rate the correct images that are left."""
-    if claim.unit in _SCALE:
-        return Interval(ceil(low * _SCALE[claim.unit]), ceil(high * _SCALE[claim.unit]) - 1)
+    if claim.unit in SCALE:
+        return Interval(ceil(low * SCALE[claim.unit]), ceil(high * SCALE[claim.unit]) - 1)
     images = images_of(claim)
     first, last = ceil(low * _SHARE[claim.unit] * images), ceil(high * _SHARE[claim.unit] * images) - 1
     return Interval(images - last, images - first) if claim.unit == "error %" else Interval(first, last)

@@ -589,9 +589,7 @@ def read_parquet(path: Path, names: Sequence[str]) -> tuple[list[ValidationImage
     try:
         from pyarrow import ArrowException, parquet
     except ImportError as error:
-        raise UsageError(
-            "parquet files need pyarrow", got=str(error), next_step='pip install "r2convert[parquet]"'
-        ) from error
+        raise UsageError("parquet files need pyarrow", got=str(error), next_step="pip install pyarrow") from error
     images: list[ValidationImage] = []
     for name in names:
         try:

@@ -273,7 +273,7 @@ def opencv_crop_pixels(protocol: Protocol = STANDARD) -> Callable[[Pixels], Crop
         raise UsageError(
             "this pipeline needs OpenCV",
             got=str(error),
-            next_step='pip install "r2convert[opencv]"',
+            next_step="pip install opencv-python-headless",
         ) from error
     side = protocol.crop
     image_filter = {"bilinear": cv2.INTER_LINEAR, "bicubic": cv2.INTER_CUBIC}[protocol.interpolation]

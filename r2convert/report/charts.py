@@ -11,7 +11,7 @@ from itertools import groupby
 from math import floor, log10
 
 from r2convert.catalog.printed import images_of, printed_interval
-from r2convert.report.differences import claim_of, difference, images_behind, is_accuracy
+from r2convert.report.differences import claim_of, difference, images_behind, is_accuracy, short_name
 from r2convert.results.verdicts import LABELS, Check, Verdict
 from r2convert.results.verification import (
     TOLERANCE,
@@ -22,7 +22,6 @@ from r2convert.results.verification import (
     WiringResult,
 )
 
-_PREFIX = "backbone."
 _MARGIN = 0.04
 _LEAST_WIDTH = 0.6
 _GUTTER = 17.0
@@ -363,7 +362,7 @@ def _wiring_words(layer: LayerWiring) -> str:
     means, variances = (
         "not a number" if value is None else f"{value:.2f}" for value in (layer.mean_shift, layer.log_variance)
     )
-    return f"{short(layer.name)}: {means}, {variances}" + (": disagrees" if layer.suspect else "")
+    return f"{short_name(layer.name)}: {means}, {variances}" + (": disagrees" if layer.suspect else "")
 
 
 def _cut(value: float | None) -> float:
@@ -377,7 +376,7 @@ def parity_chart(outputs: ActivationComparison) -> LayerChart:
     points = tuple(
         Point(
             round(100 * (index + 0.5) / count, 1),
-            f"{short(layer.name)}: {_parity_words(layer)}",
+            f"{short_name(layer.name)}: {_parity_words(layer)}",
             _height(_WORST if layer.relative is None else layer.relative),
             0.0,
             outside=layer.differs,
@@ -404,11 +403,6 @@ def _height(share: float) -> float:
     return round(100 - 100 * (value - low) / (high - low), 1)
 
 
-def short(name: str) -> str:
-    """A layer's name without what all of them begin with."""
-    return name.removeprefix(_PREFIX)
-
-
 def _stages(names: Sequence[str]) -> tuple[tuple[Tick, ...], tuple[float, ...]]:
     """Where names of stages go, and where stages begin."""
     begin, labels, borders = 0, [], []
@@ -423,5 +417,5 @@ def _stages(names: Sequence[str]) -> tuple[tuple[Tick, ...], tuple[float, ...]]:
 
 
 def _stage(name: str) -> str:
-    first = short(name).partition(".")[0]
+    first = short_name(name).partition(".")[0]
     return first if first[-1:].isdigit() and first.startswith(("layer", "level")) else "stem"

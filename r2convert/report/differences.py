@@ -7,13 +7,11 @@ from typing import cast
 
 from r2convert.catalog import Catalog, Variant
 from r2convert.catalog.loading import normalise
-from r2convert.catalog.printed import images_of, printed_interval
+from r2convert.catalog.printed import SCALE, images_of, printed_interval
 from r2convert.catalog.variant import Claim
 from r2convert.catalog.variant import Metric as Published
 from r2convert.results.verdicts import ACCURACIES, Check, Unit
 from r2convert.results.verification import IMAGENET_INPUT, CheckpointResult, Operations
-
-_SCALE = {"M": Decimal(10) ** 6, "G": Decimal(10) ** 9}
 
 
 def known_variant(variant: str, catalog: Catalog) -> Variant | None:
@@ -26,6 +24,11 @@ def network_name(variant: str, catalog: Catalog) -> str:
     """A network's name as the official table prints it, or its id."""
     known = known_variant(variant, catalog)
     return known.name if known else variant
+
+
+def short_name(layer: str) -> str:
+    """A layer's name without what all of them begin with."""
+    return layer.removeprefix("backbone.")
 
 
 def imagenet_operations(result: CheckpointResult) -> Operations | None:
@@ -59,8 +62,8 @@ def measured_value(check: Check, result: CheckpointResult) -> str:
     if check.measured is None:
         return "-"
     decimals = max(2, -int(published_value(check).as_tuple().exponent))
-    if check.unit in _SCALE:
-        return f"{check.measured / _SCALE[check.unit]:.{decimals}f}"
+    if check.unit in SCALE:
+        return f"{check.measured / SCALE[check.unit]:.{decimals}f}"
     images = images_behind(check, result)
     return f"{100 * Decimal(check.measured) / images:.{decimals}f}" if images else "-"
 
@@ -88,7 +91,7 @@ def difference(check: Check, result: CheckpointResult) -> str:
 def _count_difference(check: Check, measured: int) -> str:
     if measured in printed_interval(claim_of(check)):
         return "matches as printed"
-    printed = published_value(check) * _SCALE.get(check.unit or "", Decimal(1))
+    printed = published_value(check) * SCALE.get(check.unit or "", Decimal(1))
     if not printed:
         return f"+{measured:,}"
     return f"{100 * (measured - printed) / printed:+.2f} %"

@@ -31,10 +31,15 @@ from r2convert.report.charts import (
     claim_strip,
     class_chart,
     parity_chart,
-    short,
     wiring_chart,
 )
-from r2convert.report.differences import imagenet_operations, known_variant, network_name, published_value
+from r2convert.report.differences import (
+    imagenet_operations,
+    known_variant,
+    network_name,
+    published_value,
+    short_name,
+)
 from r2convert.report.rows import (
     SHOWN,
     SPEED,
@@ -167,9 +172,10 @@ def render_page(
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    environment.filters["count"] = "{:,}".format
     environment.filters["sign"] = lambda verdict: SIGNS[verdict]
     environment.filters["minus"] = lambda number: number.replace("-", "\N{MINUS SIGN}")
-    environment.filters["short"] = short
+    environment.filters["short"] = short_name
     environment.filters["class_name"] = class_name
     views = _run_views(runs, catalog, thumbnails, many=sum(len(run.results) for run in runs) > _MANY)
     networks = [network for view in views for network in view.networks]

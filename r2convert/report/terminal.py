@@ -15,7 +15,7 @@ from rich.text import Text
 from r2convert.catalog.printed import readable
 from r2convert.checks.counting import shown_size
 from r2convert.files import printable
-from r2convert.report.differences import measured_value, published_value
+from r2convert.report.differences import measured_value, published_value, short_name
 from r2convert.report.rows import SPEED, speed_cells
 from r2convert.report.tables import plain_table, verdict_text
 from r2convert.results.verdicts import (
@@ -37,7 +37,6 @@ from r2convert.results.verification import (
     number,
 )
 
-_PREFIX = "backbone."
 _SHORT: dict[Verdict, str] = {"known-deviation": "deviates", "not-comparable": "not compared"}
 """Words that fit the columns; the whole ones stand under the variant's name."""
 _FIRST = "published/measured"
@@ -256,7 +255,7 @@ def operations_view(operations: Operations) -> RenderableType:
     for layer in operations.layers or ():
         counts = (layer.macs, layer.mmcv, layer.fvcore, layer.activations)
         if any(counts):
-            table.add_row(layer.name.removeprefix(_PREFIX), *(f"{count:,}" if count else "" for count in counts))
+            table.add_row(short_name(layer.name), *(f"{count:,}" if count else "" for count in counts))
     conventions = ("macs", "mmcv", "fvcore", "activations")
     total = "\n".join(f"  {each:<11} {getattr(operations, each):>15,}" for each in conventions)
     return Group(table, Text(f"all layers\n{total}\n"))
@@ -269,7 +268,7 @@ def wiring_table(wiring: WiringResult) -> Table:
     for layer in wiring.layers:
         values = (layer.mean_shift, layer.log_variance, layer.mean_correlation, layer.variance_correlation)
         word = verdict_text("fail", "suspect") if layer.suspect else Text("")
-        table.add_row(layer.name.removeprefix(_PREFIX), *(f"{number(value):.2f}" for value in values), word)
+        table.add_row(short_name(layer.name), *(f"{number(value):.2f}" for value in values), word)
     return table
 
 
@@ -278,7 +277,7 @@ def stages_table(comparison: ActivationComparison) -> Table:
     table = plain_table("output", "largest difference", "share of largest", right=("largest difference",))
     first = comparison.first_layer
     for output in (*comparison.stages, *([first] if first is not None and first not in comparison.stages else [])):
-        name = output.name.removeprefix(_PREFIX) + (" (first layer to differ)" if output is first else "")
+        name = short_name(output.name) + (" (first layer to differ)" if output is first else "")
         table.add_row(name, f"{number(output.max_abs_diff):.3g}", f"{100 * number(output.relative):.2g} %")
     return table
 

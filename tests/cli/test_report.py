@@ -152,7 +152,7 @@ def test_without_the_extra_only_the_page_is_refused(run: Run, results: Path, tmp
     ran = run("report", results, "--html", tmp_path / "a.html", **environment)
     assert ran.code == 2
     assert "no jinja2" in ran.err
-    assert "pip install 'r2convert[report]'" in ran.err
+    assert "pip install jinja2" in ran.err
     where = ("--markdown", tmp_path / "a.md", "--metafile", tmp_path / "a.yml")
     assert run("report", results, *where, **environment).code == 0
     assert sorted(os.listdir(tmp_path)) == ["a.md", "a.yml", "hidden", "results.json"]

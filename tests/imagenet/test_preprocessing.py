@@ -223,4 +223,4 @@ def test_without_opencv_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setitem(sys.modules, "cv2", None)
     with pytest.raises(UsageError) as caught:
         crop_function(OPENCV)
-    assert "r2convert[opencv]" in str(caught.value.next_step)
+    assert caught.value.next_step == "pip install opencv-python-headless"

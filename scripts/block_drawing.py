@@ -12,7 +12,7 @@ from r2convert.mapping.tables import Expansion, Tables
 VARIANT, BLOCK = "res2net50_w26_s4", "backbone.layer1.1"
 """A block in the middle of a stage, where each split is added to the next one."""
 _WIDTH, _LINE = 1000, 16
-_LAYOUT, _CONV, _NORM = 336, 446, 700
+_LAYOUT, _CONV, _NORM = 330, 460, 710
 """Where the columns of the list begin."""
 _STYLE = """
 svg { --ink: #1b1f24; --muted: #59636e; --line: #c9ced5; --back: #ffffff; --hue: #0068a8; --soft: #e7f1f8; }

@@ -87,21 +87,13 @@ class ClassRow:
 
 
 @dataclass(frozen=True, slots=True)
-class Picture:
-    """One image that was confused: its id, and itself as a ``data:`` address if it is at hand."""
-
-    name: str
-    data_uri: str | None
-
-
-@dataclass(frozen=True, slots=True)
 class ConfusionRow:
-    """A pair of classes: the label, the prediction, how often, and images of it."""
+    """A pair of classes: the label, the prediction, how often, and the images at hand (``data:``) by name."""
 
     label: str
     predicted: str
     count: int
-    pictures: tuple[Picture, ...]
+    pictures: dict[str, str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,14 +105,12 @@ class ClassSection:
         published: published top-1 in per cent.
         worst: the worst ones.
         confusions: the most frequent ones.
-        has_pictures: whether any image is at hand.
     """
 
     chart: ClassChart | None
     published: float | None
     worst: tuple[ClassRow, ...]
     confusions: tuple[ConfusionRow, ...]
-    has_pictures: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -337,16 +327,14 @@ def _class_section(result: CheckpointResult, thumbnails: Thumbnails) -> ClassSec
     shares = {name: 100 * right / images for name, (images, right) in counts.items()}
     # Of equally bad classes the one with more images says more.
     worst = sorted(counts, key=lambda name: (shares[name], -counts[name][0], name))[:_WORST_CLASSES]
-    confusions = tuple(_confusion_row(each, thumbnails) for each in accuracy.confusions[:_CONFUSIONS])
     return ClassSection(
         chart=class_chart(list(shares.values()), published) if shares else None,
         published=published,
         worst=tuple(ClassRow(class_name(each), counts[each][1], counts[each][0], shares[each]) for each in worst),
-        confusions=confusions,
-        has_pictures=any(picture.data_uri for row in confusions for picture in row.pictures),
+        confusions=tuple(_confusion_row(each, thumbnails) for each in accuracy.confusions[:_CONFUSIONS]),
     )
 
 
 def _confusion_row(confusion: Confusion, thumbnails: Thumbnails) -> ConfusionRow:
-    pictures = tuple(Picture(name, thumbnails.data_uri(name)) for name in confusion.images)
+    pictures = {name: uri for name in confusion.images if (uri := thumbnails.data_uri(name))}
     return ConfusionRow(class_name(confusion.label), class_name(confusion.predicted), confusion.count, pictures)

@@ -18,7 +18,7 @@ from r2convert.report.differences import (
     published_value,
 )
 from r2convert.results.reading import Run
-from r2convert.results.verdicts import COLUMNS, COUNTED, LABELS, WORST_FIRST, Check, Metric, Verdict, leading_check
+from r2convert.results.verdicts import COUNTED, LABELS, WORST_FIRST, Check, Metric, Verdict, leading_check
 from r2convert.results.verification import CheckpointResult, Speed, number
 
 SHOWN: tuple[Metric, ...] = ("parameters", "flops", "top1", "top5")
@@ -35,20 +35,16 @@ class Cell:
     """One metric of one network.
 
     Args:
-        heading: what it is.
         published: as printed, or the empty string if nothing was.
         measured: in the same unit.
         difference: between the two, in words.
         verdict: what came of it, or ``None`` if nothing was published.
-        order: what to sort by.
     """
 
-    heading: str
     published: str
     measured: str
     difference: str
     verdict: Verdict | None
-    order: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,14 +185,12 @@ def check_label(check: Check) -> str:
 def _cell(result: CheckpointResult, metric: Metric) -> Cell:
     check = leading_check(result.checks, metric)
     if check is None:
-        return Cell(COLUMNS[metric], "", "", "", None, -1.0)
+        return Cell("", "", "", None)
     return Cell(
-        COLUMNS[metric],
         str(published_value(check)),
         measured_value(check, result),
         difference(check, result),
         check.verdict,
-        float(published_value(check)),
     )
 
 

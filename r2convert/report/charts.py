@@ -46,69 +46,25 @@ class Tick:
 
 
 @dataclass(frozen=True, slots=True)
-class Point:
-    """A value of a chart.
+class Axis:
+    """From where to where an axis goes; ``begin``, in per cent of the width, is kept free for what lies below it."""
 
-    Args:
-        at: its place; clamped where it lies outside.
-        says: the exact numbers.
-        low: where its interval begins.
-        high: where that ends.
-        outside: whether it lies below what is shown.
-        label: its value, where it cannot be read off the axis.
-    """
-
-    at: float
-    says: str
     low: float
     high: float
-    outside: bool = False
-    label: str = ""
+    begin: float = 0.0
 
+    def at(self, value: float) -> float:
+        """The place of a value; 0 for one that lies below the axis."""
+        share = (value - self.low) / (self.high - self.low)
+        return 0.0 if share < 0 else round(self.begin + (100 - self.begin) * min(share, 1.0), 2)
 
-@dataclass(frozen=True, slots=True)
-class Lane:
-    """One network's accuracies.
-
-    Args:
-        name: the network.
-        anchor: id of its part of the page; the empty string if it has none.
-        cost: multiply-adds for one image.
-        published: the published accuracy, if there is one.
-        measured: what was measured, a point a file.
-    """
-
-    name: str
-    anchor: str
-    cost: str
-    published: Point | None
-    measured: tuple[Point, ...]
-
-    @property
-    def below(self) -> str:
-        """What is written beside the arrow that stands for what lies below the axis."""
-        labels = [point.label for point in self.measured if point.outside]
-        return labels[0] if len(set(labels)) == 1 else f"{len(labels)} files"
-
-
-@dataclass(frozen=True, slots=True)
-class AccuracyChart:
-    """Accuracies of networks, cheapest first, on one axis.
-
-    Args:
-        begin: where the axis begins; what lies below it stands before that.
-        ticks: its labels.
-        lanes: the networks.
-    """
-
-    begin: float
-    ticks: tuple[Tick, ...]
-    lanes: tuple[Lane, ...]
-
-    @property
-    def has_intervals(self) -> bool:
-        """Whether any measurement is a sample."""
-        return any(point.high > point.low for lane in self.lanes for point in lane.measured)
+    def ticks(self) -> tuple[Tick, ...]:
+        """Four to eight round values."""
+        size = 10.0 ** floor(log10((self.high - self.low) / 4))
+        step = next(size * factor for factor in (1, 2, 5, 10) if (self.high - self.low) / (size * factor) <= 6)
+        first = floor(self.low / step) + 1
+        count = floor(self.high / step) - first + 1
+        return tuple(Tick(self.at(step * (first + index)), f"{step * (first + index):g}") for index in range(count))
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,6 +74,11 @@ class Share:
     value: float
     low: float
     high: float
+
+    @property
+    def is_sample(self) -> bool:
+        """Whether it is known to an interval only."""
+        return self.high > self.low
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,69 +99,37 @@ class Standing:
     published: float | None
     measured: tuple[Share, ...]
 
+    def below(self, axis: Axis) -> str:
+        """What is written beside the arrow that stands for what lies below an axis; nothing, if nothing does."""
+        labels = [f"{share.value:.2f}" for share in self.measured if share.value < axis.low]
+        return labels[0] if len(set(labels)) == 1 else f"{len(labels)} files" if labels else ""
+
+
+@dataclass(frozen=True, slots=True)
+class AccuracyChart:
+    """Accuracies of networks, cheapest first, on one axis."""
+
+    axis: Axis
+    networks: tuple[Standing, ...]
+
+    @property
+    def has_intervals(self) -> bool:
+        """Whether any measurement is a sample."""
+        return any(share.is_sample for network in self.networks for share in network.measured)
+
 
 def accuracy_chart(networks: Iterable[Standing]) -> AccuracyChart:
     """The chart. Its axis follows published accuracies and what lies near them, so that one far off hides nothing."""
     shown = sorted((each for each in networks if each.published is not None or each.measured), key=lambda n: n.macs)
     published = [each.published for each in shown if each.published is not None]
     measured = [share.value for each in shown for share in each.measured]
-    if not published and not measured:
-        return AccuracyChart(0.0, (), ())
-    low, high = min(published or measured), max(published or measured)
+    low, high = min(published or measured, default=0.0), max(published or measured, default=100.0)
     span = max(high - low, _LEAST_SPAN)
     near = [value for value in measured if low - span / 2 <= value <= high + span / 2]
     low, high = min([low, *near]), max([high, *near])
     margin = max(_MARGIN * (high - low), (_LEAST_SPAN - (high - low)) / 2)
     begin = _GUTTER if any(value < low for value in measured) else 0.0
-    axis = _Axis(low - margin, high + margin, begin)
-    return AccuracyChart(begin, axis.ticks(), tuple(_lane(each, axis) for each in shown))
-
-
-@dataclass(frozen=True, slots=True)
-class _Axis:
-    low: float
-    high: float
-    begin: float = 0.0
-    """Per cent of the width that is kept free for what lies below the axis."""
-
-    def at(self, value: float) -> float:
-        share = (value - self.low) / (self.high - self.low)
-        return 0.0 if share < 0 else round(self.begin + (100 - self.begin) * min(share, 1.0), 2)
-
-    def ticks(self) -> tuple[Tick, ...]:
-        step = _step(self.high - self.low)
-        first = floor(self.low / step) + 1
-        count = floor(self.high / step) - first + 1
-        values = [step * (first + index) for index in range(count)]
-        return tuple(Tick(self.at(value), f"{value:g}") for value in values)
-
-
-def _step(span: float) -> float:
-    """The round number of which four to eight steps make a span."""
-    size = 10.0 ** floor(log10(span / 4))
-    return next(size * factor for factor in (1, 2, 5, 10) if span / (size * factor) <= 6)
-
-
-def _lane(network: Standing, axis: _Axis) -> Lane:
-    published = None
-    if network.published is not None:
-        at = axis.at(network.published)
-        published = Point(at, f"{network.name}: {network.published:.2f} % published", at, at)
-    points = tuple(_measured_point(network.name, share, axis) for share in network.measured)
-    return Lane(network.name, network.anchor, f"{network.macs / 1e9:.2f} G", published, points)
-
-
-def _measured_point(name: str, share: Share, axis: _Axis) -> Point:
-    outside = share.value < axis.low
-    interval = f", 99.9 % interval {share.low:.2f} to {share.high:.2f} %" if share.high > share.low else ""
-    return Point(
-        axis.at(share.value),
-        f"{name}: {share.value:.3f} % measured{interval}",
-        axis.at(share.low),
-        axis.at(share.high),
-        outside=outside,
-        label=f"{share.value:.2f}" if outside else "",
-    )
+    return AccuracyChart(Axis(low - margin, high + margin, begin), tuple(shown))
 
 
 @dataclass(frozen=True, slots=True)
@@ -245,7 +174,7 @@ def claim_strip(result: CheckpointResult) -> ClaimStrip | None:
     if not claims:
         return None
     reach = max(_NOISE + 5, *(abs(end) for _, *ends in claims for end in ends)) * 1.08
-    axis = _Axis(-reach, reach)
+    axis = Axis(-reach, reach)
     return ClaimStrip(round(reach), tuple(_claim_lane(check, result, low, high, axis) for check, low, high in claims))
 
 
@@ -259,7 +188,7 @@ def _images_off(check: Check, result: CheckpointResult) -> tuple[float, float] |
     return interval.first * images / whole - check.measured, interval.last * images / whole - check.measured
 
 
-def _claim_lane(check: Check, result: CheckpointResult, low: float, high: float, axis: _Axis) -> ClaimLane:
+def _claim_lane(check: Check, result: CheckpointResult, low: float, high: float, axis: Axis) -> ClaimLane:
     interval, label = printed_interval(claim_of(check)), LABELS[check.metric]
     at, width = axis.at((low + high) / 2), max(axis.at(high) - axis.at(low), _LEAST_WIDTH)
     return ClaimLane(
@@ -327,12 +256,22 @@ def class_chart(shares: Sequence[float], published: float | None) -> ClassChart:
 
 
 @dataclass(frozen=True, slots=True)
+class Point:
+    """A layer's output: its place, its height, its exact numbers, and whether it differs."""
+
+    at: float
+    height: float
+    says: str
+    alarm: bool
+
+
+@dataclass(frozen=True, slots=True)
 class LayerChart:
     """One mark a layer, in network order.
 
     Args:
         bars: what is drawn as a bar.
-        points: what is drawn as a point, its height in ``low``.
+        points: what is drawn as a point.
         stages: where the name of a stage goes.
         borders: where a stage begins.
         tolerance: height of what counts as equal.
@@ -376,10 +315,9 @@ def parity_chart(outputs: ActivationComparison) -> LayerChart:
     points = tuple(
         Point(
             round(100 * (index + 0.5) / count, 1),
-            f"{short_name(layer.name)}: {_parity_words(layer)}",
             _height(_WORST if layer.relative is None else layer.relative),
-            0.0,
-            outside=layer.differs,
+            f"{short_name(layer.name)}: {_parity_words(layer)}",
+            layer.differs,
         )
         for index, layer in enumerate(outputs.by_layer)
     )

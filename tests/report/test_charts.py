@@ -18,28 +18,26 @@ def standing(published: float | None, *measured: float, macs: int = 4_000_000_00
 def test_one_network_far_off_leaves_the_others_readable() -> None:
     near = accuracy_chart([standing(value, value) for value in PUBLISHED])
     chart = accuracy_chart([standing(PUBLISHED[0], 0.1), *(standing(value, value) for value in PUBLISHED[1:])])
-    (off,) = chart.lanes[0].measured
-    assert (off.at, off.outside, off.label) == (0.0, True, "0.10")
-    assert chart.begin > 0
-    places, before = ([lane.published.at for lane in each.lanes if lane.published] for each in (chart, near))
+    assert chart.axis.at(0.1) == 0.0
+    assert [network.below(chart.axis) for network in chart.networks] == ["0.10", "", "", ""]
+    assert chart.axis.begin > 0
+    places, before = ([each.axis.at(value) for value in PUBLISHED] for each in (chart, near))
     assert places[-1] - places[0] > 0.75 * (before[-1] - before[0])
-    assert all(place > chart.begin for place in places)
+    assert all(place > chart.axis.begin for place in places)
 
 
 def test_networks_come_cheapest_first_and_those_without_accuracy_not_at_all() -> None:
     chart = accuracy_chart([standing(78.0, macs=8), standing(None, macs=1), standing(77.0, macs=2)])
-    assert [lane.published.says for lane in chart.lanes if lane.published] == [
-        "net: 77.00 % published",
-        "net: 78.00 % published",
-    ]
-    assert accuracy_chart([standing(None)]).lanes == ()
+    assert [network.published for network in chart.networks] == [77.0, 78.0]
+    assert accuracy_chart([standing(None)]).networks == ()
 
 
 @pytest.mark.parametrize("values", [(78.0,), (0.0, 100.0), (77.99, 78.01), (5.0, 60.0)])
 def test_an_axis_has_a_few_round_labels(values: tuple[float, ...]) -> None:
     chart = accuracy_chart([standing(value) for value in values])
-    assert 2 <= len(chart.ticks) <= 8
-    assert all(0 <= tick.at <= 100 and len(tick.label) <= 4 for tick in chart.ticks)
+    ticks = chart.axis.ticks()
+    assert 2 <= len(ticks) <= 8
+    assert all(0 <= tick.at <= 100 and len(tick.label) <= 4 for tick in ticks)
 
 
 def result(*checks: Check, images: int = 50_000) -> CheckpointResult:

@@ -77,7 +77,7 @@ def require_place(target: Path, *, overwrite: bool) -> None:
     if not overwrite and os.path.lexists(target):
         raise _exists(target)
     if os.path.isdir(target) and not os.path.islink(target):  # noqa: PTH112, PTH114 - these never raise
-        raise AccessError("The output is a folder", where=str(target), next_step="Give the path of a file.")
+        raise AccessError("the output is a folder", where=str(target), next_step="give the path of a file")
     with _as_access_error(target):
         os.stat(target.parent)  # noqa: PTH116 - tells why it cannot be reached
 
@@ -116,7 +116,7 @@ def copy_verified(origin: Path, target: Path, *, sha256: str, overwrite: bool = 
             _write_all(descriptor, block)
         if digest.hexdigest() != sha256:
             raise AccessError(
-                "The file changed while it was copied",
+                "the file changed while it was copied",
                 where=str(origin),
                 expected=f"SHA-256 {sha256}",
                 got=f"SHA-256 {digest.hexdigest()}",
@@ -264,7 +264,7 @@ def _blocks(path: Path) -> Iterator[bytes]:
             while block := file.read(_BLOCK):
                 yield block
     except OSError as error:
-        raise AccessError("The file cannot be read", where=str(path), got=error.strerror or str(error)) from error
+        raise AccessError("the file cannot be read", where=str(path), got=error.strerror or str(error)) from error
 
 
 def _write_all(descriptor: int, data: bytes) -> None:
@@ -275,7 +275,7 @@ def _write_all(descriptor: int, data: bytes) -> None:
 
 def _exists(target: Path) -> OutputExistsError:
     return OutputExistsError(
-        "The output exists already", where=str(target), next_step="Choose another name, or pass --overwrite."
+        "the output exists already", where=str(target), next_step="choose another name, or pass --overwrite"
     )
 
 
@@ -286,7 +286,7 @@ def _as_access_error(target: Path) -> Iterator[None]:
     except OSError as error:
         kind = NoSpaceError if error.errno in _FULL else AccessError
         raise kind(
-            f"The output cannot be written: {error.strerror or error}",
+            f"the output cannot be written: {error.strerror or error}",
             where=str(target),
-            next_step="Check the folder's permissions and the free space.",
+            next_step="check the folder's permissions and the free space",
         ) from error

@@ -66,17 +66,17 @@ CASTS = (DType.FLOAT32, DType.FLOAT16, DType.BFLOAT16)
 
 
 class Stream:
-    """One tensor's elements on their way from a source into a file.
+    """One tensor's elements on their way from one file into another.
 
     Args:
-        chunks: the elements in the source's type, little-endian, in pieces of whole elements.
-        source: the source's type.
+        chunks: the elements as they are stored, little-endian, in pieces of whole elements.
+        stored: the type they are stored in.
         target: the type they get; values are rounded to the nearest, ties to even, as IEEE 754 has it.
     """
 
-    def __init__(self, chunks: Iterable[memoryview | bytes], source: DType, target: DType) -> None:
+    def __init__(self, chunks: Iterable[memoryview | bytes], stored: DType, target: DType) -> None:
         self._chunks = chunks
-        self._source = source
+        self._stored = stored
         self._target = target
         self.not_finite = 0
         self.overflowed = 0
@@ -93,15 +93,15 @@ class Stream:
     def __iter__(self) -> Iterator[memoryview | bytes]:
         """Yield the elements, counting those that are not finite before and those that are not after the cast."""
         for chunk in self._chunks:
-            if not self._source.is_floating:
+            if not self._stored.is_floating:
                 yield chunk
                 continue
-            if self._target is self._source:
-                if _may_be_not_finite(chunk, self._source):
-                    self.not_finite += _count_not_finite(decode(chunk, self._source))
+            if self._target is self._stored:
+                if _may_be_not_finite(chunk, self._stored):
+                    self.not_finite += _count_not_finite(decode(chunk, self._stored))
                 yield chunk
                 continue
-            values = decode(chunk, self._source)
+            values = decode(chunk, self._stored)
             bad = _count_not_finite(values)
             self.not_finite += bad
             encoded = _encode(values, self._target)

@@ -113,8 +113,8 @@ class WorkBudget:
         self._left -= units
         if self._left < 0:
             raise LimitExceededError(
-                "The file takes far more work to read than its tensors need",
+                "the file takes far more work to read than its tensors need",
                 expected="a checkpoint, whose description costs some thousand steps",
                 got=f"more than {WORK_UNITS} steps",
-                next_step="Save only the state dict from the program that wrote it.",
+                next_step="save only the state dict from the program that wrote it",
             )

@@ -37,7 +37,7 @@ _AVERAGE_WORDS: Final = frozenset(("ema", "swa", "averaged", "averaging"))
 _TRAINING_WORDS: Final = frozenset(
     ("optimizer", "optimizers", "optim", "scheduler", "schedulers", "scaler", "rng", "callbacks", "loops", "criterion")
 )
-_SAVE_IT: Final = "Save the network's state_dict() from the program that made the file."
+_SAVE_IT: Final = "save the network's state_dict() from the program that made the file"
 
 
 class Selection(NamedTuple):
@@ -136,7 +136,7 @@ def _state_dict(
     if unread and not tensors:
         name, value = next(iter(unread.items()))
         raise UnsupportedCheckpointError(
-            "None of the tensors is of a kind that is read", where=where, got=f"{name} is a {value.kind}"
+            "none of the tensors is of a kind that is read", where=where, got=f"{name} is a {value.kind}"
         )
     return StateDict(
         {name: tensor.renamed(name) for name, tensor in tensors.items()},
@@ -196,7 +196,7 @@ class _Search:
         """Yield the parameters and buffers of a module that was saved whole, as its ``state_dict()`` would."""
         self._charge(8)
         if depth > limits.MAX_NESTING:
-            raise LimitExceededError("Modules nest too deeply", expected=f"at most {limits.MAX_NESTING} levels")
+            raise LimitExceededError("modules nest too deeply", expected=f"at most {limits.MAX_NESTING} levels")
         attributes = module.attributes
         hidden = attributes.get("_non_persistent_buffers_set")
         passing = set(map(str, hidden)) if isinstance(hidden, list) else set()
@@ -238,7 +238,7 @@ class _Choice:
         """Choose the network itself."""
         networks = [each for each in self._all if each not in self._averages and each not in self._training]
         if not networks and self._averages:
-            raise self._ambiguous("The file holds only a moving average", self._averages)
+            raise self._ambiguous("the file holds only a moving average", self._averages)
         chosen = self._ranked(networks or self._all)
         if self._swapped and chosen.path == self._swapped.average:
             self.notes.append(
@@ -259,7 +259,7 @@ class _Choice:
         if key != "ema":
             known = ", ".join(dict.fromkeys(each.key for each in self._all if each.path))
             raise UsageError(
-                f"There is no state dict under the key {key!r}",
+                f"there is no state dict under the key {key!r}",
                 where=self._where,
                 expected=f"one of: {known}" if known else "a key that holds tensors; there is none",
             )
@@ -274,7 +274,7 @@ class _Choice:
     def no_average(self) -> UsageError:
         """Return the error for a file without a moving average."""
         return UsageError(
-            "There is no state dict under the key 'ema': the file holds no moving average of the network",
+            "there is no state dict under the key 'ema': the file holds no moving average of the network",
             where=self._where,
             expected=f"one of: {', '.join(each.key for each in self._all if each.path)}",
         )
@@ -290,7 +290,7 @@ class _Choice:
         most = max(each.count for each in left)
         left = [each for each in left if each.count * 4 >= most and not any(_outweighs(other, each) for other in left)]
         if len(left) > 1:
-            raise self._ambiguous("The file holds several state dicts", left)
+            raise self._ambiguous("the file holds several state dicts", left)
         return left[0]
 
     def _is_known(self, candidate: _Candidate) -> bool:
@@ -318,7 +318,7 @@ class _Choice:
             what,
             where=self._where,
             got="\n            ".join(shown),
-            next_step=f"Choose one with --key, for example --key {keys[0] if keys else 'KEY'}.",
+            next_step=f"choose one with --key, for example --key {keys[0] if keys else 'KEY'}",
         )
 
 
@@ -368,7 +368,7 @@ def _split(entries: Mapping[object, object], where: str) -> tuple[Named, dict[ob
         else:
             others[name] = value
     if len(named) > limits.MAX_TENSORS:
-        raise LimitExceededError("Too many tensors", where=where, expected=f"at most {limits.MAX_TENSORS}")
+        raise LimitExceededError("too many tensors", where=where, expected=f"at most {limits.MAX_TENSORS}")
     return named, others
 
 
@@ -376,7 +376,7 @@ def _require_name(name: object, where: str) -> str:
     """Return a tensor's name as plain text; it ends up on terminals and in reports."""
     if not isinstance(name, str) or not name or not name.isprintable() or len(name) > limits.MAX_NAME_LENGTH:
         raise CorruptCheckpointError(
-            "A tensor has no usable name",
+            "a tensor has no usable name",
             where=where,
             expected=f"1 to {limits.MAX_NAME_LENGTH} printable letters",
             got=ascii(name)[:80] if isinstance(name, str) else describe_briefly(name),
@@ -410,7 +410,7 @@ _SHOWN: Final = 8
 
 def _nothing_found(root: object, where: str) -> UnsupportedCheckpointError:
     return UnsupportedCheckpointError(
-        "The file holds no state dict",
+        "the file holds no state dict",
         where=where,
         expected="a dictionary of tensors, or a module",
         got=_kind(root),

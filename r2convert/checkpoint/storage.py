@@ -61,7 +61,7 @@ class OpenFile:
         if not stat.S_ISREG(status.st_mode):
             os.close(self._descriptor)
             raise UnsupportedCheckpointError(
-                "Not a regular file", where=str(path), next_step="Give the path of a checkpoint file."
+                "not a regular file", where=str(path), next_step="give the path of a checkpoint file"
             )
         self.size = status.st_size
         self.budget = WorkBudget() if budget is None else budget
@@ -108,7 +108,7 @@ class OpenFile:
                 count = read_at(self._descriptor, target[done:], offset + done)
             except OSError as error:
                 raise AccessError(
-                    f"Reading {what} failed: {error.strerror}", where=f"{self.path}, byte {offset + done}"
+                    f"reading {what} failed: {error.strerror}", where=f"{self.path}, byte {offset + done}"
                 ) from error
             if count == 0:
                 raise self.truncated(offset + done, f"{len(target) - done} more bytes of {what}", "the end of the file")
@@ -117,11 +117,11 @@ class OpenFile:
     def truncated(self, offset: int, expected: str, got: str) -> TruncatedCheckpointError:
         """Return the error for a file that ends too early."""
         return TruncatedCheckpointError(
-            "The file is truncated",
+            "the file is truncated",
             where=f"{self.path}, byte {offset}",
             expected=expected,
             got=got,
-            next_step="Download it again; compare its size and SHA-256 with the publisher's.",
+            next_step="download it again; compare its size and SHA-256 with the publisher's",
         )
 
     def require_unchanged(self) -> None:
@@ -132,9 +132,9 @@ class OpenFile:
         """
         if _fingerprint(os.fstat(self._descriptor)) != self._fingerprint:
             raise CorruptCheckpointError(
-                "The file was changed while it was being read",
+                "the file was changed while it was being read",
                 where=str(self.path),
-                next_step="Wait until whatever writes it has finished, then try again.",
+                next_step="wait until whatever writes it has finished, then try again",
             )
 
     def sha256(self) -> str:
@@ -160,11 +160,11 @@ class Window:
     """A small stretch of a file kept in memory, for reads that lie close together.
 
     Args:
-        source: the file.
+        file: the file.
     """
 
-    def __init__(self, source: OpenFile) -> None:
-        self._source = source
+    def __init__(self, file: OpenFile) -> None:
+        self._file = file
         self._start = 0
         self._bytes = b""
 
@@ -172,8 +172,8 @@ class Window:
         """Return exactly ``length`` bytes at ``offset``; raises as :meth:`OpenFile.read` does."""
         begin = offset - self._start
         if begin < 0 or begin + length > len(self._bytes):
-            ahead = min(max(length, _WINDOW_BYTES), self._source.size - offset)
-            self._bytes = self._source.read(offset, max(length, ahead), what)
+            ahead = min(max(length, _WINDOW_BYTES), self._file.size - offset)
+            self._bytes = self._file.read(offset, max(length, ahead), what)
             self._start, begin = offset, 0
         return self._bytes[begin : begin + length]
 
@@ -219,9 +219,9 @@ def _open(path: Path) -> int:
     try:
         return os.open(path, os.O_RDONLY | os.O_NONBLOCK)
     except FileNotFoundError as error:
-        raise AccessError("There is no such file", where=str(path), next_step="Check the path.") from error
+        raise AccessError("there is no such file", where=str(path), next_step="check the path") from error
     except OSError as error:
-        raise AccessError(f"The file cannot be opened: {error.strerror}", where=str(path)) from error
+        raise AccessError(f"the file cannot be opened: {error.strerror}", where=str(path)) from error
 
 
 def _fingerprint(status: os.stat_result) -> Fingerprint:
@@ -284,11 +284,11 @@ def decode_latin1(pieces: Iterable[memoryview], where: str) -> Iterator[memoryvi
         decoder.decode(b"", final=True)
     except UnicodeError as error:
         raise CorruptCheckpointError(
-            "Bytes pickled as text are no such text", where=where, expected="Latin-1 letters in UTF-8"
+            "bytes pickled as text are no such text", where=where, expected="Latin-1 letters in UTF-8"
         ) from error
 
 
-def require_crc(source: OpenFile, label: str, offset: int, stated: int | None, computed: int) -> None:
+def require_crc(file: OpenFile, label: str, offset: int, stated: int | None, computed: int) -> None:
     """Compare a payload's checksum with the one the file states, if it states one.
 
     Raises:
@@ -296,11 +296,11 @@ def require_crc(source: OpenFile, label: str, offset: int, stated: int | None, c
     """
     if stated is not None and stated != computed:
         raise CorruptCheckpointError(
-            f"The bytes of {label} do not match their checksum",
-            where=f"{source.path}, {label} at byte {offset}",
+            f"the bytes of {label} do not match their checksum",
+            where=f"{file.path}, {label} at byte {offset}",
             expected=f"CRC-32 {stated:08x}",
             got=f"CRC-32 {computed:08x}",
-            next_step="The file is damaged: download it again.",
+            next_step="the file is damaged: download it again",
         )
 
 

@@ -180,7 +180,7 @@ def require_plausible_total(tensors: Iterable[TensorInfo], file_size: int, where
     allowed = limits.MAX_EXPANSION * file_size + limits.EXPANSION_ALLOWANCE_BYTES
     if described > allowed:
         raise LimitExceededError(
-            "The tensors describe far more bytes than the file has",
+            "the tensors describe far more bytes than the file has",
             where=where,
             expected=f"at most {allowed} bytes for a file of {file_size}",
             got=f"{described} bytes",

@@ -162,17 +162,17 @@ class _Taken:
         for pattern in patterns:
             if pattern not in self._matched:
                 raise UsageError(
-                    f"No tensor's name matches {pattern!r}", where=self._where, expected=_firsts(self.named)
+                    f"no tensor's name matches {pattern!r}", where=self._where, expected=_firsts(self.named)
                 )
         if not self.named:
-            raise UsageError("Every tensor is left out", where=self._where, got=", ".join(patterns))
+            raise UsageError("every tensor is left out", where=self._where, got=", ".join(patterns))
 
     def remove_wrappers(self) -> None:
         """Take the prefixes of wrappers off."""
         stripped, removed = without_prefixes(self.named)
         if len(stripped) < len(self.named):
             raise CorruptCheckpointError(
-                "Two tensors have the same name once the prefixes of wrappers are off", where=self._where, got=removed
+                "two tensors have the same name once the prefixes of wrappers are off", where=self._where, got=removed
             )
         self.named = dict(stripped)
         self.prefix_removed += removed
@@ -193,7 +193,7 @@ class _Taken:
         }
         if not under:
             raise UsageError(
-                f"No tensor's name starts with {prefix!r}", where=self._where, expected=_firsts(self.named)
+                f"no tensor's name starts with {prefix!r}", where=self._where, expected=_firsts(self.named)
             )
         outside = len(self.named) - len(under)
         if outside:

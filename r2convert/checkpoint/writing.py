@@ -87,7 +87,7 @@ def write_checkpoint(
         UsageError: the extension is not supported, or names collide.
         OutputExistsError: the file exists.
         AccessError: the file cannot be written.
-        CorruptCheckpointError: what was read back is not what was written, or a source is damaged.
+        CorruptCheckpointError: what was read back is not what was written, or a file that was read is damaged.
     """
     layout = _layout(path)
     _require_writable(tensors)
@@ -126,7 +126,7 @@ def _layout(path: Path) -> OutputLayout:
         return _LAYOUTS[path.suffix.lower()]
     except KeyError:
         raise UsageError(
-            "Unsupported extension of the output",
+            "unsupported extension of the output",
             where=str(path),
             expected=", ".join(_LAYOUTS),
             got=path.suffix or "none",
@@ -137,9 +137,9 @@ def _require_writable(tensors: Sequence[OutputTensor]) -> None:
     counts = Counter(tensor.name for tensor in tensors)
     repeated = [name for name, count in counts.items() if count > 1]
     if repeated:
-        raise UsageError("Two tensors would have the same name", got=", ".join(repeated[:5]))
+        raise UsageError("two tensors would have the same name", got=", ".join(repeated[:5]))
     if "__metadata__" in counts:
-        raise UsageError("A tensor cannot be named __metadata__: safetensors keeps that name for itself")
+        raise UsageError("a tensor cannot be named __metadata__: safetensors keeps that name for itself")
 
 
 def _write(
@@ -299,10 +299,10 @@ def _require_as_written(
     ]
     if differing or len(described) != len(tensors):
         raise CorruptCheckpointError(
-            "The file read back is not what was written",
+            "the file read back is not what was written",
             where=str(path),
             got=f"{len(differing)} tensors differ: {', '.join(differing[:3])}",
-            next_step="The disk or the memory may be failing; try another disk.",
+            next_step="the disk or the memory may be failing; try another disk",
         )
 
 

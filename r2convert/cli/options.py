@@ -87,7 +87,7 @@ class LayoutName(click.ParamType[str]):
         """Refuse what is no layout, as click refuses a wrong choice."""
         names = api.layouts(written=self._written)
         if value not in names:
-            self.fail(f"{value!r} is not one of {', '.join(map(repr, names))}.", param, ctx)
+            self.fail(f"{value!r} is not one of {', '.join(map(repr, names))}", param, ctx)
         return value
 
     def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
@@ -317,7 +317,7 @@ def _parse_accelerations(context: click.Context, parameter: click.Parameter, val
     given = set() if value is None else {way.strip() for way in value.split(",")}
     unknown = sorted(given - set(api.ACCELERATIONS))
     if unknown:
-        message = f"{', '.join(map(repr, unknown))} is none of {', '.join(api.ACCELERATIONS)}."
+        message = f"{', '.join(map(repr, unknown))} is none of {', '.join(api.ACCELERATIONS)}"
         raise click.BadParameter(message, context, parameter)
     return tuple(way for way in api.ACCELERATIONS if way in given)
 

@@ -69,7 +69,7 @@ def judge_with_torch(paths: Sequence[Path]) -> list[str]:
         raise UnsupportedCheckpointError(
             "torch is needed to compare with it",
             got="torch is not installed" if finished.returncode == 3 else finished.stderr[-300:],
-            next_step="Install torch, or run without --against torch.",
+            next_step="install torch, or run without --against torch",
         )
     _, answers = json.loads(finished.stdout)
     return [str(answer) for answer in answers]

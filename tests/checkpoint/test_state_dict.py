@@ -268,7 +268,7 @@ def test_patterns_leave_tensors_out(tmp_path: Path) -> None:
     assert list(left) == ["conv1.weight"]
     with pytest.raises(UsageError, match=r"matches 'nothing\.\*'"):
         open_checkpoint(path, leave_out=["bn1.*", "nothing.*"])
-    with pytest.raises(UsageError, match="Every tensor"):
+    with pytest.raises(UsageError, match="every tensor"):
         open_checkpoint(path, leave_out=["*"])
 
 

@@ -327,7 +327,7 @@ def test_kinds_that_are_not_read_are_named(tmp_path: Path) -> None:
         assert checkpoint.unread["a"].shape == (2, 3)
         assert any("complex64" in warning for warning in checkpoint.warnings)
     torch.save(tensors, path)
-    with pytest.raises(UnsupportedCheckpointError, match="None of the tensors is of a kind that is read"):
+    with pytest.raises(UnsupportedCheckpointError, match="none of the tensors is of a kind that is read"):
         open_checkpoint(path)
 
 

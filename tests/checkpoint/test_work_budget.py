@@ -183,6 +183,6 @@ def test_any_valid_structure_costs_at_most_the_budget(tmp_path: Path, value: byt
     path.write_bytes(beside(value))
     assert outcome(path) in (
         "read",
-        "The file takes far more work to read than its tensors need",
-        "The pickle piles up too many values",
+        "the file takes far more work to read than its tensors need",
+        "the pickle piles up too many values",
     )

@@ -172,7 +172,7 @@ def test_a_folder_of_other_things_is_called_so(tmp_path: Path) -> None:
         ("saved_model.pb", "a TensorFlow saved model"),
         ("snapshot_done", "a OneFlow checkpoint"),
         ("__0_0.distcp", "dcp_to_torch"),
-        ("model.safetensors", "Give the path of a file in it"),
+        ("model.safetensors", "give the path of a file in it"),
         ("__model__", "a Paddle inference model"),
     ],
 )
@@ -185,9 +185,9 @@ def test_it_says_what_a_folder_is(tmp_path: Path, name: str, words: str) -> None
 @pytest.mark.parametrize(
     ("member", "words", "next_step"),
     [
-        ("a/model.pth", "a tar archive: a folder with 'model.pth'", "Unpack it"),
+        ("a/model.pth", "a tar archive: a folder with 'model.pth'", "unpack it"),
         ("infer/inference.pdmodel", "a tar archive: a Paddle inference model", "training checkpoint"),
-        ("notes.txt", "a tar archive: a folder of other files", "Unpack it"),
+        ("notes.txt", "a tar archive: a folder of other files", "unpack it"),
     ],
 )
 def test_it_says_what_a_tar_archive_holds(tmp_path: Path, member: str, words: str, next_step: str) -> None:

@@ -43,7 +43,7 @@ _TYPES: Final = {
 }
 
 
-def read_paddle_tar(source: OpenFile, members: dict[str, TarMember]) -> Contents:
+def read_paddle_tar(file: OpenFile, members: dict[str, TarMember]) -> Contents:
     """Describe a tar archive of LoDTensor files; the elements are not read.
 
     Raises:
@@ -57,20 +57,20 @@ def read_paddle_tar(source: OpenFile, members: dict[str, TarMember]) -> Contents
             continue
         if name in root:
             raise CorruptCheckpointError(
-                f"The archive has two variables named {name!a}", where=f"{source.path}, byte {member.offset}"
+                f"the archive has two variables named {name!a}", where=f"{file.path}, byte {member.offset}"
             )
-        if not _may_be_variable(source, member.offset, member.size):
-            raise unsupported(source, *other_tar([PurePosixPath(other).name for other in members]))
-        reader = _VariableReader(source, member.offset, member.size, f"variable {name!a}")
+        if not _may_be_variable(file, member.offset, member.size):
+            raise unsupported(file, *other_tar([PurePosixPath(other).name for other in members]))
+        reader = _VariableReader(file, member.offset, member.size, f"variable {name!a}")
         root[name], storage = reader.read(0, len(storages))
         storages.append(storage)
     return Contents("paddle-static", root, tuple(storages), {}, _hidden(len(members) - len(storages)))
 
 
-def read_lod_tensor_file(source: OpenFile) -> Contents:
+def read_lod_tensor_file(file: OpenFile) -> Contents:
     """Describe a single LoDTensor file: a checkpoint of one variable."""
-    name = source.path.name
-    reference, storage = _VariableReader(source, 0, source.size, f"variable {name!a}").read(0, 0)
+    name = file.path.name
+    reference, storage = _VariableReader(file, 0, file.size, f"variable {name!a}").read(0, 0)
     return Contents("paddle-static", {name: reference}, (storage,), {})
 
 
@@ -86,10 +86,10 @@ def open_folder(folder: Path) -> list[OpenFile]:
         with os.scandir(folder) as entries:
             names = sorted(entry.name for entry in entries if not entry.name.startswith("."))[: limits.MAX_MEMBERS + 1]
     except OSError as error:
-        raise AccessError(f"The folder cannot be read: {error.strerror}", where=str(folder)) from error
+        raise AccessError(f"the folder cannot be read: {error.strerror}", where=str(folder)) from error
     if len(names) > limits.MAX_MEMBERS:
         raise LimitExceededError(
-            "The folder has too many files", where=str(folder), expected=f"at most {limits.MAX_MEMBERS}"
+            "the folder has too many files", where=str(folder), expected=f"at most {limits.MAX_MEMBERS}"
         )
     variables = [name for name in names if name != _PROGRAM]
     if not variables or any((folder / name).is_dir() for name in variables):
@@ -101,7 +101,7 @@ def open_folder(folder: Path) -> list[OpenFile]:
 
 def _not_variables(where: Path, what: str, next_step: str) -> UnsupportedCheckpointError:
     return UnsupportedCheckpointError(
-        "This folder is not a checkpoint that r2convert reads",
+        "this folder is not a checkpoint that r2convert reads",
         where=str(where),
         expected="Paddle 1.x variables, one file each, or a sharded checkpoint with its index",
         got=what,
@@ -109,7 +109,7 @@ def _not_variables(where: Path, what: str, next_step: str) -> UnsupportedCheckpo
     )
 
 
-def read_paddle_folder(sources: Sequence[OpenFile]) -> Contents:
+def read_paddle_folder(files: Sequence[OpenFile]) -> Contents:
     """Describe the LoDTensor files of a folder; the elements are not read.
 
     Raises:
@@ -117,19 +117,19 @@ def read_paddle_folder(sources: Sequence[OpenFile]) -> Contents:
     """
     root: dict[str, TensorInfo] = {}
     storages: list[Storage] = []
-    for index, source in enumerate(sources):
-        name = source.path.name
-        if not _may_be_variable(source, 0, source.size):
-            what, next_step = other_folder([other.path.name for other in sources])
-            raise _not_variables(source.path, f"{what}; {name!a} is not such a variable", next_step)
-        root[name], storage = _VariableReader(source, 0, source.size, f"variable {name!a}").read(index, index)
+    for index, file in enumerate(files):
+        name = file.path.name
+        if not _may_be_variable(file, 0, file.size):
+            what, next_step = other_folder([other.path.name for other in files])
+            raise _not_variables(file.path, f"{what}; {name!a} is not such a variable", next_step)
+        root[name], storage = _VariableReader(file, 0, file.size, f"variable {name!a}").read(index, index)
         storages.append(storage)
     return Contents("paddle-static", root, tuple(storages), {})
 
 
-def _may_be_variable(source: OpenFile, start: int, size: int) -> bool:
+def _may_be_variable(file: OpenFile, start: int, size: int) -> bool:
     """Whether a stretch of a file begins with a variable's version, 0."""
-    return size >= len(_BEGINNING) and not any(source.read(start, 4, "a LoDTensor"))
+    return size >= len(_BEGINNING) and not any(file.read(start, 4, "a LoDTensor"))
 
 
 def _hidden(count: int) -> tuple[str, ...]:
@@ -140,23 +140,23 @@ class _VariableReader:
     """Reads the header of one LoDTensor in a stretch of a file.
 
     Args:
-        source: the file.
+        file: the file.
         start: where the variable starts in it.
         size: how many bytes the variable has.
         label: what messages call it.
     """
 
-    def __init__(self, source: OpenFile, start: int, size: int, label: str) -> None:
-        self._source = source
+    def __init__(self, file: OpenFile, start: int, size: int, label: str) -> None:
+        self._file = file
         self._end = start + size
         self._position = start
         self._label = label
 
-    def read(self, file: int, storage: int) -> tuple[TensorInfo, Storage]:
+    def read(self, number: int, storage: int) -> tuple[TensorInfo, Storage]:
         """Describe the variable.
 
         Args:
-            file: which of the checkpoint's files this is.
+            number: which of the checkpoint's files this is.
             storage: the index its storage will have.
 
         Raises:
@@ -176,28 +176,26 @@ class _VariableReader:
         if not 0 <= length <= limits.MAX_DESCRIPTION_BYTES:
             self._reject_size("bytes of description", length, limits.MAX_DESCRIPTION_BYTES)
         dtype, dimensions = self._description(length)
-        return self._contents(file, storage, dtype, require_shape(dimensions, self._label))
+        return self._contents(number, storage, dtype, require_shape(dimensions, self._label))
 
-    def _contents(self, file: int, storage: int, dtype: DType, shape: tuple[int, ...]) -> tuple[TensorInfo, Storage]:
+    def _contents(self, number: int, storage: int, dtype: DType, shape: tuple[int, ...]) -> tuple[TensorInfo, Storage]:
         nbytes, available = math.prod(shape) * dtype.itemsize, self._end - self._position
         if nbytes > available:
-            raise self._source.truncated(
-                self._end, f"{nbytes} bytes of elements of {self._label}", f"{available} bytes"
-            )
+            raise self._file.truncated(self._end, f"{nbytes} bytes of elements of {self._label}", f"{available} bytes")
         if nbytes < available:
             position = self._position + nbytes
-            if self._source.read(position, min(len(_BEGINNING), available - nbytes), self._label) == _BEGINNING:
-                raise unsupported(self._source, "the combined parameters of a Paddle inference model", PADDLE_PROGRAM)
+            if self._file.read(position, min(len(_BEGINNING), available - nbytes), self._label) == _BEGINNING:
+                raise unsupported(self._file, "the combined parameters of a Paddle inference model", PADDLE_PROGRAM)
             self._reject(f"has {available - nbytes} bytes behind its elements")
         reference = TensorInfo("", dtype, shape, contiguous_strides(shape), 0, storage)
-        return reference, Storage(self._label, (Extent(file, self._position, nbytes),), nbytes)
+        return reference, Storage(self._label, (Extent(number, self._position, nbytes),), nbytes)
 
     def _take(self, count: int) -> bytes:
         if count > self._end - self._position:
-            raise self._source.truncated(
+            raise self._file.truncated(
                 self._position, f"{count} more bytes of {self._label}", f"{self._end - self._position} bytes"
             )
-        data = self._source.read(self._position, count, self._label)
+        data = self._file.read(self._position, count, self._label)
         self._position += count
         return data
 
@@ -232,7 +230,7 @@ class _VariableReader:
         dtype = _TYPES.get(code)
         if dtype is None:
             raise UnsupportedCheckpointError(
-                f"{self._label} has an element type that is not read", where=str(self._source.path), got=str(code)
+                f"{self._label} has an element type that is not read", where=str(self._file.path), got=str(code)
             )
         return dtype, dimensions
 
@@ -249,14 +247,14 @@ class _VariableReader:
 
     def _reject(self, what: str) -> NoReturn:
         raise CorruptCheckpointError(
-            f"{self._label} {what}", where=f"{self._source.path}, byte {self._position}", next_step=COMPARE_DIGESTS
+            f"{self._label} {what}", where=f"{self._file.path}, byte {self._position}", next_step=COMPARE_DIGESTS
         )
 
     def _reject_size(self, what: str, got: int, cap: int) -> NoReturn:
         kind = CorruptCheckpointError if got < 0 else LimitExceededError
         raise kind(
             f"{self._label} has an impossible number of {what}",
-            where=f"{self._source.path}, byte {self._position}",
+            where=f"{self._file.path}, byte {self._position}",
             expected=f"0 to {cap}",
             got=str(got),
         )

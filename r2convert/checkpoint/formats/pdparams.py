@@ -34,21 +34,21 @@ _JITTOR_MARK: Final = b"HCAJSLHD"
 _SPLIT_ARRAYS: Final = "UnpackBigParamInfor@@"
 
 
-def read_pdparams(source: OpenFile) -> Contents:
+def read_pdparams(file: OpenFile) -> Contents:
     """Describe a `.pdparams` file; the arrays' bytes are not read.
 
     Raises:
         CheckpointError: the pickle is damaged, unsafe or of a kind that is not read.
     """
-    end = _end_of_pickle(source)
-    data = PickleBytes(source, 0, end, "the pickle")
+    end = _end_of_pickle(file)
+    data = PickleBytes(file, 0, end, "the pickle")
     machine = PickleMachine(data, PADDLE_NAMES)
     root = machine.load()
     if data.position != end:
         raise CorruptCheckpointError(
-            "The file has bytes behind its pickle", where=data.where(), got=f"{data.remaining} bytes"
+            "the file has bytes behind its pickle", where=data.where(), got=f"{data.remaining} bytes"
         )
-    arrays = _Arrays(source)
+    arrays = _Arrays(file)
     described = arrays.described(root)
     warnings = []
     if any(isinstance(value, TensorInfo) and value.dtype is DType.BFLOAT16 for value in arrays.references):
@@ -56,25 +56,25 @@ def read_pdparams(source: OpenFile) -> Contents:
     return Contents("pdparams", described, tuple(arrays.storages), {}, tuple(warnings), machine.opaque)
 
 
-def _end_of_pickle(source: OpenFile) -> int:
+def _end_of_pickle(file: OpenFile) -> int:
     """Return where the pickle ends. Jittor puts its SHA-1 behind it, and a mark; it covers all, so it comes first."""
     length = hashlib.sha1(usedforsecurity=False).digest_size + len(_JITTOR_MARK)
-    if source.size < length:
-        return source.size
-    end = source.size - length
-    stated = source.read(end, length, "the end of the file")
+    if file.size < length:
+        return file.size
+    end = file.size - length
+    stated = file.read(end, length, "the end of the file")
     if not stated.endswith(_JITTOR_MARK):
-        return source.size
+        return file.size
     digest = hashlib.sha1(usedforsecurity=False)
     for position in range(0, end, limits.CHUNK_BYTES):
-        digest.update(source.read(position, min(limits.CHUNK_BYTES, end - position), "the pickle"))
+        digest.update(file.read(position, min(limits.CHUNK_BYTES, end - position), "the pickle"))
     if digest.digest() != stated[: digest.digest_size]:
         raise CorruptCheckpointError(
-            "The pickle does not match the SHA-1 that Jittor put behind it",
-            where=str(source.path),
+            "the pickle does not match the SHA-1 that Jittor put behind it",
+            where=str(file.path),
             expected=stated[: digest.digest_size].hex(),
             got=digest.hexdigest(),
-            next_step="The file is damaged: download it again.",
+            next_step="the file is damaged: download it again",
         )
     return end
 
@@ -82,8 +82,8 @@ def _end_of_pickle(source: OpenFile) -> int:
 class _Arrays:
     """Turns the arrays in a described object into tensor references and their storages."""
 
-    def __init__(self, source: OpenFile) -> None:
-        self._source = source
+    def __init__(self, file: OpenFile) -> None:
+        self._file = file
         self._done: dict[int, object] = {}
         self.storages: list[Storage] = []
         self.references: list[TensorInfo] = []
@@ -128,7 +128,7 @@ class _Arrays:
         arrays = [piece for piece in pieces if isinstance(piece, PickledArray) and len(piece.shape) == 1]
         if len(arrays) != len(names) or len({piece.dtype for piece in arrays}) != 1:
             raise self._damaged(f"{name!a} lacks one of its {len(names)} pieces")
-        shape = require_shape(split.get("OriginShape"), f"The split array {name!a}")
+        shape = require_shape(split.get("OriginShape"), f"the split array {name!a}")
         if math.prod(shape) != sum(piece.shape[0] for piece in arrays):
             raise self._damaged(f"the pieces of {name!a} do not make up its shape")
         extents = tuple(piece.extent for piece in arrays)
@@ -141,7 +141,7 @@ class _Arrays:
             raise self._damaged("an array was never given its contents")
         if len(self.storages) >= limits.MAX_TENSORS:
             raise LimitExceededError(
-                "Too many arrays", where=str(self._source.path), expected=f"at most {limits.MAX_TENSORS}"
+                "too many arrays", where=str(self._file.path), expected=f"at most {limits.MAX_TENSORS}"
             )
         strides = contiguous_strides(shape[::-1])[::-1] if array.is_fortran else contiguous_strides(shape)
         reference = TensorInfo("", array.dtype, shape, strides, 0, len(self.storages))
@@ -150,7 +150,7 @@ class _Arrays:
         return reference
 
     def _damaged(self, what: str) -> CheckpointError:
-        return CorruptCheckpointError(f"The Paddle file is damaged: {what}", where=str(self._source.path))
+        return CorruptCheckpointError(f"the Paddle file is damaged: {what}", where=str(self._file.path))
 
 
 _TYPE_CODES: Final = {dtype: code for code, dtype in NUMPY_TYPES.items()}

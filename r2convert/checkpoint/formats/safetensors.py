@@ -57,28 +57,28 @@ _METADATA: Final = "__metadata__"
 _FIELDS: Final = frozenset({"dtype", "shape", "data_offsets"})
 
 
-def read_safetensors(source: OpenFile) -> Contents:
+def read_safetensors(file: OpenFile) -> Contents:
     """Describe a safetensors file; the buffer is not read.
 
     Raises:
         CheckpointError: header and buffer contradict each other, or the header is not what it should be.
     """
-    length = _LENGTH.unpack(source.read(0, _LENGTH.size, "a safetensors header's length"))[0]
+    length = _LENGTH.unpack(file.read(0, _LENGTH.size, "a safetensors header's length"))[0]
     if length > limits.MAX_HEADER_BYTES:
         raise LimitExceededError(
-            "The safetensors header is too large",
-            where=f"{source.path}, byte 0",
+            "the safetensors header is too large",
+            where=f"{file.path}, byte 0",
             expected=f"at most {limits.MAX_HEADER_BYTES} bytes",
             got=f"{length} bytes",
         )
-    source.budget.charge(length // limits.JSON_BYTES_PER_UNIT)
+    file.budget.charge(length // limits.JSON_BYTES_PER_UNIT)
     buffer_start = _LENGTH.size + length
-    header = _parse_header(source, source.read(_LENGTH.size, length, "the safetensors header"))
-    metadata = _metadata(source, header.pop(_METADATA, None))
+    header = _parse_header(file, file.read(_LENGTH.size, length, "the safetensors header"))
+    metadata = _metadata(file, header.pop(_METADATA, None))
     if len(header) > limits.MAX_TENSORS:
-        raise LimitExceededError("Too many tensors", where=str(source.path), expected=f"at most {limits.MAX_TENSORS}")
-    entries = {name: _entry(source, name, entry) for name, entry in header.items()}
-    _require_tiled(source, buffer_start, entries)
+        raise LimitExceededError("too many tensors", where=str(file.path), expected=f"at most {limits.MAX_TENSORS}")
+    entries = {name: _entry(file, name, entry) for name, entry in header.items()}
+    _require_tiled(file, buffer_start, entries)
     root: dict[str, TensorInfo | UnreadTensor] = {}
     storages: list[Storage] = []
     for name, (tensor, start, end) in entries.items():
@@ -90,15 +90,15 @@ def read_safetensors(source: OpenFile) -> Contents:
     return Contents("safetensors", root, tuple(storages), summarise(metadata))
 
 
-def _parse_header(source: OpenFile, encoded: bytes) -> dict[str, object]:
+def _parse_header(file: OpenFile, encoded: bytes) -> dict[str, object]:
     try:
         header = json.loads(encoded.decode("utf-8"), object_pairs_hook=_unique_keys, parse_constant=_reject_constant)
     except RecursionError as error:
-        raise LimitExceededError("The safetensors header nests too deeply", where=str(source.path)) from error
+        raise LimitExceededError("the safetensors header nests too deeply", where=str(file.path)) from error
     except ValueError as error:
-        raise _corrupt(source, "The safetensors header is no proper JSON", str(error)[:200]) from error
+        raise _corrupt(file, "the safetensors header is no proper JSON", str(error)[:200]) from error
     if not encoded.startswith(b"{") or not isinstance(header, dict):
-        raise _corrupt(source, "The safetensors header is no JSON object")
+        raise _corrupt(file, "the safetensors header is no JSON object")
     return header
 
 
@@ -113,66 +113,66 @@ def _reject_constant(name: str) -> NoReturn:
     raise ValueError(f"{name} is not JSON")
 
 
-def _corrupt(source: OpenFile, what: str, got: str | None = None, expected: str | None = None) -> Exception:
+def _corrupt(file: OpenFile, what: str, got: str | None = None, expected: str | None = None) -> Exception:
     return CorruptCheckpointError(
         what,
-        where=f"{source.path}, header at byte {_LENGTH.size}",
+        where=f"{file.path}, header at byte {_LENGTH.size}",
         expected=expected,
         got=got,
         next_step=COMPARE_DIGESTS,
     )
 
 
-def _metadata(source: OpenFile, value: object) -> Mapping[object, object]:
+def _metadata(file: OpenFile, value: object) -> Mapping[object, object]:
     if value is None:
         return {}
     if not isinstance(value, dict) or not all(isinstance(text, str) for text in value.values()):
-        raise _corrupt(source, "The safetensors metadata is not a table of texts")
+        raise _corrupt(file, "the safetensors metadata is not a table of texts")
     return value
 
 
-def _entry(source: OpenFile, name: str, entry: object) -> tuple[TensorInfo | UnreadTensor, int, int]:
+def _entry(file: OpenFile, name: str, entry: object) -> tuple[TensorInfo | UnreadTensor, int, int]:
     """Check one tensor's entry; return its description and its range in the buffer."""
-    shown = f"Tensor {name[:80]!a}"
+    shown = f"tensor {name[:80]!a}"
     if not isinstance(entry, dict) or entry.keys() != _FIELDS:
-        raise _corrupt(source, f"{shown} is described in an unknown way", expected=", ".join(sorted(_FIELDS)))
+        raise _corrupt(file, f"{shown} is described in an unknown way", expected=", ".join(sorted(_FIELDS)))
     code = entry["dtype"] if isinstance(entry["dtype"], str) else ""
     dtype = _TYPES.get(code)
     kind, bits = (dtype.value, 8 * dtype.itemsize) if dtype else _OTHER_TYPES.get(code, ("", 0))
     if not kind:
         raise UnsupportedCheckpointError(
             f"{shown} has an element type that is not known",
-            where=str(source.path),
+            where=str(file.path),
             expected=", ".join((*_TYPES, *_OTHER_TYPES)),
             got=ascii(entry["dtype"])[:40],
         )
     shape = require_shape(entry["shape"], shown)
     offsets = entry["data_offsets"]
     if not isinstance(offsets, list) or len(offsets) != 2 or not all(map(is_count, offsets)):
-        raise _corrupt(source, f"{shown} has impossible offsets")
+        raise _corrupt(file, f"{shown} has impossible offsets")
     start, end = offsets
     if 8 * (end - start) != math.prod(shape) * bits:
         raise _corrupt(
-            source, f"{shown} has the wrong size", f"{end - start} bytes", f"{math.prod(shape)} elements of {bits} bits"
+            file, f"{shown} has the wrong size", f"{end - start} bytes", f"{math.prod(shape)} elements of {bits} bits"
         )
     if dtype is None:
         return UnreadTensor(kind, shape), start, end
     return TensorInfo("", dtype, shape, contiguous_strides(shape), 0, 0), start, end
 
 
-def _require_tiled(source: OpenFile, buffer_start: int, entries: Mapping[str, tuple[object, int, int]]) -> None:
+def _require_tiled(file: OpenFile, buffer_start: int, entries: Mapping[str, tuple[object, int, int]]) -> None:
     """The tensors must cover the buffer, and the buffer the rest of the file, without holes or overlaps."""
     position = 0
     for name, (_, start, end) in sorted(entries.items(), key=lambda item: item[1][1:]):
         if start != position:
             what = "overlaps the one before" if start < position else "leaves a hole before it"
-            raise _corrupt(source, f"Tensor {name[:80]!a} {what}", f"byte {start}", f"byte {position}")
+            raise _corrupt(file, f"tensor {name[:80]!a} {what}", f"byte {start}", f"byte {position}")
         position = end
-    available = source.size - buffer_start
+    available = file.size - buffer_start
     if position > available:
-        raise source.truncated(source.size, f"{position} bytes of tensors", f"{available} bytes")
+        raise file.truncated(file.size, f"{position} bytes of tensors", f"{available} bytes")
     if position < available:
-        raise _corrupt(source, "The file has bytes behind its last tensor", f"{available - position} bytes")
+        raise _corrupt(file, "the file has bytes behind its last tensor", f"{available - position} bytes")
 
 
 def safetensors_segments(

@@ -43,7 +43,7 @@ def open_shards(index: OpenFile) -> list[OpenFile]:
     names = sorted(set(_weight_map(index)[0].values()))
     if len(names) > limits.MAX_SHARDS:
         raise LimitExceededError(
-            "The index names too many files",
+            "the index names too many files",
             where=str(index.path),
             expected=f"at most {limits.MAX_SHARDS}",
             got=str(len(names)),
@@ -51,7 +51,7 @@ def open_shards(index: OpenFile) -> list[OpenFile]:
     for name in names:
         if PurePath(name).name != name or name in ("", "..") or "\\" in name or not name.isprintable():
             raise UnsafeCheckpointError(
-                "The index names a file in another place",
+                "the index names a file in another place",
                 where=str(index.path),
                 expected="names of files beside it",
                 got=ascii(name)[:200],
@@ -87,11 +87,11 @@ def read_shards(files: Sequence[OpenFile], read: Callable[[OpenFile], Contents])
         expected = expected_in[shard.path.name]
         if named.keys() != expected:
             raise CorruptCheckpointError(
-                "A shard holds other tensors than the index says",
+                "a shard holds other tensors than the index says",
                 where=str(shard.path),
                 expected=f"{len(expected)} tensors",
                 got=f"{len(expected - named.keys())} are missing, {len(named.keys() - expected)} are not in the index",
-                next_step="Get the index and its shards from the same place, all of one version.",
+                next_step="get the index and its shards from the same place, all of one version",
             )
         for name, value in named.items():
             moved = isinstance(value, TensorInfo)
@@ -109,17 +109,17 @@ def _weight_map(index: OpenFile) -> tuple[dict[str, str], dict[str, object]]:
     """Return which file each tensor lies in, and the index's metadata in a form that can be shown."""
     if index.size > limits.MAX_HEADER_BYTES:
         raise LimitExceededError(
-            "The index is too large", where=str(index.path), expected=f"at most {limits.MAX_HEADER_BYTES} bytes"
+            "the index is too large", where=str(index.path), expected=f"at most {limits.MAX_HEADER_BYTES} bytes"
         )
     index.budget.charge(index.size // limits.JSON_BYTES_PER_UNIT)
     try:
         document = json.loads(index.read(0, index.size, "the index").decode("utf-8"))
     except (ValueError, RecursionError) as error:
-        raise CorruptCheckpointError("The index is not JSON", where=str(index.path), got=str(error)[:200]) from error
+        raise CorruptCheckpointError("the index is not JSON", where=str(index.path), got=str(error)[:200]) from error
     placed = document.get("weight_map") if isinstance(document, dict) else None
     if not isinstance(placed, dict) or not placed or not all(isinstance(name, str) for name in placed.values()):
         raise UnsupportedCheckpointError(
-            "This JSON is not the index of a checkpoint",
+            "this JSON is not the index of a checkpoint",
             where=str(index.path),
             expected='a "weight_map" from names of tensors to names of files',
         )
@@ -127,6 +127,6 @@ def _weight_map(index: OpenFile) -> tuple[dict[str, str], dict[str, object]]:
     return placed, summarise(metadata) if isinstance(metadata, dict) else {}
 
 
-def reject_index(source: OpenFile) -> Contents:
+def reject_index(file: OpenFile) -> Contents:
     """An index names files with tensors, not further indexes."""
-    raise UnsupportedCheckpointError("An index of shards stands where a checkpoint should be", where=str(source.path))
+    raise UnsupportedCheckpointError("an index of shards stands where a checkpoint should be", where=str(file.path))

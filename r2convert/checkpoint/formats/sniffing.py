@@ -16,28 +16,28 @@ from r2convert.files import printable
 _HEAD_BYTES: Final = 4096
 
 #: For a file that contradicts itself: whether it was damaged on the way, its digest tells.
-COMPARE_DIGESTS: Final = "Compare its SHA-256 with the publisher's; if they differ, download it again."
+COMPARE_DIGESTS: Final = "compare its SHA-256 with the publisher's; if they differ, download it again"
 
-_UNPACK: Final = "Unpack it and use the checkpoint inside."
-_SAVE: Final = "Load it with the program it belongs to and save its tensors by name as .pth, .safetensors or .pdparams."
-_THE_FILE: Final = "Give the checkpoint itself."
-_FROM_A_LINK: Final = "If you downloaded it, the link leads to a page: take one that leads to the file itself."
-_ONEFLOW: Final = "Load the (unpacked) folder with `oneflow.load`, and save its tensors by name as .safetensors."
+_UNPACK: Final = "unpack it and use the checkpoint inside"
+_SAVE: Final = "load it with the program it belongs to and save its tensors by name as .pth, .safetensors or .pdparams"
+_THE_FILE: Final = "give the checkpoint itself"
+_FROM_A_LINK: Final = "if you downloaded it, the link leads to a page: take one that leads to the file itself"
+_ONEFLOW: Final = "load the (unpacked) folder with `oneflow.load`, and save its tensors by name as .safetensors"
 #: Of an inference model's parameters, the names stand in its program only.
 PADDLE_PROGRAM: Final = (
-    "Use the training checkpoint (.pdparams), or load the model in Paddle and `paddle.save` its state_dict()."
+    "use the training checkpoint (.pdparams), or load the model in Paddle and `paddle.save` its state_dict()"
 )
 
 #: Beginnings of other files (at the offset given), what they are, and what to do.
 _BEGINNINGS: Final = (
-    (0, b"version https://git-lfs", "a Git LFS pointer, not the file it stands for", "Run `git lfs pull`."),
-    (0, b"version https://hawser", "a Git LFS pointer, not the file it stands for", "Run `git lfs pull`."),
-    (0, b"/annex/objects/", "a git-annex pointer, not the file it stands for", "Run `git annex get`."),
-    (0, b"\x1f\x8b", "a gzip file", "Unpack it with gunzip (or tar -xzf) and use what is inside."),
-    (0, b"BZh", "a bzip2 file", "Unpack it with bunzip2 and use what is inside."),
-    (0, b"\xfd7zXZ\x00", "an xz file", "Unpack it with unxz and use what is inside."),
-    (0, b"\x28\xb5\x2f\xfd", "a Zstandard file", "Unpack it with unzstd and use what is inside."),
-    (0, b"\x04\x22\x4d\x18", "an LZ4 file", "Unpack it with unlz4 and use what is inside."),
+    (0, b"version https://git-lfs", "a Git LFS pointer, not the file it stands for", "run `git lfs pull`"),
+    (0, b"version https://hawser", "a Git LFS pointer, not the file it stands for", "run `git lfs pull`"),
+    (0, b"/annex/objects/", "a git-annex pointer, not the file it stands for", "run `git annex get`"),
+    (0, b"\x1f\x8b", "a gzip file", "unpack it with gunzip (or tar -xzf) and use what is inside"),
+    (0, b"BZh", "a bzip2 file", "unpack it with bunzip2 and use what is inside"),
+    (0, b"\xfd7zXZ\x00", "an xz file", "unpack it with unxz and use what is inside"),
+    (0, b"\x28\xb5\x2f\xfd", "a Zstandard file", "unpack it with unzstd and use what is inside"),
+    (0, b"\x04\x22\x4d\x18", "an LZ4 file", "unpack it with unlz4 and use what is inside"),
     (0, b"7z\xbc\xaf\x27\x1c", "a 7-Zip archive", _UNPACK),
     (0, b"Rar!", "a RAR archive", _UNPACK),
     (0, b"\x89PNG", "a PNG image", _THE_FILE),
@@ -51,7 +51,7 @@ _BEGINNINGS: Final = (
     (0, b"MNNB", "an MNN model", _SAVE),
     (0, b"7767517\n", "an ncnn network", _SAVE),
     (4, b"TFL3", "a TensorFlow Lite model", _SAVE),
-    (4, b"ET12", "an ExecuTorch program", "Use the state_dict() of the module it was exported from."),
+    (4, b"ET12", "an ExecuTorch program", "use the state_dict() of the module it was exported from"),
 )
 #: A TensorFlow checkpoint's index is an SSTable, which ends in this number.
 _SSTABLE_END: Final = bytes.fromhex("57fb808b247547db")
@@ -79,7 +79,7 @@ class Kind(Enum):
     SHARD_INDEX = "shard-index"
 
 
-def sniff(source: OpenFile) -> Kind:
+def sniff(file: OpenFile) -> Kind:
     """Return the kind of container a file's first bytes announce.
 
     Raises:
@@ -87,12 +87,12 @@ def sniff(source: OpenFile) -> Kind:
         UnsupportedCheckpointError: it is something else; the message says what.
         CorruptCheckpointError: it is a zip archive with something in front of it.
     """
-    head = source.read(0, min(source.size, _HEAD_BYTES), "the file")
+    head = file.read(0, min(file.size, _HEAD_BYTES), "the file")
     if not head:
-        raise source.truncated(0, "a checkpoint", "an empty file")
-    kind = _known_kind(head, source.size)
+        raise file.truncated(0, "a checkpoint", "an empty file")
+    kind = _known_kind(head, file.size)
     if kind is None:
-        raise _not_a_checkpoint(source, head)
+        raise _not_a_checkpoint(file, head)
     return kind
 
 
@@ -110,14 +110,14 @@ def other_archive(names: Collection[str]) -> tuple[str, str] | None:
     if "pickled_data" in last or "snapshot_done" in last or ({"meta", "out"} <= last and "data.pkl" not in last):
         return (
             "a zipped OneFlow checkpoint",
-            "Unpack it, `oneflow.load` the folder, and save its tensors as .safetensors.",
+            "unpack it, `oneflow.load` the folder, and save its tensors as .safetensors",
         )
     if "constants.pkl" in last or any("/code/__torch__" in name for name in names):
-        return "a TorchScript program", "Use its state dict: torch.save(torch.jit.load(FILE).state_dict(), NEW_FILE)."
+        return "a TorchScript program", "use its state dict: torch.save(torch.jit.load(FILE).state_dict(), NEW_FILE)"
     if "serialized_exported_program.json" in last or "archive_format" in last:
-        return "a torch.export program (.pt2)", "Use the state_dict() of the module it was exported from."
+        return "a torch.export program (.pt2)", "use the state_dict() of the module it was exported from"
     if any("/.data/extern_modules" in f"/{name}" for name in names):
-        return "a torch.package archive", "Load it with torch.package and save the module's state_dict()."
+        return "a torch.package archive", "load it with torch.package and save the module's state_dict()"
     if "MAR-INF/MANIFEST.json" in names:
         return "a TorchServe model archive (.mar)", _UNPACK
     if "[Content_Types].xml" in names or "META-INF/MANIFEST.MF" in names:
@@ -142,14 +142,14 @@ def other_folder(names: Collection[str]) -> tuple[str, str]:
     if any(name.endswith(".distcp") for name in names):
         return (
             "a distributed torch checkpoint",
-            "Join it with `python -m torch.distributed.checkpoint.format_utils dcp_to_torch FOLDER FILE`.",
+            "join it with `python -m torch.distributed.checkpoint.format_utils dcp_to_torch FOLDER FILE`",
         )
     if any(name.endswith((".pdmodel", ".pdiparams", "__model__", "__params__")) for name in names):
         return "a Paddle inference model", PADDLE_PROGRAM
     files = [name for name in sorted(names) if name.endswith(_CHECKPOINT_SUFFIXES)]
     if files:
-        return f"a folder with {', '.join(map(ascii, files[:3]))}", "Give the path of a file in it."
-    return "a folder of other files" if names else "an empty folder", "Give the path of a checkpoint file."
+        return f"a folder with {', '.join(map(ascii, files[:3]))}", "give the path of a file in it"
+    return "a folder of other files" if names else "an empty folder", "give the path of a checkpoint file"
 
 
 def _known_kind(head: bytes, size: int) -> Kind | None:
@@ -170,45 +170,45 @@ def _known_kind(head: bytes, size: int) -> Kind | None:
     return None
 
 
-def _not_a_checkpoint(source: OpenFile, head: bytes) -> CheckpointError:
-    found = _by_ends(source, head) or _by_text(head) or _by_structure(head)
+def _not_a_checkpoint(file: OpenFile, head: bytes) -> CheckpointError:
+    found = _by_ends(file, head) or _by_text(head) or _by_structure(head)
     if found is not None:
-        return unsupported(source, *found)
-    tail = _tail(source, 22)
+        return unsupported(file, *found)
+    tail = _tail(file, 22)
     if tail.startswith(b"PK\x05\x06"):
         return CorruptCheckpointError(
-            "The file is a zip archive with other bytes in front of it",
-            where=f"{source.path}, byte 0",
+            "the file is a zip archive with other bytes in front of it",
+            where=f"{file.path}, byte 0",
             expected="a zip record",
             got=_shown(head),
             next_step=COMPARE_DIGESTS,
         )
     if b"PK\x03\x04".startswith(head[:4]) or not head.strip(b"\0"):
-        return source.truncated(source.size, "a checkpoint", _shown(head))
-    if _TENSORFLOW_DATA.search(source.path.name):  # bare numbers, which only the name tells
-        return unsupported(source, "the data of a TensorFlow checkpoint", _SAVE)
+        return file.truncated(file.size, "a checkpoint", _shown(head))
+    if _TENSORFLOW_DATA.search(file.path.name):  # bare numbers, which only the name tells
+        return unsupported(file, "the data of a TensorFlow checkpoint", _SAVE)
     kind = "a text file" if _is_text(head) else "a file of an unknown kind"
-    return unsupported(source, f"{kind} that starts with {_shown(head)}", _THE_FILE)
+    return unsupported(file, f"{kind} that starts with {_shown(head)}", _THE_FILE)
 
 
-def unsupported(source: OpenFile, what: str, next_step: str) -> UnsupportedCheckpointError:
+def unsupported(file: OpenFile, what: str, next_step: str) -> UnsupportedCheckpointError:
     """Return the error for a file that is something else."""
     return UnsupportedCheckpointError(
-        "This is not a checkpoint that r2convert reads",
-        where=str(source.path),
+        "this is not a checkpoint that r2convert reads",
+        where=str(file.path),
         expected="a torch, safetensors or Paddle file",
         got=what,
         next_step=next_step,
     )
 
 
-def _by_ends(source: OpenFile, head: bytes) -> tuple[str, str] | None:
+def _by_ends(file: OpenFile, head: bytes) -> tuple[str, str] | None:
     for offset, beginning, what, next_step in _BEGINNINGS:
         if head.startswith(beginning, offset):
             return what, next_step
     if head[0] == 0x78 and len(head) > 1 and int.from_bytes(head[:2], "big") % 31 == 0:
         return "zlib-compressed data, such as joblib writes", _SAVE
-    if _tail(source, len(_SSTABLE_END)) == _SSTABLE_END:
+    if _tail(file, len(_SSTABLE_END)) == _SSTABLE_END:
         return "the index of a TensorFlow checkpoint", _SAVE
     return None
 
@@ -227,7 +227,7 @@ def _by_text(head: bytes) -> tuple[str, str] | None:
     if _OLD_PICKLE.match(head):
         return (
             "a pickle of protocol 0 or 1",
-            "If you trust it, load it with Python's pickle and save its tensors as .safetensors.",
+            "if you trust it, load it with Python's pickle and save its tensors as .safetensors",
         )
     return None
 
@@ -339,7 +339,7 @@ _PROTOBUF_FORMATS: Final[tuple[tuple[str, Callable[[int, _Fields], bool], str], 
     ("the program of a Paddle inference model", _is_paddle_program, PADDLE_PROGRAM),
     ("a MindSpore checkpoint", _is_mindspore, _SAVE),
     ("a TensorFlow saved model", _is_saved_model, _SAVE),
-    ("an ONNX model", _is_onnx, "Use the checkpoint it was exported from."),
+    ("an ONNX model", _is_onnx, "use the checkpoint it was exported from"),
     ("a TensorFlow graph", _is_graph, _SAVE),
     ("a Caffe model", _is_caffe, _SAVE),
 )
@@ -357,9 +357,9 @@ def _is_msgpack_table(head: bytes) -> bool:
     return 0 < length == len(name) and name.isascii() and name.decode("ascii").isprintable()
 
 
-def _tail(source: OpenFile, length: int) -> bytes:
-    at = max(source.size - length, 0)
-    return source.read(at, source.size - at, "the end of the file")
+def _tail(file: OpenFile, length: int) -> bytes:
+    at = max(file.size - length, 0)
+    return file.read(at, file.size - at, "the end of the file")
 
 
 def _is_text(head: bytes) -> bool:

@@ -54,7 +54,7 @@ class TarMember:
     size: int
 
 
-def read_tar_directory(source: OpenFile) -> dict[str, TarMember]:
+def read_tar_directory(file: OpenFile) -> dict[str, TarMember]:
     """Walk all headers of a tar archive.
 
     Returns:
@@ -67,85 +67,85 @@ def read_tar_directory(source: OpenFile) -> dict[str, TarMember]:
         LimitExceededError: too many members.
     """
     members: dict[str, TarMember] = {}
-    for name, kind, payload, size in _entries(source):
-        _require_harmless(source, name, kind, payload - _BLOCK)
+    for name, kind, payload, size in _entries(file):
+        _require_harmless(file, name, kind, payload - _BLOCK)
         if kind == _FOLDER:
             continue
         if name in members:
-            raise _corrupt(source, f"The archive has two members named {name!a}", payload - _BLOCK)
+            raise _corrupt(file, f"the archive has two members named {name!a}", payload - _BLOCK)
         members[name] = TarMember(name, payload, size)
     return members
 
 
-def _entries(source: OpenFile) -> Iterator[tuple[str, bytes, int, int]]:
+def _entries(file: OpenFile) -> Iterator[tuple[str, bytes, int, int]]:
     """Yield every member's name, kind, first byte and size, with extended headers applied, up to the end mark."""
     position, count = 0, 0
     long_name: str | None = None
-    while (header := _read_header(source, position)) is not None:
-        source.budget.charge(limits.MEMBER_UNITS)
+    while (header := _read_header(file, position)) is not None:
+        file.budget.charge(limits.MEMBER_UNITS)
         count += 1
         if count > limits.MAX_MEMBERS:
             raise LimitExceededError(
-                "The archive has too many members", where=str(source.path), expected=f"at most {limits.MAX_MEMBERS}"
+                "the archive has too many members", where=str(file.path), expected=f"at most {limits.MAX_MEMBERS}"
             )
         kind, payload = header[156:157], position + _BLOCK
-        size = _number(source, header, position, 124, 12)
+        size = _number(file, header, position, 124, 12)
         following = payload + -(-size // _BLOCK) * _BLOCK
-        if following > source.size:
-            raise source.truncated(source.size, f"the archive up to byte {following}", f"{source.size} bytes")
+        if following > file.size:
+            raise file.truncated(file.size, f"the archive up to byte {following}", f"{file.size} bytes")
         if kind in (_EXTENDED, _GLOBAL_EXTENDED):
-            name = _extended_name(source, payload, size)
+            name = _extended_name(file, payload, size)
             long_name = name if kind == _EXTENDED else long_name
         else:
-            yield long_name or _name(source, header, position), kind, payload, size
+            yield long_name or _name(file, header, position), kind, payload, size
             long_name = None
         position = following
-    _require_end(source, position)
+    _require_end(file, position)
 
 
-def _corrupt(source: OpenFile, what: str, offset: int, got: str | None = None) -> CheckpointError:
-    return CorruptCheckpointError(what, where=f"{source.path}, byte {offset}", got=got, next_step=COMPARE_DIGESTS)
+def _corrupt(file: OpenFile, what: str, offset: int, got: str | None = None) -> CheckpointError:
+    return CorruptCheckpointError(what, where=f"{file.path}, byte {offset}", got=got, next_step=COMPARE_DIGESTS)
 
 
-def _read_header(source: OpenFile, position: int) -> bytes | None:
+def _read_header(file: OpenFile, position: int) -> bytes | None:
     """Return the header at ``position`` after checking its checksum; ``None`` at the end mark."""
-    header = source.read(position, _BLOCK, "a tar header")
+    header = file.read(position, _BLOCK, "a tar header")
     if not any(header):
         return None
-    stated = _number(source, header, position, 148, 8)
+    stated = _number(file, header, position, 148, 8)
     computed = sum(header[:148]) + sum(header[156:]) + 8 * ord(" ")
     if stated != computed:
-        raise _corrupt(source, "A tar header does not match its checksum", position)
+        raise _corrupt(file, "a tar header does not match its checksum", position)
     if header[257:262] != b"ustar":
-        raise _corrupt(source, "A tar header is of an unknown kind", position)
+        raise _corrupt(file, "a tar header is of an unknown kind", position)
     return header
 
 
-def _number(source: OpenFile, header: bytes, position: int, start: int, length: int) -> int:
+def _number(file: OpenFile, header: bytes, position: int, start: int, length: int) -> int:
     field = header[start : start + length].strip(b" \0")
     if not field.isdigit() or b"8" in field or b"9" in field:
-        raise _corrupt(source, "A tar header has a number that is none", position + start, ascii(field))
+        raise _corrupt(file, "a tar header has a number that is none", position + start, ascii(field))
     return int(field, 8)
 
 
-def _name(source: OpenFile, header: bytes, position: int) -> str:
+def _name(file: OpenFile, header: bytes, position: int) -> str:
     name, prefix = header[:100].partition(b"\0")[0], header[345:500].partition(b"\0")[0]
     # GNU tar keeps times where POSIX has the prefix; only the exact POSIX magic has one.
     full = prefix + b"/" + name if prefix and header[257:263] == b"ustar\0" else name
-    return _decoded(source, full, position)
+    return _decoded(file, full, position)
 
 
-def _decoded(source: OpenFile, name: bytes, position: int) -> str:
+def _decoded(file: OpenFile, name: bytes, position: int) -> str:
     try:
         text = name.decode("utf-8")
     except UnicodeDecodeError:
         text = ""
     if not text or not text.isprintable() or len(text) > limits.MAX_NAME_LENGTH:
-        raise _corrupt(source, "A tar member's name is not readable text", position, ascii(name[:80]))
+        raise _corrupt(file, "a tar member's name is not readable text", position, ascii(name[:80]))
     return text
 
 
-def _require_harmless(source: OpenFile, name: str, kind: bytes, position: int) -> None:
+def _require_harmless(file: OpenFile, name: str, kind: bytes, position: int) -> None:
     what = None
     if kind not in (*_REGULAR, _FOLDER):
         what = _OTHER_KINDS.get(kind, f"a member of the unknown kind {kind!a}")
@@ -153,23 +153,23 @@ def _require_harmless(source: OpenFile, name: str, kind: bytes, position: int) -
         what = "a path that leads out of the archive"
     if what:
         raise UnsafeCheckpointError(
-            f"The archive's member {name[:80]!a} is {what}",
-            where=f"{source.path}, byte {position}",
+            f"the archive's member {name[:80]!a} is {what}",
+            where=f"{file.path}, byte {position}",
             expected="regular files and folders",
-            next_step="Do not unpack this archive with another program; get it from its publisher.",
+            next_step="do not unpack this archive with another program; get it from its publisher",
         )
 
 
-def _extended_name(source: OpenFile, payload: int, size: int) -> str | None:
+def _extended_name(file: OpenFile, payload: int, size: int) -> str | None:
     """Return the name an extended header gives the next member, if it gives one."""
     if size > limits.MAX_EXTENDED_HEADER_BYTES:
         raise LimitExceededError(
-            "A tar extended header is too large",
-            where=f"{source.path}, byte {payload}",
+            "a tar extended header is too large",
+            where=f"{file.path}, byte {payload}",
             expected=f"at most {limits.MAX_EXTENDED_HEADER_BYTES} bytes",
             got=f"{size} bytes",
         )
-    records = source.read(payload, size, "a tar extended header")
+    records = file.read(payload, size, "a tar extended header")
     name, position = None, 0
     while position < len(records):
         length_field, _, _ = records[position:].partition(b" ")
@@ -177,23 +177,23 @@ def _extended_name(source: OpenFile, payload: int, size: int) -> str | None:
         record = records[position : position + length]
         keyword, equals, value = record[len(length_field) + 1 : -1].partition(b"=")
         if not equals or len(record) != length or not record.endswith(b"\n"):
-            raise _corrupt(source, "A tar extended header is damaged", payload + position)
+            raise _corrupt(file, "a tar extended header is damaged", payload + position)
         if keyword == b"path":
-            name = _decoded(source, value, payload + position)
+            name = _decoded(file, value, payload + position)
         elif keyword.decode("latin-1") not in _HARMLESS_KEYWORDS:
             raise UnsafeCheckpointError(
-                "A tar extended header changes more than a name",
-                where=f"{source.path}, byte {payload + position}",
+                "a tar extended header changes more than a name",
+                where=f"{file.path}, byte {payload + position}",
                 got=ascii(keyword[:40].decode("latin-1")),
             )
         position += length
     return name
 
 
-def _require_end(source: OpenFile, position: int) -> None:
+def _require_end(file: OpenFile, position: int) -> None:
     """The end mark is two empty blocks, and nothing but empty blocks follows."""
-    available = source.size - position
+    available = file.size - position
     if available < 2 * _BLOCK or available % _BLOCK:
-        raise source.truncated(position, "two or more whole empty blocks", f"{available} bytes")
-    if available > limits.MAX_TAR_PADDING_BYTES or any(source.read(position, available, "the end of the archive")):
-        raise _corrupt(source, "The archive has bytes behind its end mark", position, f"{available} bytes")
+        raise file.truncated(position, "two or more whole empty blocks", f"{available} bytes")
+    if available > limits.MAX_TAR_PADDING_BYTES or any(file.read(position, available, "the end of the archive")):
+        raise _corrupt(file, "the archive has bytes behind its end mark", position, f"{available} bytes")

@@ -27,20 +27,20 @@ _PROTOCOL_VERSION: Final = 1001
 _ELEMENTS: Final = struct.Struct("<q")
 
 
-def read_torch_legacy(source: OpenFile, start: int = 0, end: int | None = None) -> Contents:
+def read_torch_legacy(file: OpenFile, start: int = 0, end: int | None = None) -> Contents:
     """Describe a legacy checkpoint; payloads of tensors are not read.
 
     Args:
-        source: the file.
+        file: the file.
         start: where the checkpoint starts in it (0 unless it lies in an archive).
         end: where it ends (the end of the file unless it lies in an archive).
 
     Raises:
         CheckpointError: it is damaged, unsafe or of a kind that is not read.
     """
-    end = source.size if end is None else end
-    magic = starts_legacy(source.read(start, min(LONGEST_MAGIC, end - start), "torch's magic number")) or MAGIC
-    data = PickleBytes(source, start + len(magic), end, "the pickle stream")
+    end = file.size if end is None else end
+    magic = starts_legacy(file.read(start, min(LONGEST_MAGIC, end - start), "torch's magic number")) or MAGIC
+    data = PickleBytes(file, start + len(magic), end, "the pickle stream")
     _require_version(data)
     _require_little_endian(data)
     storages = DeclaredStorages()
@@ -49,7 +49,7 @@ def read_torch_legacy(source: OpenFile, start: int = 0, end: int | None = None) 
     keys_at = data.position
     keys = PickleMachine(data, {}).load()
     order = _require_keys(storages, keys, data.where(keys_at))
-    found = _locate_storages(source, storages, order, data.position, end)
+    found = _locate_storages(file, storages, order, data.position, end)
     return Contents("torch-legacy", root, found, {}, opaque=machine.opaque)
 
 
@@ -63,7 +63,7 @@ def _require_version(data: PickleBytes) -> None:
     version = PickleMachine(data, {}).load()
     if version != _PROTOCOL_VERSION or isinstance(version, (float, bool)):
         raise UnsupportedCheckpointError(
-            "This version of torch's legacy format is not read",
+            "this version of torch's legacy format is not read",
             where=data.where(at),
             expected=str(_PROTOCOL_VERSION),
             got=describe_briefly(version),
@@ -74,10 +74,10 @@ def _require_little_endian(data: PickleBytes) -> None:
     at = data.position
     info = PickleMachine(data, {}).load()
     if not isinstance(info, dict) or info.get("protocol_version") != _PROTOCOL_VERSION:
-        raise CorruptCheckpointError("The system information is damaged", where=data.where(at))
+        raise CorruptCheckpointError("the system information is damaged", where=data.where(at))
     if info.get("little_endian") is not True:
         raise UnsupportedCheckpointError(
-            "The file says that its numbers are not little-endian",
+            "the file says that its numbers are not little-endian",
             where=data.where(at),
             expected="little_endian = True",
             got=f"little_endian = {describe_briefly(info.get('little_endian'))}",
@@ -87,13 +87,13 @@ def _require_little_endian(data: PickleBytes) -> None:
 def _require_keys(storages: DeclaredStorages, keys: object, where: str) -> list[int]:
     """Return the declared storages' indices in the order of the key list, which must name each exactly once."""
     if not isinstance(keys, list) or not all(isinstance(key, str) for key in keys):
-        raise CorruptCheckpointError("The list of storages is damaged", where=where, got=describe_briefly(keys))
+        raise CorruptCheckpointError("the list of storages is damaged", where=where, got=describe_briefly(keys))
     indices = {storage.key: index for index, storage in enumerate(storages.declared)}
     named = set(keys)
     if len(named) != len(keys) or named != indices.keys():
         missing, unknown = len(indices.keys() - named), len(named - indices.keys())
         raise CorruptCheckpointError(
-            "The list of storages is not the list of those the tensors use",
+            "the list of storages is not the list of those the tensors use",
             where=where,
             expected=f"{len(indices)} keys, each once",
             got=f"{len(keys)} keys, {missing} missing, {unknown} unknown",
@@ -102,32 +102,32 @@ def _require_keys(storages: DeclaredStorages, keys: object, where: str) -> list[
 
 
 def _locate_storages(
-    source: OpenFile, storages: DeclaredStorages, order: list[int], position: int, end: int
+    file: OpenFile, storages: DeclaredStorages, order: list[int], position: int, end: int
 ) -> tuple[Storage, ...]:
     needed = sum(_ELEMENTS.size + storages.declared[index].nbytes for index in order)
     available = end - position
     if needed > available:
-        raise source.truncated(end, f"{needed} bytes of storages from byte {position}", f"{available} bytes")
+        raise file.truncated(end, f"{needed} bytes of storages from byte {position}", f"{available} bytes")
     if needed < available:
         raise CorruptCheckpointError(
-            "The file has bytes behind its last storage",
-            where=f"{source.path}, byte {position + needed}",
+            "the file has bytes behind its last storage",
+            where=f"{file.path}, byte {position + needed}",
             expected="the end of the file",
             got=f"{available - needed} more bytes",
         )
     found: dict[int, Storage] = {}
     for index in order:
-        found[index], position = _locate_storage(source, storages, index, position)
+        found[index], position = _locate_storage(file, storages, index, position)
     return tuple(found[index] for index in range(len(order)))
 
 
-def _locate_storage(source: OpenFile, storages: DeclaredStorages, index: int, position: int) -> tuple[Storage, int]:
+def _locate_storage(file: OpenFile, storages: DeclaredStorages, index: int, position: int) -> tuple[Storage, int]:
     declared = storages.declared[index]
-    elements = _ELEMENTS.unpack(source.read(position, _ELEMENTS.size, "a storage's length"))[0]
+    elements = _ELEMENTS.unpack(file.read(position, _ELEMENTS.size, "a storage's length"))[0]
     if elements != declared.elements:
         raise CorruptCheckpointError(
-            f"Storage {declared.key} has the wrong length",
-            where=f"{source.path}, byte {position}",
+            f"storage {declared.key} has the wrong length",
+            where=f"{file.path}, byte {position}",
             expected=f"{declared.elements} elements",
             got=f"{elements} elements",
         )

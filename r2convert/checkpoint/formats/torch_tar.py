@@ -25,7 +25,7 @@ from r2convert.errors import CorruptCheckpointError, UnsupportedCheckpointError
 MEMBERS: Final = frozenset({"storages", "tensors", "pickle"})
 
 
-def read_torch_tar(source: OpenFile, members: dict[str, TarMember]) -> Contents:
+def read_torch_tar(file: OpenFile, members: dict[str, TarMember]) -> Contents:
     """Describe a torch 0.1 checkpoint; the storages' bytes are not read.
 
     Raises:
@@ -33,20 +33,20 @@ def read_torch_tar(source: OpenFile, members: dict[str, TarMember]) -> Contents:
     """
     if members.keys() != MEMBERS:
         raise UnsupportedCheckpointError(
-            "The archive is no torch checkpoint",
-            where=str(source.path),
+            "the archive is no torch checkpoint",
+            where=str(file.path),
             expected=", ".join(sorted(MEMBERS)),
             got=", ".join(sorted(map(ascii, members))[:8]),
         )
-    reader = _TarReader(source)
-    reader.read_storages(_cursor(source, members["storages"]))
-    reader.read_tensors(_cursor(source, members["tensors"]))
-    root = reader.read_object(_cursor(source, members["pickle"]))
+    reader = _TarReader(file)
+    reader.read_storages(_cursor(file, members["storages"]))
+    reader.read_tensors(_cursor(file, members["tensors"]))
+    root = reader.read_object(_cursor(file, members["pickle"]))
     return Contents("torch-tar", root, tuple(reader.storages), {}, opaque=reader.opaque)
 
 
-def _cursor(source: OpenFile, member: TarMember) -> PickleBytes:
-    return PickleBytes(source, member.offset, member.offset + member.size, f"member {member.name}")
+def _cursor(file: OpenFile, member: TarMember) -> PickleBytes:
+    return PickleBytes(file, member.offset, member.offset + member.size, f"member {member.name}")
 
 
 def _types() -> dict[tuple[str, str], object]:
@@ -61,8 +61,8 @@ def _types() -> dict[tuple[str, str], object]:
 class _TarReader:
     """The tables that the three members build up, one after the other."""
 
-    def __init__(self, source: OpenFile) -> None:
-        self._source = source
+    def __init__(self, file: OpenFile) -> None:
+        self._file = file
         self._views: dict[int, StorageView] = {}
         self._tensors: dict[int, TensorInfo] = {}
         self.storages: list[Storage] = []
@@ -122,7 +122,7 @@ class _TarReader:
         tensor = self._tensors.get(key) if is_count(key) else None
         if tensor is None:
             raise CorruptCheckpointError(
-                "The pickle refers to a tensor that is not there", got=describe_briefly(identifier)
+                "the pickle refers to a tensor that is not there", got=describe_briefly(identifier)
             )
         return tensor
 
@@ -136,13 +136,13 @@ def _tensor(data: PickleBytes, view: StorageView) -> TensorInfo:
     if not 0 <= dimensions <= limits.MAX_DIMENSIONS:
         raise _damaged(data, f"a tensor of {dimensions} dimensions")
     data.read(4)  # torch 0.1 wrote the dimensions as eight bytes and later read four
-    shape = require_shape(struct.unpack(f"<{dimensions}q", data.read(8 * dimensions)), "A tensor")
+    shape = require_shape(struct.unpack(f"<{dimensions}q", data.read(8 * dimensions)), "a tensor")
     strides = struct.unpack(f"<{dimensions}q", data.read(8 * dimensions))
     first = struct.unpack("<q", data.read(8))[0]
     dtype = view.kind.dtype
     if dtype is None:
         raise _damaged(data, "a tensor of no known type")
-    steps, offset = require_fits(dtype, shape, strides, first, view.elements, "A tensor")
+    steps, offset = require_fits(dtype, shape, strides, first, view.elements, "a tensor")
     return TensorInfo("", dtype, shape, steps, offset + view.first * dtype.itemsize, view.index)
 
 
@@ -166,4 +166,4 @@ def _require_end(data: PickleBytes) -> None:
 
 
 def _damaged(data: PickleBytes, what: str) -> CorruptCheckpointError:
-    return CorruptCheckpointError(f"The {data.label} is damaged: it has {what}", where=data.where())
+    return CorruptCheckpointError(f"the {data.label} is damaged: it has {what}", where=data.where())

@@ -42,42 +42,42 @@ def is_torch_zip(records: dict[str, ZipRecord]) -> bool:
     return any(name.split("/", 1)[-1] == _PICKLE for name in records)
 
 
-def read_torch_zip(source: OpenFile, records: dict[str, ZipRecord]) -> Contents:
+def read_torch_zip(file: OpenFile, records: dict[str, ZipRecord]) -> Contents:
     """Describe a torch zip checkpoint; payloads of tensors are not read.
 
     Raises:
         CheckpointError: the archive or its pickle is damaged, unsafe or of a kind that is not read.
     """
-    members = _without_stem(source, records)
-    unknown = _unknown(source, members)
+    members = _without_stem(file, records)
+    unknown = _unknown(file, members)
     for name in sorted(_KNOWN_RECORDS & members.keys()):
-        _read_checked(source, members[name], _SMALL_RECORD_BYTES)
-    _require_little_endian(source, members)
+        _read_checked(file, members[name], _SMALL_RECORD_BYTES)
+    _require_little_endian(file, members)
     storages = DeclaredStorages()
-    root, opaque = _read_pickle(source, members[_PICKLE], storages)
-    found = tuple(_storage(source, members, declared) for declared in storages.declared)
+    root, opaque = _read_pickle(file, members[_PICKLE], storages)
+    found = tuple(_storage(file, members, declared) for declared in storages.declared)
     return Contents("torch-zip", root, found, {}, (*_warnings(members, found), *_left_out(unknown)), opaque)
 
 
-def _without_stem(source: OpenFile, records: dict[str, ZipRecord]) -> dict[str, ZipRecord]:
+def _without_stem(file: OpenFile, records: dict[str, ZipRecord]) -> dict[str, ZipRecord]:
     """Take the archive's folder name off its records; torch makes it from the file's name."""
     stems = {name.partition("/")[0] for name in records}
     if len(stems) != 1 or not all("/" in name for name in records):
         raise CorruptCheckpointError(
-            "The archive is not one folder, as torch writes it",
-            where=str(source.path),
+            "the archive is not one folder, as torch writes it",
+            where=str(file.path),
             got=", ".join(sorted(map(ascii, stems))[:5]),
         )
     return {name.partition("/")[2]: record for name, record in records.items()}
 
 
-def _unknown(source: OpenFile, members: dict[str, ZipRecord]) -> list[str]:
+def _unknown(file: OpenFile, members: dict[str, ZipRecord]) -> list[str]:
     """Return the records that torch does not write, which nothing looks into."""
     names = [name for name in members if name != _PICKLE and name not in _KNOWN_RECORDS and not _is_data(name)]
     for name in names:
         if ".." in name.split("/") or name.startswith("/") or "\\" in name:
             raise UnsafeCheckpointError(
-                "A record's name leads out of the archive", where=str(source.path), got=ascii(name)[:200]
+                "a record's name leads out of the archive", where=str(file.path), got=ascii(name)[:200]
             )
     return names
 
@@ -86,55 +86,55 @@ def _is_data(name: str) -> bool:
     return name.startswith("data/") and name[5:].isdecimal() and name.isascii()
 
 
-def _require_little_endian(source: OpenFile, members: dict[str, ZipRecord]) -> None:
+def _require_little_endian(file: OpenFile, members: dict[str, ZipRecord]) -> None:
     if "byteorder" not in members:
         return
-    order = _read_checked(source, members["byteorder"], _SMALL_RECORD_BYTES)
+    order = _read_checked(file, members["byteorder"], _SMALL_RECORD_BYTES)
     if order != b"little":
         raise UnsupportedCheckpointError(
-            "The file says that its numbers are not little-endian",
-            where=f"{source.path}, record 'byteorder'",
+            "the file says that its numbers are not little-endian",
+            where=f"{file.path}, record 'byteorder'",
             expected="little",
             got=ascii(order[:20].decode("latin-1")),
         )
 
 
-def _read_checked(source: OpenFile, record: ZipRecord, cap: int) -> bytes:
+def _read_checked(file: OpenFile, record: ZipRecord, cap: int) -> bytes:
     """Return a small record's payload after checking its checksum."""
     if record.size > cap:
         raise LimitExceededError(
-            f"The record {record.name!r} is too large",
-            where=f"{source.path}, byte {record.offset}",
+            f"the record {record.name!r} is too large",
+            where=f"{file.path}, byte {record.offset}",
             expected=f"at most {cap} bytes",
             got=f"{record.size} bytes",
         )
-    payload = source.read(record.offset, record.size, f"record {record.name!r}")
-    require_crc(source, record.name, record.offset, record.crc32 or None, zlib.crc32(payload))
+    payload = file.read(record.offset, record.size, f"record {record.name!r}")
+    require_crc(file, record.name, record.offset, record.crc32 or None, zlib.crc32(payload))
     return payload
 
 
-def _read_pickle(source: OpenFile, record: ZipRecord, storages: DeclaredStorages) -> tuple[object, tuple[str, ...]]:
+def _read_pickle(file: OpenFile, record: ZipRecord, storages: DeclaredStorages) -> tuple[object, tuple[str, ...]]:
     # The checksum first: a damaged pickle should be called damaged, not unsafe.
-    _read_checked(source, record, limits.MAX_PICKLE_RECORD_BYTES)
+    _read_checked(file, record, limits.MAX_PICKLE_RECORD_BYTES)
     end = record.offset + record.size
-    data = PickleBytes(source, record.offset, end, record.name)
+    data = PickleBytes(file, record.offset, end, record.name)
     machine = PickleMachine(data, TORCH_NAMES, storages.persistent)
     root = machine.load()
     if data.position != end:
-        raise CorruptCheckpointError("The pickle is followed by other bytes", where=data.where())
+        raise CorruptCheckpointError("the pickle is followed by other bytes", where=data.where())
     return root, machine.opaque
 
 
-def _storage(source: OpenFile, members: dict[str, ZipRecord], declared: DeclaredStorage) -> Storage:
+def _storage(file: OpenFile, members: dict[str, ZipRecord], declared: DeclaredStorage) -> Storage:
     record = members.get(f"data/{declared.key}")
     if record is None:
         raise CorruptCheckpointError(
-            "A storage is missing", where=str(source.path), expected=f"a record 'data/{declared.key}'"
+            "a storage is missing", where=str(file.path), expected=f"a record 'data/{declared.key}'"
         )
     if record.size != declared.nbytes:
         raise CorruptCheckpointError(
-            f"The storage {record.name!r} has the wrong size",
-            where=f"{source.path}, byte {record.offset}",
+            f"the storage {record.name!r} has the wrong size",
+            where=f"{file.path}, byte {record.offset}",
             expected=f"{declared.nbytes} bytes ({declared.elements} x {declared.kind.name})",
             got=f"{record.size} bytes",
         )

@@ -71,7 +71,7 @@ class _Entry(NamedTuple):
     header_offset: int
 
 
-def read_zip_directory(source: OpenFile) -> dict[str, ZipRecord]:
+def read_zip_directory(file: OpenFile) -> dict[str, ZipRecord]:
     """Read and cross-check an archive's whole directory.
 
     Returns:
@@ -83,134 +83,134 @@ def read_zip_directory(source: OpenFile) -> dict[str, ZipRecord]:
         UnsupportedCheckpointError: it is another program's archive, or a record is compressed or encrypted.
         LimitExceededError: too many records.
     """
-    start, end, count = _locate_directory(source)
-    source.budget.charge(count * limits.MEMBER_UNITS)
-    entries = sorted(_central_entries(source, start, end, count), key=lambda entry: entry.header_offset)
+    start, end, count = _locate_directory(file)
+    file.budget.charge(count * limits.MEMBER_UNITS)
+    entries = sorted(_central_entries(file, start, end, count), key=lambda entry: entry.header_offset)
     other = other_archive([entry.name.decode("utf-8", "replace") for entry in entries])
     if other:
-        raise unsupported(source, *other)
+        raise unsupported(file, *other)
     records: dict[str, ZipRecord] = {}
     position = 0
-    window = Window(source)
+    window = Window(file)
     for entry in entries:
-        _require_stored(source, entry)
-        record, position = _read_local(source, window, entry, position, start)
+        _require_stored(file, entry)
+        record, position = _read_local(file, window, entry, position, start)
         if record.name in records:
-            raise _corrupt(source, f"The archive has two records named {record.name!r}", entry.header_offset)
+            raise _corrupt(file, f"the archive has two records named {record.name!r}", entry.header_offset)
         records[record.name] = record
     if position != start:
-        raise _corrupt(source, "The archive has bytes that belong to no record", position, f"{start - position} bytes")
+        raise _corrupt(file, "the archive has bytes that belong to no record", position, f"{start - position} bytes")
     return records
 
 
 def _corrupt(
-    source: OpenFile, what: str, offset: int, got: str | None = None, expected: str | None = None
+    file: OpenFile, what: str, offset: int, got: str | None = None, expected: str | None = None
 ) -> CheckpointError:
     return CorruptCheckpointError(
         what,
-        where=f"{source.path}, byte {offset}",
+        where=f"{file.path}, byte {offset}",
         expected=expected,
         got=got,
         next_step=COMPARE_DIGESTS,
     )
 
 
-def _locate_directory(source: OpenFile) -> tuple[int, int, int]:
+def _locate_directory(file: OpenFile) -> tuple[int, int, int]:
     """Return where the central directory starts and ends, and how many entries it has."""
-    end_at = source.size - _END.size
+    end_at = file.size - _END.size
     if end_at < 0:
-        raise _without_end(source)
+        raise _without_end(file)
     signature, disk, start_disk, here, count, size, start, comment = _END.unpack(
-        source.read(end_at, _END.size, "the end of the zip directory")
+        file.read(end_at, _END.size, "the end of the zip directory")
     )
     if signature != b"PK\x05\x06" or comment:
-        raise _without_end(source)
+        raise _without_end(file)
     directory_end = end_at
-    if _has_locator(source, end_at):
-        directory_end, here, count, size, start = _read_end64(source, end_at)
+    if _has_locator(file, end_at):
+        directory_end, here, count, size, start = _read_end64(file, end_at)
         disk = start_disk = 0
     if disk or start_disk or here != count:
-        raise _corrupt(source, "The archive is split over several files", end_at)
+        raise _corrupt(file, "the archive is split over several files", end_at)
     if start + size != directory_end:
         raise _corrupt(
-            source,
-            "The zip directory is not where the archive says",
+            file,
+            "the zip directory is not where the archive says",
             start,
             f"{start} + {size} bytes",
             f"an end at byte {directory_end}",
         )
     if count > limits.MAX_MEMBERS or size > limits.MAX_DIRECTORY_BYTES:
         raise LimitExceededError(
-            "The archive has too many records", where=str(source.path), expected=f"at most {limits.MAX_MEMBERS}"
+            "the archive has too many records", where=str(file.path), expected=f"at most {limits.MAX_MEMBERS}"
         )
     return start, start + size, count
 
 
-def _without_end(source: OpenFile) -> CheckpointError:
+def _without_end(file: OpenFile) -> CheckpointError:
     """Tell an archive that was cut off from one with something behind it."""
-    length = min(source.size, 2 * _FULL16)
-    found = source.read(source.size - length, length, "the end of the file").rfind(b"PK\x05\x06")
+    length = min(file.size, 2 * _FULL16)
+    found = file.read(file.size - length, length, "the end of the file").rfind(b"PK\x05\x06")
     if found >= 0 and length - found > _END.size:
-        behind = source.size - length + found + _END.size
-        return _corrupt(source, "The archive has bytes behind its end", behind, f"{source.size - behind} bytes")
-    return source.truncated(source.size, "the end of a zip directory", "the end of the file")
+        behind = file.size - length + found + _END.size
+        return _corrupt(file, "the archive has bytes behind its end", behind, f"{file.size - behind} bytes")
+    return file.truncated(file.size, "the end of a zip directory", "the end of the file")
 
 
-def _has_locator(source: OpenFile, end_at: int) -> bool:
+def _has_locator(file: OpenFile, end_at: int) -> bool:
     at = end_at - _LOCATOR.size
-    return at >= 0 and source.read(at, 4, "a zip64 locator") == b"PK\x06\x07"
+    return at >= 0 and file.read(at, 4, "a zip64 locator") == b"PK\x06\x07"
 
 
-def _read_end64(source: OpenFile, end_at: int) -> tuple[int, int, int, int, int]:
+def _read_end64(file: OpenFile, end_at: int) -> tuple[int, int, int, int, int]:
     locator_at = end_at - _LOCATOR.size
     at = locator_at - _END64.size
-    _, disk, stated, disks = _LOCATOR.unpack(source.read(locator_at, _LOCATOR.size, "a zip64 locator"))
+    _, disk, stated, disks = _LOCATOR.unpack(file.read(locator_at, _LOCATOR.size, "a zip64 locator"))
     if at < 0 or stated != at or disk or disks != 1:
-        raise _corrupt(source, "The zip64 locator points elsewhere", locator_at, f"byte {stated}", f"byte {at}")
+        raise _corrupt(file, "the zip64 locator points elsewhere", locator_at, f"byte {stated}", f"byte {at}")
     signature, length, _, _, disk, start_disk, here, count, size, start = _END64.unpack(
-        source.read(at, _END64.size, "the end of the zip64 directory")
+        file.read(at, _END64.size, "the end of the zip64 directory")
     )
     if signature != b"PK\x06\x06" or length != _END64.size - 12 or disk or start_disk:
-        raise _corrupt(source, "The end of the zip64 directory is damaged", at)
-    plain = _END.unpack(source.read(end_at, _END.size, "the end of the zip directory"))
+        raise _corrupt(file, "the end of the zip64 directory is damaged", at)
+    plain = _END.unpack(file.read(end_at, _END.size, "the end of the zip directory"))
     for narrow, wide, full in zip(plain[3:7], (here, count, size, start), (_FULL16,) * 2 + (_FULL32,) * 2, strict=True):
         if narrow not in (full, wide):
-            raise _corrupt(source, "The two ends of the zip directory contradict each other", end_at)
+            raise _corrupt(file, "the two ends of the zip directory contradict each other", end_at)
     return at, here, count, size, start
 
 
-def _central_entries(source: OpenFile, start: int, end: int, count: int) -> Iterator[_Entry]:
-    directory = source.read(start, end - start, "the zip directory")
+def _central_entries(file: OpenFile, start: int, end: int, count: int) -> Iterator[_Entry]:
+    directory = file.read(start, end - start, "the zip directory")
     position = 0
     for _ in range(count):
         if position + _CENTRAL.size > len(directory):
-            raise _corrupt(source, "The zip directory ends in the middle of an entry", start + position)
-        entry, length = _central_entry(source, directory, position, start + position)
+            raise _corrupt(file, "the zip directory ends in the middle of an entry", start + position)
+        entry, length = _central_entry(file, directory, position, start + position)
         yield entry
         position += length
     if position != len(directory):
-        raise _corrupt(source, "The zip directory has more entries than it says", start + position)
+        raise _corrupt(file, "the zip directory has more entries than it says", start + position)
 
 
-def _central_entry(source: OpenFile, directory: bytes, position: int, at: int) -> tuple[_Entry, int]:
+def _central_entry(file: OpenFile, directory: bytes, position: int, at: int) -> tuple[_Entry, int]:
     fields = _CENTRAL.unpack_from(directory, position)
     signature, flags, method, crc32, packed, size = fields[0], *fields[3:5], *fields[7:10]
     name_length, extra_length, comment_length, disk, header_offset = *fields[10:14], fields[16]
     if signature != b"PK\x01\x02" or comment_length or disk:
-        raise _corrupt(source, "An entry of the zip directory is damaged", at)
+        raise _corrupt(file, "an entry of the zip directory is damaged", at)
     name_at = position + _CENTRAL.size
     extra_at = name_at + name_length
     name, extra = directory[name_at:extra_at], directory[extra_at : extra_at + extra_length]
     if len(name) != name_length or len(extra) != extra_length:
-        raise _corrupt(source, "The zip directory ends in the middle of an entry", at)
-    wide = _zip64_values(source, extra, [value == _FULL32 for value in (size, packed, header_offset)], at)
+        raise _corrupt(file, "the zip directory ends in the middle of an entry", at)
+    wide = _zip64_values(file, extra, [value == _FULL32 for value in (size, packed, header_offset)], at)
     size, packed, header_offset = (
         value if new is None else new for value, new in zip((size, packed, header_offset), wide, strict=True)
     )
     return _Entry(at, name, flags, method, crc32, packed, size, header_offset), extra_at + extra_length - position
 
 
-def _require_stored(source: OpenFile, entry: _Entry) -> None:
+def _require_stored(file: OpenFile, entry: _Entry) -> None:
     what = None
     if entry.flags & _ENCRYPTED_FLAG:
         what = "is encrypted"
@@ -220,16 +220,16 @@ def _require_stored(source: OpenFile, entry: _Entry) -> None:
         what = f"has unknown flags {entry.flags:#06x}"
     if what:
         raise UnsupportedCheckpointError(
-            f"The record {_shown(entry.name)} {what}",
-            where=f"{source.path}, byte {entry.at}",
+            f"the record {_shown(entry.name)} {what}",
+            where=f"{file.path}, byte {entry.at}",
             expected="a stored record, as torch writes them",
-            next_step="If you zipped a checkpoint yourself, unzip it first and use the file inside.",
+            next_step="if you zipped a checkpoint yourself, unzip it first and use the file inside",
         )
     if entry.packed != entry.size:
-        raise _corrupt(source, "A stored record states two sizes", entry.at, f"{entry.packed} and {entry.size} bytes")
+        raise _corrupt(file, "a stored record states two sizes", entry.at, f"{entry.packed} and {entry.size} bytes")
 
 
-def _zip64_values(source: OpenFile, extra: bytes, wanted: list[bool], at: int) -> list[int | None]:
+def _zip64_values(file: OpenFile, extra: bytes, wanted: list[bool], at: int) -> list[int | None]:
     """Return the 64-bit values for the 32-bit fields that are full, from the zip64 extra field."""
     if not any(wanted):
         return [None] * len(wanted)
@@ -243,40 +243,40 @@ def _zip64_values(source: OpenFile, extra: bytes, wanted: list[bool], at: int) -
             values = iter(struct.unpack_from(f"<{sum(wanted)}Q", extra, position))
             return [next(values) if is_full else None for is_full in wanted]
         position += length
-    raise _corrupt(source, "An entry of the zip directory lacks its 64-bit sizes", at)
+    raise _corrupt(file, "an entry of the zip directory lacks its 64-bit sizes", at)
 
 
 def _read_local(
-    source: OpenFile, window: Window, entry: _Entry, position: int, directory_start: int
+    file: OpenFile, window: Window, entry: _Entry, position: int, directory_start: int
 ) -> tuple[ZipRecord, int]:
     """Check a record's own header against the directory; return it and where the next record must start."""
     at = entry.header_offset
     if at != position:
-        what = "Two records overlap" if at < position else "The archive has bytes that belong to no record"
-        raise _corrupt(source, what, min(at, position), f"a record at byte {at}", f"one at byte {position}")
+        what = "two records overlap" if at < position else "the archive has bytes that belong to no record"
+        raise _corrupt(file, what, min(at, position), f"a record at byte {at}", f"one at byte {position}")
     header = window.read(at, _LOCAL.size + len(entry.name), "a zip record's header")
     signature, _, flags, method, _, _, crc32, packed, size, name_length, extra_length = _LOCAL.unpack_from(header)
     if signature != b"PK\x03\x04" or name_length != len(entry.name) or header[_LOCAL.size :] != entry.name:
-        raise _corrupt(source, "A record's own header names it differently from the directory", at)
+        raise _corrupt(file, "a record's own header names it differently from the directory", at)
     extra = window.read(at + len(header), extra_length, "a zip record's extra field")
-    wide = _zip64_values(source, extra, [size == _FULL32, packed == _FULL32], at)
+    wide = _zip64_values(file, extra, [size == _FULL32, packed == _FULL32], at)
     size, packed = (value if new is None else new for value, new in zip((size, packed), wide, strict=True))
     stated = (crc32, packed, size)
     deferred = flags & _DESCRIPTOR_FLAG and stated in ((0, 0, 0), (0, entry.size, entry.size))
     if flags != entry.flags or method or (not deferred and stated != (entry.crc32, entry.size, entry.size)):
-        raise _corrupt(source, "A record's own header contradicts the directory", at)
+        raise _corrupt(file, "a record's own header contradicts the directory", at)
     offset = at + len(header) + extra_length
     end = offset + entry.size
     if end > directory_start:
-        raise _corrupt(source, "A record reaches into the zip directory", at, f"an end at byte {end}")
+        raise _corrupt(file, "a record reaches into the zip directory", at, f"an end at byte {end}")
     if flags & _DESCRIPTOR_FLAG:
-        end = _end_of_descriptor(source, window, entry, end)
-    return ZipRecord(_name(source, entry, at), at, offset, entry.size, entry.crc32), end
+        end = _end_of_descriptor(file, window, entry, end)
+    return ZipRecord(_name(file, entry, at), at, offset, entry.size, entry.crc32), end
 
 
-def _end_of_descriptor(source: OpenFile, window: Window, entry: _Entry, at: int) -> int:
+def _end_of_descriptor(file: OpenFile, window: Window, entry: _Entry, at: int) -> int:
     """Check the sizes repeated behind a record's payload; 32 or 64 bits wide, with or without a signature."""
-    available = window.read(at, min(24, source.size - at), "a zip data descriptor")
+    available = window.read(at, min(24, file.size - at), "a zip data descriptor")
     for layout in ("<4sIQQ", "<4sIII", "<IQQ", "<III"):
         values = struct.unpack_from(layout, available.ljust(24, b"\0"))
         if "s" in layout:
@@ -285,16 +285,16 @@ def _end_of_descriptor(source: OpenFile, window: Window, entry: _Entry, at: int)
             values = values[1:]
         if values == (entry.crc32, entry.size, entry.size) and struct.calcsize(layout) <= len(available):
             return at + struct.calcsize(layout)
-    raise _corrupt(source, "The sizes behind a record contradict the directory", at)
+    raise _corrupt(file, "the sizes behind a record contradict the directory", at)
 
 
-def _name(source: OpenFile, entry: _Entry, at: int) -> str:
+def _name(file: OpenFile, entry: _Entry, at: int) -> str:
     try:
         name = entry.name.decode("utf-8")
     except UnicodeDecodeError:
         name = ""
     if not name.isprintable() or not name:
-        raise _corrupt(source, "A record's name is not readable text", at, _shown(entry.name))
+        raise _corrupt(file, "a record's name is not readable text", at, _shown(entry.name))
     return name
 
 

@@ -101,23 +101,23 @@ class PickleMachine:
                         self._reject_opcode(opcode)
                     handler(self)
                 if len(stack) > limits.MAX_PICKLE_STACK:
-                    raise LimitExceededError("The pickle piles up too many values")
+                    raise LimitExceededError("the pickle piles up too many values")
         except CheckpointError as error:
             error.where = error.where or data.where(data.opcode_at)
             raise
 
     def _finish(self) -> object:
         if len(self._stack) != 1 or self._marks:
-            raise CorruptCheckpointError("The pickle ends with values left over", got=f"{len(self._stack)} values")
+            raise CorruptCheckpointError("the pickle ends with values left over", got=f"{len(self._stack)} values")
         root = self._stack.pop()
         require_bounded_tree(root)
         return root
 
     def _reject_opcode(self, opcode: int) -> NoReturn:
         raise UnsupportedCheckpointError(
-            "The pickle uses an opcode no checkpoint needs",
+            "the pickle uses an opcode no checkpoint needs",
             got=f"opcode {opcode:#04x}",
-            next_step="If this should be a checkpoint, download it again; do not load it with another program.",
+            next_step="if this should be a checkpoint, download it again; do not load it with another program",
         )
 
     # -- the stack ---------------------------------------------------------------------------------------
@@ -128,18 +128,18 @@ class PickleMachine:
     def _pop(self) -> object:
         floor = self._marks[-1] if self._marks else 0
         if len(self._stack) <= floor:
-            raise CorruptCheckpointError("The pickle takes a value from an empty stack")
+            raise CorruptCheckpointError("the pickle takes a value from an empty stack")
         return self._stack.pop()
 
     def _top(self) -> object:
         floor = self._marks[-1] if self._marks else 0
         if len(self._stack) <= floor:
-            raise CorruptCheckpointError("The pickle takes a value from an empty stack")
+            raise CorruptCheckpointError("the pickle takes a value from an empty stack")
         return self._stack[-1]
 
     def _pop_mark(self) -> list[object]:
         if not self._marks:
-            raise CorruptCheckpointError("The pickle closes a group it never opened")
+            raise CorruptCheckpointError("the pickle closes a group it never opened")
         start = self._marks.pop()
         items = self._stack[start:]
         del self._stack[start:]
@@ -147,7 +147,7 @@ class PickleMachine:
 
     def _mark(self) -> None:
         if len(self._marks) >= limits.MAX_PICKLE_MARKS:
-            raise LimitExceededError("The pickle nests too deeply")
+            raise LimitExceededError("the pickle nests too deeply")
         self._marks.append(len(self._stack))
 
     # -- plain values ------------------------------------------------------------------------------------
@@ -155,7 +155,7 @@ class PickleMachine:
     def _protocol(self) -> None:
         version = self._data.unsigned(1)
         if not 2 <= version <= 5:
-            raise UnsupportedCheckpointError("This pickle protocol is not read", expected="2 to 5", got=str(version))
+            raise UnsupportedCheckpointError("this pickle protocol is not read", expected="2 to 5", got=str(version))
 
     def _frame(self) -> None:
         length = self._data.unsigned(8)
@@ -170,7 +170,7 @@ class PickleMachine:
     def _long(self, width: int) -> None:
         length = self._data.unsigned(width)
         if length > limits.MAX_INTEGER_BYTES:
-            raise LimitExceededError("The pickle holds an enormous number", got=f"{length} bytes")
+            raise LimitExceededError("the pickle holds an enormous number", got=f"{length} bytes")
         self._push(int.from_bytes(self._data.read(length), "little", signed=True))
 
     def _float(self) -> None:
@@ -183,7 +183,7 @@ class PickleMachine:
             return
         text = self._short_text(length)
         if text is None:
-            raise CorruptCheckpointError("A text in the pickle is not UTF-8")
+            raise CorruptCheckpointError("a text in the pickle is not UTF-8")
         self._push(text)
 
     def _old_string(self, width: int) -> None:
@@ -201,7 +201,7 @@ class PickleMachine:
         self._text_bytes += length
         self._charge(2)
         if self._text_bytes > limits.MAX_TOTAL_TEXT_BYTES:
-            raise LimitExceededError("The pickle holds too much text", expected=f"{limits.MAX_TOTAL_TEXT_BYTES} bytes")
+            raise LimitExceededError("the pickle holds too much text", expected=f"{limits.MAX_TOTAL_TEXT_BYTES} bytes")
         try:
             text = PickledText(self._data.read(length), "utf-8", "surrogatepass")
         except UnicodeDecodeError:
@@ -222,7 +222,7 @@ class PickleMachine:
     def _tuple_of(self, count: int) -> None:
         first = len(self._stack) - count
         if first < (self._marks[-1] if self._marks else 0):
-            raise CorruptCheckpointError("The pickle takes a value from an empty stack")
+            raise CorruptCheckpointError("the pickle takes a value from an empty stack")
         self._stack[first:] = [tuple(self._stack[first:])]
 
     def _append(self) -> None:
@@ -239,7 +239,7 @@ class PickleMachine:
             return target.items
         if not isinstance(target, list):
             raise CorruptCheckpointError(
-                "The pickle appends to something that is no list", got=describe_briefly(target)
+                "the pickle appends to something that is no list", got=describe_briefly(target)
             )
         return target
 
@@ -247,7 +247,7 @@ class PickleMachine:
         items = self._pop_mark()
         target = self._top()
         if not isinstance(target, (PickledSet, Opaque)):
-            raise CorruptCheckpointError("The pickle adds to something that is no set", got=describe_briefly(target))
+            raise CorruptCheckpointError("the pickle adds to something that is no set", got=describe_briefly(target))
         (target if isinstance(target, PickledSet) else target.items).extend(items)
 
     def _set_item(self) -> None:
@@ -258,7 +258,7 @@ class PickleMachine:
         items = self._pop_mark()
         target = self._dictionary_on_top()
         if len(items) % 2:
-            raise CorruptCheckpointError("The pickle has a key without a value")
+            raise CorruptCheckpointError("the pickle has a key without a value")
         for key, value in zip(items[::2], items[1::2], strict=True):
             add_entry(target, key, value)
 
@@ -268,7 +268,7 @@ class PickleMachine:
             return target.entries
         if not isinstance(target, dict):
             raise CorruptCheckpointError(
-                "The pickle sets an entry of something that is no dictionary", got=describe_briefly(target)
+                "the pickle sets an entry of something that is no dictionary", got=describe_briefly(target)
             )
         return target
 
@@ -282,7 +282,7 @@ class PickleMachine:
 
     def _get(self, index: int) -> None:
         if index not in self._memo:
-            raise CorruptCheckpointError("The pickle recalls a value it never stored", got=f"memo {index}")
+            raise CorruptCheckpointError("the pickle recalls a value it never stored", got=f"memo {index}")
         self._stack.append(self._memo[index])
 
     # -- names and calls ---------------------------------------------------------------------------------
@@ -294,7 +294,7 @@ class PickleMachine:
     def _stack_global(self) -> None:
         name, module = self._pop(), self._pop()
         if not isinstance(name, str) or not isinstance(module, str):
-            raise CorruptCheckpointError("The pickle names a global by something that is no text")
+            raise CorruptCheckpointError("the pickle names a global by something that is no text")
         self._push(self._look_up(str(module), str(name)))
 
     def _look_up(self, module: str, name: str) -> object:
@@ -307,11 +307,11 @@ class PickleMachine:
         full = ascii(f"{module}.{name}"[: limits.METADATA_TEXT])[1:-1]
         if is_dangerous(module, name):
             raise UnsafeCheckpointError(
-                f"The pickle asks for {full}, which runs code or reaches outside the file when it is called",
+                f"the pickle asks for {full}, which runs code or reaches outside the file when it is called",
                 expected="tensors, plain values and objects of harmless classes",
                 got=full,
-                next_step="Do not load this file with another program. Get it from its publisher, "
-                "or save only the state dict from the program that wrote it.",
+                next_step="do not load this file with another program; get it from its publisher, "
+                "or save only the state dict from the program that wrote it",
             )
         self._charge(_NAME)
         self._opaque[module, name] = full
@@ -326,13 +326,13 @@ class PickleMachine:
             self._push(self._object(function.name, arguments))
         else:
             raise CorruptCheckpointError(
-                "The pickle calls something that cannot be called", got=describe_briefly(function)
+                "the pickle calls something that cannot be called", got=describe_briefly(function)
             )
 
     def _new_object_with_keywords(self) -> None:
         keywords, arguments, made = self._pop(), self._pop(), self._pop()
         if not isinstance(made, Opaque):
-            raise CorruptCheckpointError("The pickle makes an object of no class", got=describe_briefly(made))
+            raise CorruptCheckpointError("the pickle makes an object of no class", got=describe_briefly(made))
         self._push(self._object(made.name, (arguments, keywords)))
 
     def _object(self, name: str, arguments: object = None) -> Opaque:
@@ -349,12 +349,12 @@ class PickleMachine:
         elif not (isinstance(target, UnreadTensor) or (isinstance(target, dict) and isinstance(state, dict))):
             # A dictionary's own attributes (torch's `_metadata`) say nothing about tensors; nothing else has any.
             raise CorruptCheckpointError(
-                "The pickle sets the inner state of a value that has none", got=describe_briefly(target)
+                "the pickle sets the inner state of a value that has none", got=describe_briefly(target)
             )
 
     def _persistent_id(self) -> None:
         if self._persistent is None:
-            raise CorruptCheckpointError("The pickle refers to something outside itself")
+            raise CorruptCheckpointError("the pickle refers to something outside itself")
         self._push(self._persistent(self._pop()))
 
 
@@ -507,7 +507,7 @@ class PickleBytes:
         if end < 0:
             if self.remaining <= cap:
                 raise self._truncated(self.remaining + 1)
-            raise LimitExceededError("The pickle names a global with an enormous name", where=self.where())
+            raise LimitExceededError("the pickle names a global with an enormous name", where=self.where())
         line = self._window[self._cursor : end]
         self._cursor = end + 1
         return line.decode("utf-8", "replace")
@@ -564,7 +564,7 @@ def require_bounded_tree(root: object) -> None:
             entered.discard(id(value))
             continue
         if id(value) in entered:
-            raise CorruptCheckpointError("A container in the pickle contains itself")
+            raise CorruptCheckpointError("a container in the pickle contains itself")
         entered.add(id(value))
         _require_at_most(len(entered))  # the way down is long enough to know, without going all of it
         pending.append((value, True))
@@ -573,7 +573,7 @@ def require_bounded_tree(root: object) -> None:
 
 def _require_at_most(depth: int) -> None:
     if depth > limits.MAX_NESTING:
-        raise LimitExceededError("The pickle nests too deeply", expected=f"at most {limits.MAX_NESTING} levels")
+        raise LimitExceededError("the pickle nests too deeply", expected=f"at most {limits.MAX_NESTING} levels")
 
 
 def _children(value: object) -> Collection[object]:

@@ -95,7 +95,7 @@ class PickledArray(Buildable):
     def fill(self, kind: PickledType, shape: object, data: object, *, is_fortran: bool) -> None:
         """Take element type, lengths and bytes; of a type that is not read, the bytes do not matter."""
         self.kind = kind.name
-        self.shape = require_shape(shape, "An array")
+        self.shape = require_shape(shape, "an array")
         if kind.dtype is None:
             return
         self.extent = _extent(data)
@@ -116,7 +116,7 @@ class PickledArray(Buildable):
         most = self.nbytes * (2 if self.extent.encoding is Encoding.LATIN1_IN_UTF8 else 1)
         if not self.nbytes <= self.extent.length <= most:
             raise CorruptCheckpointError(
-                "An array's bytes do not fit its shape",
+                "an array's bytes do not fit its shape",
                 expected=f"{self.nbytes} bytes for shape {list(self.shape)}",
                 got=f"{self.extent.length} bytes",
             )
@@ -201,10 +201,10 @@ def _evaluated_array(arguments: tuple[object, ...]) -> object:
     scope = arguments[1] if len(arguments) == 2 else None
     if not isinstance(scope, dict) or arguments[0] != "data" or list(scope) != ["data"]:
         raise UnsafeCheckpointError(
-            "The pickle asks to evaluate code",
+            "the pickle asks to evaluate code",
             expected="eval('data', {'data': array}), as Paddle writes it",
             got=f"eval({describe_briefly(arguments[0])}, ...)" if arguments else "eval()",
-            next_step="Do not load this file with another program: it may run code.",
+            next_step="do not load this file with another program: it may run code",
         )
     if not isinstance(scope["data"], PickledArray):
         raise bad_arguments("eval", arguments)

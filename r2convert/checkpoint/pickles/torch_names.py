@@ -139,16 +139,16 @@ class DeclaredStorages:
             return identifier[1]
         if not isinstance(identifier, tuple) or len(identifier) not in (5, 6) or identifier[0] != "storage":
             raise CorruptCheckpointError(
-                "The pickle refers to something that is no storage", got=describe_briefly(identifier)
+                "the pickle refers to something that is no storage", got=describe_briefly(identifier)
             )
         _, kind, key, location, elements = identifier[:5]
         if not isinstance(kind, ElementKind) or not isinstance(location, str) or not is_count(elements):
-            raise CorruptCheckpointError("The pickle declares a storage of no known type or length")
+            raise CorruptCheckpointError("the pickle declares a storage of no known type or length")
         if is_count(key):  # Jittor's imitation of torch's file
             key = str(key)
         if not isinstance(key, str) or not key.isdecimal() or not key.isascii() or len(key) > 20:
             raise CorruptCheckpointError(
-                "A storage key is not a number", expected="digits only", got=describe_briefly(key)
+                "a storage key is not a number", expected="digits only", got=describe_briefly(key)
             )
         index = self._declare(DeclaredStorage(str(key), kind, elements))
         first, length = _view(identifier[5] if len(identifier) == 6 else None, elements)
@@ -158,10 +158,10 @@ class DeclaredStorages:
         index = self._indices.setdefault(storage.key, len(self.declared))
         if index == len(self.declared):
             if index >= limits.MAX_TENSORS:
-                raise LimitExceededError("Too many storages", expected=f"at most {limits.MAX_TENSORS}")
+                raise LimitExceededError("too many storages", expected=f"at most {limits.MAX_TENSORS}")
             self.declared.append(storage)
         elif self.declared[index] != storage:
-            raise CorruptCheckpointError(f"Storage {storage.key} is declared twice, with different types or lengths")
+            raise CorruptCheckpointError(f"storage {storage.key} is declared twice, with different types or lengths")
         return index
 
 
@@ -169,10 +169,10 @@ def _view(view: object, elements: int) -> tuple[int, int]:
     if view is None:
         return 0, elements
     if not isinstance(view, tuple) or len(view) != 3 or not is_count(view[1]) or not is_count(view[2]):
-        raise CorruptCheckpointError("The pickle declares an impossible view of a storage")
+        raise CorruptCheckpointError("the pickle declares an impossible view of a storage")
     if view[1] + view[2] > elements:
         raise CorruptCheckpointError(
-            "A view reaches outside its storage", expected=f"{elements} elements", got=f"{view[1] + view[2]} elements"
+            "a view reaches outside its storage", expected=f"{elements} elements", got=f"{view[1] + view[2]} elements"
         )
     return view[1], view[2]
 
@@ -181,12 +181,12 @@ def _view(view: object, elements: int) -> tuple[int, int]:
 
 
 def _strided(kind: ElementKind, view: StorageView, first: object, size: object, stride: object) -> object:
-    shape = require_shape(size, "A tensor")
+    shape = require_shape(size, "a tensor")
     if kind.dtype is None:
         return UnreadTensor(kind.name, shape)
     begin, end = view.first * view.kind.itemsize, (view.first + view.elements) * view.kind.itemsize
     available = (end - begin) // kind.itemsize
-    strides, offset = require_fits(kind.dtype, shape, stride, first, available, "A tensor")
+    strides, offset = require_fits(kind.dtype, shape, stride, first, available, "a tensor")
     return TensorInfo("", kind.dtype, shape, strides, offset + begin, view.index)
 
 
@@ -287,7 +287,7 @@ def _unread(kind: str, size_at: int | None = None) -> Callable[[tuple[object, ..
 
     def build(arguments: tuple[object, ...]) -> UnreadTensor:
         size = arguments[size_at] if size_at is not None and len(arguments) > size_at else None
-        return UnreadTensor(kind, require_shape(size, "A tensor") if isinstance(size, (tuple, list)) else None)
+        return UnreadTensor(kind, require_shape(size, "a tensor") if isinstance(size, (tuple, list)) else None)
 
     return build
 

@@ -153,7 +153,7 @@ def add_entry(entries: dict[object, object], key: object, value: object) -> None
     if not is_plain:
         key = OpaqueKey(describe_briefly(key).removeprefix("a "))
     elif key in entries:
-        raise CorruptCheckpointError("A dictionary has the same key twice", got=describe_briefly(key))
+        raise CorruptCheckpointError("a dictionary has the same key twice", got=describe_briefly(key))
     entries[key] = value
 
 
@@ -202,10 +202,10 @@ def _attribute(arguments: tuple[object, ...]) -> Opaque:
     is_method = isinstance(name, str) and name.isidentifier() and 0 < len(named) <= limits.METADATA_TEXT
     if not is_method or is_dangerous(*named.rsplit(".", 1)):
         raise UnsafeCheckpointError(
-            "The pickle calls builtins.getattr, which reaches into what it names",
+            "the pickle calls builtins.getattr, which reaches into what it names",
             expected="a method of a harmless class",
             got=f"getattr({describe_briefly(made)}, {describe_briefly(name)})",
-            next_step="Do not load this file with another program: it may run code.",
+            next_step="do not load this file with another program: it may run code",
         )
     return Opaque(named)
 

@@ -28,22 +28,84 @@ SCOPES_OF_DLA = ("network", "block", "split", "root", "project", "unreachable")
 
 
 _PLACEHOLDER = re.compile(r"\{([a-z_0-9]+)\}")
+_COUNTED = re.compile(r"(stage|block|scale|order|strided)(_as_letter)?(?:_by_([1-9]\d*))?(?:_from_(\d+))?")
 _TEXT_WORDS = ("block_letter", "node", "tree")
-"""Words that stand for text; all others stand for digits."""
+"""Words of a place that stand for text; the others stand for digits, or one letter (``scale_as_letter``)."""
 
 
-def fill_template(template: str, place: Mapping[str, str | int]) -> str:
+@dataclass(frozen=True, slots=True)
+class Count:
+    """A word that counts places: ``scale_from_1`` counts splits from 1, ``scale_by_2_from_1`` 1, 3, 5 ...
+
+    Args:
+        base: what is counted: ``stage``, ``block`` (within its stage), ``scale``, ``order`` (blocks of the whole
+            network) or ``strided`` (0 or 1: whether the block has a stride).
+        step: what one more adds to the number.
+        start: the number of the first.
+        is_letter: whether the number is written as a letter: a, b, c ...
+    """
+
+    base: str
+    step: int = 1
+    start: int = 0
+    is_letter: bool = False
+
+    @property
+    def word(self) -> str:
+        """The word as a template has it."""
+        if self.is_letter:
+            return f"{self.base}_as_letter"
+        steps = f"_by_{self.step}" if self.step > 1 else ""
+        usual = self.start == _FIRST.get(self.base, 0) and not steps
+        return f"{self.base}{steps}" + ("" if usual else f"_from_{self.start}")
+
+    def text(self, index: int) -> str:
+        """What stands for one of those counted; ``index`` is 0 for the first."""
+        return chr(ord("a") + index) if self.is_letter else str(index * self.step + self.start)
+
+    def index(self, text: str) -> int:
+        """The way back from :meth:`text`; -1 for what it never writes."""
+        index, rest = (ord(text) - ord("a"), 0) if self.is_letter else divmod(int(text) - self.start, self.step)
+        return index if rest == 0 else -1
+
+
+_FIRST = {"stage": 1}
+"""What is counted from another number than 0 where a word does not say."""
+
+
+@cache
+def count_of(word: str) -> Count | None:
+    """What a word counts; ``None`` for a word that does not count (``in``, ``block_letter``, ``node``)."""
+    match = _COUNTED.fullmatch(word)
+    if match is None or (match[2] and (match[3] or match[4])):
+        return None
+    start = int(match[4]) if match[4] else 0 if match[3] else _FIRST.get(match[1], 0)
+    return Count(match[1], int(match[3] or 1), start, bool(match[2]))
+
+
+def fill_template(template: str, place: Place) -> str:
     """A template with its placeholders replaced.
 
     Raises:
         KeyError: the place has no such placeholder.
     """
-    return _PLACEHOLDER.sub(lambda match: str(place[match.group(1)]), template)
+    return _PLACEHOLDER.sub(lambda match: _text(match[1], place), template)
+
+
+def _text(word: str, place: Place) -> str:
+    count = count_of(word)
+    return str(place[word]) if count is None else count.text(int(place[count.base]))
 
 
 def placeholders(template: str) -> frozenset[str]:
     """The placeholder words of a template."""
     return frozenset(_PLACEHOLDER.findall(template))
+
+
+def unknown_words(template: str, place: Place) -> list[str]:
+    """The words of a template that a place cannot fill."""
+    bases = {word: count.base if (count := count_of(word)) else word for word in placeholders(template)}
+    return sorted(word for word, base in bases.items() if base not in place)
 
 
 def read_template(template: str, text: str) -> dict[str, str] | None:
@@ -53,6 +115,12 @@ def read_template(template: str, text: str) -> dict[str, str] | None:
     {'stage': '3', 'block': '22'}
     """
     return _reader(template)(text)
+
+
+def counted(words: Mapping[str, str], base: str) -> int | None:
+    """The index that the words read off a name give for what is counted; ``None``: they do not count it."""
+    counts = ((count_of(word), text) for word, text in words.items())
+    return next((count.index(text) for count, text in counts if count is not None and count.base == base), None)
 
 
 @cache
@@ -77,7 +145,15 @@ def _reader(template: str) -> Callable[[str], dict[str, str] | None]:
 def _group(word: str, before: Sequence[str]) -> str:
     if word in before:
         return f"(?P={word})"
-    return f"(?P<{word}>{'[a-z][a-z0-9.]*' if word in _TEXT_WORDS else '[0-9]+'})"
+    if word == WITHIN:
+        return f"(?P<{word}>(?:.*\\.)?)"
+    if word in _TEXT_WORDS:
+        return f"(?P<{word}>[a-z][a-z0-9.]*)"
+    return f"(?P<{word}>{'[a-z]' if word.endswith('_as_letter') else '[0-9]+'})"
+
+
+WITHIN = "within"
+"""In the name by which another network is known: whatever its modules lie in, or nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,15 +210,13 @@ def _staged_places(architecture: StagedArchitecture, classes: int) -> dict[str, 
 def _staged_blocks(architecture: StagedArchitecture) -> Iterator[Place]:
     in_channels = STEM_CHANNELS
     order = 0
-    for stage, (planes, count) in enumerate(zip(STAGE_PLANES, architecture.stage_blocks, strict=True), start=1):
+    for stage, (planes, count) in enumerate(zip(STAGE_PLANES, architecture.stage_blocks, strict=True)):
         width = split_width(planes, architecture.base_width, architecture.cardinality)
         out_channels = planes * STAGED_EXPANSION
         for block in range(count):
             yield {
                 "order": order,
                 "stage": stage,
-                "stage_from_0": stage - 1,
-                "stage_from_2": stage + 1,
                 "block": block,
                 "block_letter": _block_letter(architecture.depth, stage, block),
                 "in": in_channels,
@@ -150,8 +224,9 @@ def _staged_blocks(architecture: StagedArchitecture) -> Iterator[Place]:
                 "group": width // architecture.cardinality,
                 "split": width * architecture.scales,
                 "out": out_channels,
-                "stride": 2 if block == 0 and stage > 1 else 1,
-                "kind": "normal" if block else (architecture.first_block if stage == 1 else "stage"),
+                "stride": 2 if block == 0 and stage > 0 else 1,
+                "strided": int(block == 0 and stage > 0),
+                "kind": "normal" if block else ("stage" if stage else architecture.first_block),
             }
             in_channels = out_channels
             order += 1
@@ -162,15 +237,13 @@ _LONG_DEPTHS = (101, 152, 200)
 
 def _block_letter(depth: int, stage: int, block: int) -> str:
     """A block's letter in the Caffe-style names that Paddle kept: a, b, c ...; a, b1, b2 ... in long stage 3."""
-    if depth in _LONG_DEPTHS and stage == 3:
+    if depth in _LONG_DEPTHS and stage == 2:
         return "a" if block == 0 else f"b{block}"
     return chr(ord("a") + block)
 
 
 def _splits(blocks: Sequence[Place], scales: int) -> tuple[Place, ...]:
-    return tuple(
-        {**block, "scale": scale, "scale_from_1": scale + 1} for block in blocks for scale in range(scales - 1)
-    )
+    return tuple({**block, "scale": scale} for block in blocks for scale in range(scales - 1))
 
 
 def dla_trees(architecture: DlaArchitecture) -> tuple[Tree, ...]:

@@ -155,8 +155,12 @@ class Catalog:
         return Variant(name, name, (), architecture)
 
 
-def load_catalog(environment: Mapping[str, str] | None = None) -> Catalog:
+def load_catalog(environment: Mapping[str, str] | None = None, *further: Path) -> Catalog:
     """Read the built-in mappings and those of the folder that ``R2CONVERT_MAPPINGS`` names, laid over them.
+
+    Args:
+        environment: where to look that name up; by default the process's environment.
+        further: folders to lay over those two.
 
     Raises:
         CatalogError: a file is damaged, or two variants claim the same name.
@@ -165,6 +169,7 @@ def load_catalog(environment: Mapping[str, str] | None = None) -> Catalog:
     folders = [builtin_folder()]
     if environment.get(USER_MAPPINGS):
         folders.append(_user_folder(environment[USER_MAPPINGS]))
+    folders += further
     reading = _Reading()
     for folder in folders:
         reading.read(folder)
@@ -334,12 +339,12 @@ class _Reading:
             self.schemes[scheme] = _scheme(schemes.section(scheme))
         programs = root.section("programs", required=False)
         for key in programs.values:
-            self.programs[key] = _program(programs.section(key), key)
+            self.programs[key] = _program(programs.section(key), key, self.programs)
         layouts = root.section("layouts", required=False)
         for name in layouts.values:
             self.layouts[name] = self._layout(layouts.section(name), name)
         for section in root.sections("lookalikes", required=False):
-            self.lookalikes.append(Lookalike(section.text("name"), section.text("is")))
+            self.lookalikes.append(Lookalike(section.text("name"), section.text("is"), section.text("layers", "")))
             section.close()
         root.close()
         document.finish()
@@ -354,6 +359,8 @@ class _Reading:
             form=section.choice("linear", FORMS) if section.has("linear") else None,
             written_as=section.texts("written_as", required=False),
             absent=section.text("absent", ""),
+            caution=section.text("caution", ""),
+            wrapper=_wrapper(section.section("wrapper")) if section.has("wrapper") else None,
         )
         section.close()
         return layout
@@ -459,19 +466,44 @@ def _suffixes(section: Section, kind: str) -> dict[str, str]:
     return found
 
 
-def _program(section: Section, key: str) -> Program:
+def _wrapper(section: Section) -> tuple[str, Mapping[str, str | bool]]:
+    beside = section.section("beside", required=False)
+    values = {
+        name: beside.flag(name) if type(value) is bool else beside.text(name) for name, value in beside.values.items()
+    }
+    key = section.text("key")
+    section.close()
+    return key, values
+
+
+def _program(section: Section, key: str, known: Mapping[str, Program]) -> Program:
     families = section.section("families")
     depths = section.values.get("depths", [])
     program = Program(
         id=key,
         name=section.text("name"),
-        families={family: _semantics(families.section(family)) for family in families.values},
+        families={family: _of_family(families, family, known) for family in families.values},
         depths=section.numbers("depths", len(depths)) if section.has("depths") else (),
         metadata=section.texts("metadata", required=False),
         cannot=section.text("cannot", ""),
     )
     section.close()
     return program
+
+
+def _of_family(families: Section, family: str, known: Mapping[str, Program]) -> Semantics:
+    """What a program computes of a family: stated, or by the name of the program that computes the same."""
+    if type(families.values[family]) is not str:
+        return _semantics(families.section(family))
+    same, _, ungrouped = families.text(family).partition(", ")
+    if same not in known or family not in known[same].families or ungrouped not in ("", _UNGROUPED):
+        families.problem(f"no program above computes {family!r} as {same!r} does", family)
+        return Semantics("", None, {})
+    semantics = known[same].families[family]
+    return semantics._replace(grouped_id=None) if ungrouped else semantics
+
+
+_UNGROUPED = "without cardinality"
 
 
 def _semantics(section: Section) -> Semantics:

@@ -186,6 +186,8 @@ class LayoutFacts(NamedTuple):
         form: how the classifier weight is stored, if not as (classes, features).
         written_as: suffixes of the files it can be written into; none: it is only read.
         absent: why tensors are missing from it, or the empty string.
+        caution: what its reader computes otherwise whatever the architecture, or the empty string.
+        wrapper: the key that its pickles hold the tensors under, and what they hold beside it.
     """
 
     name: str
@@ -195,6 +197,14 @@ class LayoutFacts(NamedTuple):
     form: str | None
     written_as: tuple[str, ...]
     absent: str
+    caution: str = ""
+    wrapper: tuple[str, Mapping[str, str | bool]] | None = None
+
+    @property
+    def doubt(self) -> str:
+        """What is to be known of a file in this layout; the empty string if there is nothing."""
+        otherwise = f"this is another network if {self.reader} trained it: {self.caution}"
+        return f"{otherwise}. Names and shapes fit, features differ" if self.caution else ""
 
 
 class Lookalike(NamedTuple):
@@ -203,10 +213,12 @@ class Lookalike(NamedTuple):
     Args:
         name: template of a tensor name that only it has.
         description: what it is; ``{depth}`` stands for its depth.
+        layers: template of the names of the layers that its depth counts besides stem and classifier.
     """
 
     name: str
     description: str
+    layers: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,8 +21,8 @@ from isal.isal_zlib import crc32
 from r2convert.checkpoint.background import Background
 from r2convert.checkpoint.digests import DigestedTensor, OutputTensor
 from r2convert.checkpoint.elements import DType
-from r2convert.checkpoint.formats.contents import OutputLayout
-from r2convert.checkpoint.formats.pdparams import pdparams_segments
+from r2convert.checkpoint.formats.contents import OutputLayout, Wrapper
+from r2convert.checkpoint.formats.pdparams import pdparams_segments, pkl_segments
 from r2convert.checkpoint.formats.safetensors import safetensors_segments
 from r2convert.checkpoint.formats.torch_zip import torch_zip_segments
 from r2convert.checkpoint.limits import CHUNK_BYTES, SYNC_BYTES
@@ -37,6 +37,7 @@ _LAYOUTS: Final[Mapping[str, OutputLayout]] = {
     ".pt": torch_zip_segments,
     ".safetensors": safetensors_segments,
     ".pdparams": pdparams_segments,
+    ".pkl": pkl_segments,
 }
 
 
@@ -68,8 +69,9 @@ def write_checkpoint(
     check: bool = True,
     digest: bool = True,
     accept: Callable[[], None] | None = None,
+    wrapper: Wrapper | None = None,
 ) -> WrittenFile:
-    """Write a checkpoint; its container follows from the suffix: `.pth`, `.pt`, `.safetensors` or `.pdparams`.
+    """Write a checkpoint; its container follows from the suffix: `.pth`, `.pt`, `.safetensors`, `.pdparams` or `.pkl`.
 
     The same tensors and metadata give the same bytes, whatever the file is called and wherever this runs.
 
@@ -82,6 +84,7 @@ def write_checkpoint(
         check: whether to read the file back and compare every tensor before it is put in place.
         digest: whether to take the digests of the file and of every tensor.
         accept: called when all is written, before the file is put in place; if it raises, nothing is left behind.
+        wrapper: what a `.pkl` holds the tensors in.
 
     Raises:
         UsageError: the extension is not supported, or names collide.
@@ -89,7 +92,7 @@ def write_checkpoint(
         AccessError: the file cannot be written.
         CorruptCheckpointError: what was read back is not what was written, or a file that was read is damaged.
     """
-    layout = _layout(path)
+    layout = partial(pkl_segments, wrapper=wrapper) if wrapper else _layout(path)
     _require_writable(tensors)
     give_metadata = metadata if callable(metadata) else lambda: metadata or {}
     with atomic_output(path, overwrite=overwrite) as (part, descriptor):
@@ -98,7 +101,7 @@ def write_checkpoint(
             checksums = _write(output, layout, tensors, give_metadata)
             if accept is not None:
                 accept()
-            described = _describe(part) if check else {}
+            described = _describe(part, wrapper) if check else {}
         finally:
             output.finish()  # nothing may use the descriptor any more once it is closed
         sha256, found = output.result()
@@ -262,13 +265,14 @@ class _Description:
     crc32: int | None
 
 
-def _describe(path: Path) -> dict[object, _Description | None]:
+def _describe(path: Path, wrapper: Wrapper | None) -> dict[object, _Description | None]:
     """Read the new file's own description of its tensors, as any reader of it would."""
     with OpenFile(path) as file:
         contents = read_contents(file)
     described: dict[object, _Description | None] = {}
-    if isinstance(contents.root, dict):
-        for name, value in contents.root.items():
+    root = contents.root.get(wrapper.key) if wrapper and isinstance(contents.root, dict) else contents.root
+    if isinstance(root, dict):
+        for name, value in root.items():
             described[name] = _description(value, contents.storages) if isinstance(value, TensorInfo) else None
     return described
 

@@ -21,7 +21,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from r2convert.catalog.geometry import STEM_CHANNELS, Place, Tree, dla_trees, places
+from r2convert.catalog.geometry import STEM_CHANNELS, Place, Tree, dla_trees, fill_template, places
 from r2convert.catalog.variant import IMAGENET_CLASSES, DlaArchitecture, StagedArchitecture, Variant
 from r2convert.errors import UsageError
 from r2convert.results.verification import IMAGENET_INPUT, LayerOperations, Operations
@@ -182,7 +182,7 @@ def _staged_backbone(walk: _Walk, architecture: StagedArchitecture, image: _Map)
     x = _deep_stem(walk, image) if architecture.stem == "deep" else _plain_stem(walk, image)
     x = walk.pool("backbone.maxpool", "MaxPool2d", x, x.windows(x.channels, 3, 2, 1))
     for place in places(architecture, IMAGENET_CLASSES)["block"]:
-        path = f"backbone.layer{place['stage']}.{place['block']}"
+        path = fill_template("backbone.layer{stage}.{block}", place)
         if place["block"] == 0:
             _shortcut(walk, f"{path}.downsample", architecture, place, x)
         x = _block(walk, path, architecture, place, x)

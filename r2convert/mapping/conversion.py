@@ -16,6 +16,7 @@ from typing import Any
 
 from r2convert.checkpoint.digests import DigestedTensor, OutputTensor, network_hash, tensor_digest
 from r2convert.checkpoint.elements import DType, Stream
+from r2convert.checkpoint.formats.contents import Wrapper
 from r2convert.checkpoint.open import Checkpoint, open_checkpoint
 from r2convert.checkpoint.writing import WrittenFile, require_container, write_checkpoint
 from r2convert.errors import AccessError, MappingError, UsageError
@@ -92,9 +93,11 @@ def convert(
     settled = cache(lambda: settle(checkpoint.sha256()) if settle else plan)
     streams: dict[str, Stream] = {}
     outputs = [_output(checkpoint, plan, row, dtype, streams) for row in plan.rows if row.target is not None]
+    wrapper = plan.expansion.table.facts[plan.target_layout].wrapper
     written = write_checkpoint(
         destination,
         outputs,
+        wrapper=Wrapper(*wrapper) if wrapper else None,
         metadata=lambda: _provenance(settled(), checkpoint.sha256(), dtype),
         overwrite=overwrite,
         check=check,

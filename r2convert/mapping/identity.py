@@ -12,11 +12,10 @@ names, the file is presumed to be what the layout's own program computes, and th
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from r2convert.catalog.geometry import read_template
+from r2convert.catalog.geometry import counted, read_template
 from r2convert.catalog.loading import Catalog
 from r2convert.catalog.variant import (
     IMAGENET_CLASSES,
@@ -36,6 +35,7 @@ Shapes = Mapping[str, Shape]
 
 _SHOWN = 4
 _STAGES = 4
+_STEM_AND_CLASSIFIER = 2
 _MOST_BLOCKS = 500
 _MOST_SCALES = 64
 
@@ -231,13 +231,9 @@ def nearest(tables: Tables, shapes: Shapes) -> tuple[Expansion, str, Difference]
 def lookalike(catalog: Catalog, shapes: Shapes) -> str | None:
     """What a file is that has the names of a known other network: a plain ResNet, say."""
     for other in catalog.lookalikes:
-        blocks = {
-            (words.get("stage"), words.get("block"))
-            for name in shapes
-            if (words := read_template(other.name, name)) is not None
-        }
-        if blocks:
-            return other.description.replace("{depth}", str(3 * len(blocks) + 2))
+        if any(read_template(other.name, name) is not None for name in shapes):
+            layers = sum(read_template(other.layers, name) is not None for name in shapes) if other.layers else 0
+            return other.description.replace("{depth}", str(layers + _STEM_AND_CLASSIFIER))
     return None
 
 
@@ -291,21 +287,17 @@ def _read(catalog: Catalog, table: FamilyTable, layout: str, shapes: Shapes) -> 
     width, group = splits[0][1][:2] if len(splits[0][1]) == 4 else (0, 0)
     if channels is None or not group or width % group:
         return None
-    scales = 2 + max(_number(words, "scale", "scale_from_1") for words, _ in splits)
-    if scales > _MOST_SCALES:
+    numbers = [counted(words, "scale") for words, _ in splits]
+    scales = 2 + max(number or 0 for number in numbers)
+    if scales > _MOST_SCALES or -1 in numbers:
         return None
     if any(row.each == "root" for row in table.rows):
         return _read_dla(table, layout, shapes, splits, scales, channels)
-    blocks: dict[int, set[str]] = defaultdict(set)
-    widths: dict[int, Shape] = {}
-    for words, shape in splits:
-        stage = _number(words, "stage", "stage_from_0", "stage_from_2")
-        blocks[stage].add(words.get("block", words.get("block_letter", "")))
-        widths.setdefault(stage, shape)
-    if set(blocks) != set(range(_STAGES)) or max(map(len, blocks.values())) > _MOST_BLOCKS:
+    stages = _stages(splits)
+    if len(stages) != _STAGES or max(len(blocks) for blocks, _ in stages) > _MOST_BLOCKS:
         return None
-    width, group = widths[0][:2]
-    counts = tuple(len(blocks[stage]) for stage in range(_STAGES))
+    width, group = stages[0][1][:2]
+    counts = tuple(len(blocks) for blocks, _ in stages)
     semantics = next(
         (each.families[table.family] for each in catalog.programs.values() if table.family in each.families), None
     )
@@ -321,6 +313,23 @@ def _read(catalog: Catalog, table: FamilyTable, layout: str, shapes: Shapes) -> 
         in_channels=channels,
         **semantics.computed,  # type: ignore[arg-type]
     )
+
+
+def _stages(splits: Sequence[tuple[Mapping[str, str], Shape]]) -> list[tuple[set[str], Shape]]:
+    """For each stage, what its blocks are called and how large its splits are.
+
+    Names that count blocks through the whole network do not say where a stage begins: the splits' size does.
+    """
+    stages: dict[int, tuple[set[str], Shape]] = {}
+    by_order = sorted(splits, key=lambda split: counted(split[0], "order") or 0)
+    current, before = -1, None
+    for words, shape in by_order:
+        block = words.get("block_letter") or f"{counted(words, 'block')} {counted(words, 'order')}"
+        current += shape != before
+        before = shape
+        number = counted(words, "stage")
+        stages.setdefault(current if number is None else number, (set(), shape))[0].add(block)
+    return [stages[number] for number in sorted(stages)] if set(stages) == set(range(len(stages))) else []
 
 
 def _declared(catalog: Catalog, family: str, read: tuple[object, ...]) -> Architecture | None:
@@ -397,15 +406,6 @@ def _input_channels(table: FamilyTable, layout: str, shapes: Shapes) -> int | No
 
 def _tensor_name(table: FamilyTable, module: str | None, kind: str, layout: str) -> str:
     return f"{module}{table.facts[layout].suffixes[kind]['weight']}" if module else ""
-
-
-def _number(words: Mapping[str, str], *names: str) -> int:
-    """The first of these words that there is, counted from 0."""
-    for name in names:
-        if name in words:
-            start = name.partition("_from_")[2]
-            return int(words[name]) - (int(start) if start else int(name == "stage"))
-    return 0
 
 
 def _depth(stage_blocks: tuple[int, ...]) -> int:
@@ -594,4 +594,7 @@ def _closest_layout(expansion: Expansion, layout: str | None, shapes: Shapes) ->
     return best, differences[best]
 
 
-_INSPECT = "`r2convert inspect --tensors FILE` lists what is in it; names of your own need a column of their own"
+_INSPECT = (
+    "`r2convert inspect --tensors FILE` lists what is in it; of names of your own, "
+    "`r2convert layout FILE --like ARCHITECTURE` drafts a column"
+)

@@ -173,8 +173,32 @@ def plan_conversion(
 
 def with_evidence(tables: Tables, plan: Plan, resolution: Resolution) -> Plan:
     """A plan that says what the file is proven or presumed to be, and what its reader computes otherwise."""
-    warnings = computed_otherwise(tables, resolution.identity.variant, plan.target_layout)
+    variant = resolution.identity.variant
+    warnings = (
+        *_not_built(tables, variant, plan.target_layout),
+        *computed_otherwise(tables, variant, plan.target_layout),
+        *_cautions(tables, plan),
+    )
     return replace(plan, expansion=resolution.expansion, identity=resolution.identity, warnings=warnings)
+
+
+def _not_built(tables: Tables, variant: Variant, layout: str) -> tuple[str, ...]:
+    """That the reader of the reference network's own names cannot build a network, which for others is an error."""
+    facts = tables.catalog.layouts[layout]
+    program = tables.catalog.programs[facts.program]
+    if program.builds(variant.architecture):
+        return ()
+    return (f"{facts.reader} cannot build {variant.id}: {program.cannot}. r2convert itself reads the file",)
+
+
+def _cautions(tables: Tables, plan: Plan) -> tuple[str, ...]:
+    """What the readers of both layouts compute otherwise with whatever they read."""
+    source, target = (tables.catalog.layouts[layout] for layout in (plan.source_layout, plan.target_layout))
+    said = [source.doubt] if source.doubt and source is not target else []
+    if target.caution:
+        otherwise = f"{target.reader} computes something else with this file: {target.caution}"
+        said.append(f"{otherwise}. Names and shapes fit, its features differ")
+    return tuple(said)
 
 
 def computed_otherwise(tables: Tables, variant: Variant, layout: str) -> tuple[str, ...]:

@@ -88,6 +88,7 @@ def write_receipt(
             "renamed": len(plan.rows_of("rename")),
             "dropped": [{"name": name, "reason": reason} for name, reason in plan.dropped],
             "filled": [{"name": row.target, "reason": row.reason} for row in plan.rows_of("fill")],
+            "warnings": list(plan.warnings),
         },
     }
     path = receipt_path(output)

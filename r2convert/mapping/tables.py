@@ -20,6 +20,7 @@ from r2convert.catalog.geometry import (
     fill_template,
     placeholders,
     places,
+    unknown_words,
 )
 from r2convert.catalog.loading import FORMS, ROLES, Catalog
 from r2convert.catalog.variant import IMAGENET_CLASSES, LayoutFacts, Variant
@@ -329,13 +330,13 @@ def expand(variant: Variant, table: FamilyTable, classes: int = IMAGENET_CLASSES
     """
     scopes = places(variant.architecture, classes)
     _check_fit(variant, table, scopes)
-    slots = tuple(slot for row, place in _in_network_order(table.rows, scopes) for slot in _slots(table, row, place))
+    slots = tuple(slot for row, place in in_network_order(table.rows, scopes) for slot in _slots(table, row, place))
     expansion = Expansion(variant, table, classes, slots)
     _check_bijection(expansion)
     return expansion
 
 
-def _in_network_order(rows: Sequence[Row], scopes: Mapping[str, Sequence[Place]]) -> Iterator[tuple[Row, Place]]:
+def in_network_order(rows: Sequence[Row], scopes: Mapping[str, Sequence[Place]]) -> Iterator[tuple[Row, Place]]:
     """Every row at every place it stands for; rows between two ``network`` rows follow each other block by block."""
     for _, run in groupby(rows, key=lambda row: row.each == "network"):
         pairs = [(row, place) for row in run for place in scopes[row.each]]
@@ -366,9 +367,8 @@ def _check_fit(variant: Variant, table: FamilyTable, scopes: Mapping[str, tuple[
         if row.each not in scopes:
             problems.append(f"{row.place}: {variant.id} has no scope {row.each!r}")
             continue
-        known = frozenset(scopes[row.each][0]) if scopes[row.each] else None
         for layout, template in {"": row.shape, **row.names}.items():
-            unknown = sorted(placeholders(template) - known) if known is not None else []
+            unknown = unknown_words(template, scopes[row.each][0]) if scopes[row.each] else []
             problems += [f"{row.where[layout]}: {word!r} is not known for each {row.each!r}" for word in unknown]
     _raise(problems, f"the table {table.family!r} does not fit {variant.id}")
 
@@ -434,7 +434,8 @@ class Tables:
         possible = [
             name
             for name in self.table(architecture.family).layouts
-            if catalog.programs[catalog.layouts[name].program].builds(architecture)
+            # The reference network reads every mm file, whatever mmpretrain can build.
+            if name == CANONICAL or catalog.programs[catalog.layouts[name].program].builds(architecture)
         ]
         if layout in possible:
             return

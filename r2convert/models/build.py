@@ -173,7 +173,7 @@ class StagedBackbone(Backbone):
         self.maxpool = nn.MaxPool2d(3, 2, 1)
         blocks = places(architecture, IMAGENET_CLASSES)["block"]
         for index in range(len(architecture.stage_blocks)):
-            stage = [_block(architecture, place) for place in blocks if place["stage_from_0"] == index]
+            stage = [_block(architecture, place) for place in blocks if place["stage"] == index]
             self.add_module(f"layer{index + 1}", nn.Sequential(*stage))
         self.channels = tuple(int(block["out"]) for block in blocks if block["block"] == 0)
 

@@ -163,11 +163,13 @@ def test_a_file_is_presumed_to_be_what_its_layouts_program_computes(
 @pytest.mark.parametrize(
     ("names", "expected"),
     [
-        (["layer1.0.conv2.weight", "layer1.0.bn2.weight"], "a plain ResNet"),
+        (["layer1.0.conv2.weight", "layer1.0.bn2.weight"], "torchvision, timm and mmpretrain read it"),
         (["backbone.layer1.0.conv2.weight"], "a plain ResNet"),
-        (["layer1.0.convs.0.weight", "layer1.0.shortcut.0.weight"], "speech recognition"),
-        (["layer3.0.convs.1.conv_offset.weight"], "deformable convolutions"),
-        (["res4.res4b.branch2b_2.conv.weight"], "PaddleDetection"),
+        (["backbone.bottom_up.res2.0.conv2.weight"], "detectron2 reads it"),
+        (["layer1.0.convs.0.weight", "layer1.0.shortcut.0.weight"], "wespeaker and 3D-Speaker read it"),
+        (["speaker.layer1.0.shortcut.0.weight"], "speech recognition"),
+        (["layer3.0.convs.1.conv_offset.weight"], "mmdetection reads it, with its `dcn`"),
+        (["backbone.res4.blocks.1.branch2b.0.conv_offset.weight"], "PaddleDetection reads it"),
     ],
 )
 def test_other_networks_are_named(tables: Tables, names: list[str], expected: str) -> None:
@@ -177,9 +179,13 @@ def test_other_networks_are_named(tables: Tables, names: list[str], expected: st
 
 
 def test_a_plain_resnet_is_named_with_its_depth(tables: Tables) -> None:
-    blocks = [(stage, block) for stage, count in enumerate((3, 4, 23, 3), start=1) for block in range(count)]
-    names = {f"layer{stage}.{block}.conv2.weight": (64, 64, 3, 3) for stage, block in blocks}
-    assert lookalike(tables.catalog, names) == "a plain ResNet-101: it has conv2/bn2 where Res2Net has convs/bns"
+    for depth, stages, convolutions in ((18, (2, 2, 2, 2), 2), (50, (3, 4, 6, 3), 3), (101, (3, 4, 23, 3), 3)):
+        blocks = [(stage, block) for stage, count in enumerate(stages, start=1) for block in range(count)]
+        numbers = range(1, convolutions + 1)
+        names = [f"layer{stage}.{block}.conv{number}.weight" for stage, block in blocks for number in numbers]
+        told = lookalike(tables.catalog, dict.fromkeys(["conv1.weight", *names], (64, 64, 3, 3)))
+        assert told is not None
+        assert told.startswith(f"a plain ResNet-{depth}: it has conv2/bn2 where Res2Net has convs/bns")
 
 
 def test_a_backbone_inside_a_detector_is_found_under_its_prefix(tables: Tables) -> None:

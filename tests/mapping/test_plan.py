@@ -142,6 +142,12 @@ def test_what_a_reader_computes_otherwise_is_said_in_both_directions(tables: Tab
         ("res2next50_w4_s4_c8", "paddle"),
         ("res2net_dla60_w28_s4", "paddle"),
         ("res2net26_v1b_w26_s4", "paddle"),
+        ("res2net50_w26_s4", "detectron2"),
+        ("res2net50_v1b_w26_s4", "maskrcnn-benchmark"),
+        ("res2net50_v1b_w26_s4", "paddledet"),
+        ("res2next50_w4_s4_c8", "mindcv"),
+        ("res2net_dla60_w28_s4", "holocron"),
+        ("res2net50_paddledet_w26_s4", "official"),
     ],
 )
 def test_what_a_reader_cannot_build_is_refused(tables: Tables, name: str, layout: str) -> None:

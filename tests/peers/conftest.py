@@ -59,6 +59,14 @@ def mmdet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PeerProcess]:
 
 
 @pytest.fixture(scope="session")
+def holocron(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PeerProcess]:
+    """Holocron, for its own names."""
+    python = interpreter("R2CONVERT_PEERS_PYTHON", ".venv-peers")
+    with PeerProcess(python, "tests.peers.holocron_peer", tmp_path_factory.mktemp("holocron") / "log") as peer:
+        yield peer
+
+
+@pytest.fixture(scope="session")
 def paddle(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PeerProcess]:
     """PaddleClas, for its own networks."""
     python = interpreter("R2CONVERT_PADDLE_PYTHON", ".venv-paddle")

@@ -1,4 +1,4 @@
-"""PaddleClas, answering. Runs in its own interpreter: ``python -m tests.peers.paddle_peer``."""
+"""PaddleClas and PaddleDetection, answering. Runs in its own interpreter: ``python -m tests.peers.paddle_peer``."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import importlib.util
 import sys
 import tarfile
 from collections.abc import Mapping
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -24,7 +25,10 @@ NETWORKS = {
     "res2net50_paddle_w26_s4": ("res2net", "Res2Net50_26w_4s"),
     "res2net50_paddle_w14_s8": ("res2net", "Res2Net50_14w_8s"),
 }
-PACKAGES = ("paddlepaddle", "paddleclas")
+BACKBONES = {"res2net50_paddledet_w26_s4": "d", "backbone of res2net50_paddle_w26_s4": "b"}
+"""PaddleDetection's `variant` of each network."""
+
+PACKAGES = ("paddlepaddle", "paddleclas", "paddledet")
 
 
 class PaddlePeer:
@@ -32,7 +36,7 @@ class PaddlePeer:
 
     Args:
         paddle: the package, which is not in the environment that type-checks this file.
-        networks: PaddleClas' class of each network.
+        networks: what makes each network: PaddleClas' class, or PaddleDetection's with its options.
     """
 
     def __init__(self, paddle: Any, networks: Mapping[str, Any]) -> None:
@@ -69,7 +73,7 @@ class PaddlePeer:
     def _settle_batch_norms(self, network: Any) -> None:
         """As :func:`tests.peers.torch_peer.settle_batch_norms`."""
         for layer in network.sublayers():
-            if isinstance(layer, self.paddle.nn.BatchNorm):
+            if isinstance(layer, self.paddle.nn.BatchNorm | self.paddle.nn.BatchNorm2D):
                 layer.weight.set_value(1 + 0.1 * self.paddle.randn(layer.weight.shape))
                 layer.bias.set_value(0.1 * self.paddle.randn(layer.bias.shape))
                 layer._momentum = 0.0  # keeps nothing of the statistics before the pass
@@ -103,20 +107,49 @@ def import_networks() -> dict[str, Any]:
     dependencies that fit neither today's Python nor each other. Empty packages in their place give the modules
     the few siblings that they import themselves.
     """
-    found = importlib.util.find_spec("paddleclas")
-    if found is None or found.origin is None:
-        raise ModuleNotFoundError("paddleclas is not installed in the environment of PaddlePaddle")
-    installed = Path(found.origin).parent.parent
-    parents = ZOO.split(".")
-    for names in [*(parents[:depth] for depth in range(1, len(parents) + 1)), ["paddleclas", "ppcls", "utils"]]:
-        package = ModuleType(".".join(names))
-        package.__path__ = [str(installed.joinpath(*names))]
-        sys.modules[package.__name__] = package
+    empty_packages(ZOO, "paddleclas.ppcls.utils")
     return {
         variant: getattr(importlib.import_module(f"{ZOO}.{module}"), name)
         for variant, (module, name) in NETWORKS.items()
     }
 
 
+def import_backbones() -> dict[str, Any]:
+    """PaddleDetection's class with the options of each network, without the rest of PaddleDetection.
+
+    It takes a dictionary and gives four feature maps; what is compared is the last one, averaged.
+    """
+    empty_packages("ppdet.core", "ppdet.modeling.backbones")
+    workspace: Any = ModuleType("ppdet.core.workspace")
+    workspace.register = workspace.serializable = lambda made: made
+    sys.modules[workspace.__name__] = workspace
+    res2net: Any = importlib.import_module("ppdet.modeling.backbones.res2net").Res2Net
+
+    class Features(res2net):  # type: ignore[misc]
+        def forward(self, x: Any) -> Any:
+            return super().forward({"image": x})[-1].mean(axis=[2, 3])
+
+    return {
+        name: partial(Features, depth=50, variant=variant, freeze_norm=False) for name, variant in BACKBONES.items()
+    }
+
+
+def empty_packages(*modules: str) -> None:
+    """Put empty packages in the place of those above a module, so that nothing of theirs is imported."""
+    for module in modules:
+        parents = module.split(".")
+        found = (
+            importlib.util.find_spec(parents[0]) if parents[0] not in sys.modules else sys.modules[parents[0]].__spec__
+        )
+        if found is None or found.origin is None:
+            raise ModuleNotFoundError(f"{parents[0]} is not installed in the environment of PaddlePaddle")
+        installed = Path(found.origin).parent.parent
+        for depth in range(1, len(parents) + 1):
+            package = ModuleType(".".join(parents[:depth]))
+            package.__path__ = [str(installed.joinpath(*parents[:depth]))]
+            package.__spec__ = found if depth == 1 else None
+            sys.modules.setdefault(package.__name__, package)
+
+
 if __name__ == "__main__":
-    serve(PaddlePeer(importlib.import_module("paddle"), import_networks()))
+    serve(PaddlePeer(importlib.import_module("paddle"), import_networks() | import_backbones()))

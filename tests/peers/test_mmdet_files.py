@@ -5,17 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 
 from r2convert.checkpoint.open import open_checkpoint
 from r2convert.mapping.evidence import recognise
 from r2convert.mapping.tables import Tables
-from r2convert.models.build import build_network
 from tests.conftest import Standin
 from tests.peers.conftest import Ask, Convert, Images
-from tests.peers.logits import Logits, difference
+from tests.peers.features import features
+from tests.peers.logits import difference
 from tests.peers.made import Made, made_by
 from tests.peers.peer_process import PeerProcess, PeerRefusedError
 
@@ -26,17 +25,6 @@ VARIANT = "res2net50_mmdet_w26_s4"
 def made(mmdet: PeerProcess, images: Images) -> Iterator[Made]:
     with made_by(mmdet, VARIANT, {"zip": ".pth"}, images(VARIANT)) as result:
         yield result
-
-
-def features(tables: Tables, variant: str, mm_file: Path, images: Path) -> Logits:
-    """The averaged features of a reference backbone with the weights of an mm file, in float64."""
-    network = build_network(tables.catalog.find_architecture(variant))
-    state = torch.load(mm_file, weights_only=True)
-    backbone = {name.removeprefix("backbone."): each for name, each in state.items() if name.startswith("backbone.")}
-    network.backbone.load_state_dict(backbone, strict=True)
-    network.backbone.double().eval()
-    with np.load(images) as batches, torch.inference_mode():
-        return {size: network.backbone(torch.from_numpy(batches[size])).mean(dim=(2, 3)).numpy() for size in batches}
 
 
 def test_a_file_that_mmdetection_trained_is_its_own_architecture(tables: Tables, made: Made) -> None:

@@ -29,6 +29,18 @@ class Contents(NamedTuple):
     opaque: tuple[str, ...] = ()
 
 
+class Wrapper(NamedTuple):
+    """A dictionary that a pickle holds the tensors in.
+
+    Attributes:
+        key: the key they lie under.
+        beside: what else it holds.
+    """
+
+    key: str
+    beside: Mapping[str, str | bool]
+
+
 #: A file in order: bytes as they are, or the index of the tensor whose bytes come next.
 Segments = Iterator[bytes | int]
 

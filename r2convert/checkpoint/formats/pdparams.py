@@ -1,6 +1,6 @@
 """Reads and writes Paddle 2's `.pdparams`: one pickle of NumPy arrays, as `paddle.save` writes state dicts.
 
-The `.pkl` files of Jittor and detectron2 are such pickles too.
+The `.pkl` files of Jittor and detectron2 are such pickles too, detectron2's with a dictionary around the tensors.
 
 Written files are protocol 4, and the arrays' bytes stand in the pickle as they are. NumPy is named `numpy.core`,
 which NumPy 1 and 2 both load.
@@ -17,14 +17,14 @@ from typing import Final
 from r2convert.checkpoint import limits
 from r2convert.checkpoint.digests import OutputTensor
 from r2convert.checkpoint.elements import DType
-from r2convert.checkpoint.formats.contents import Contents, Segments
+from r2convert.checkpoint.formats.contents import Contents, Segments, Wrapper
 from r2convert.checkpoint.pickles.machine import PickleBytes, PickleMachine
 from r2convert.checkpoint.pickles.numpy_names import NUMPY_TYPES, PADDLE_NAMES, PickledArray
 from r2convert.checkpoint.pickles.pickle_output import global_name, integers, text
 from r2convert.checkpoint.pickles.values import UnreadTensor
 from r2convert.checkpoint.storage import Extent, OpenFile, Storage
 from r2convert.checkpoint.tensor import TensorInfo, contiguous_strides, require_shape
-from r2convert.errors import CheckpointError, CorruptCheckpointError, LimitExceededError
+from r2convert.errors import CheckpointError, CorruptCheckpointError, LimitExceededError, UsageError
 
 #: The table from a layer's names to the program's: Paddle takes it out when it loads a file.
 _STRUCTURED_NAMES: Final = "StructuredToParameterName@@"
@@ -162,12 +162,42 @@ def pdparams_segments(
 ) -> Segments:
     """Lay out a `.pdparams` file; the format has no place for metadata. bfloat16 goes in as uint16 patterns."""
     del metadata, checksums
-    yield b"\x80\x04}("
+    yield b"\x80\x04"
+    yield from _dictionary(tensors)
+    yield b"."
+
+
+def pkl_segments(
+    tensors: Sequence[OutputTensor],
+    metadata: Callable[[], Mapping[str, str]],
+    checksums: Mapping[int, int],
+    wrapper: Wrapper | None = None,
+) -> Segments:
+    """Lay out a pickle of NumPy arrays, in a dictionary around them if there is one; there is no place for metadata.
+
+    Raises:
+        UsageError: a tensor is bfloat16, which NumPy has not.
+    """
+    unknown = next((tensor.name for tensor in tensors if tensor.dtype is DType.BFLOAT16), None)
+    if unknown is not None:
+        raise UsageError("NumPy has no bfloat16", got=unknown, next_step="cast it with --dtype float32")
+    if wrapper is None:
+        yield from pdparams_segments(tensors, metadata, checksums)
+        return
+    yield b"\x80\x04}(" + text(wrapper.key)
+    yield from _dictionary(tensors)
+    for name, value in wrapper.beside.items():
+        yield text(name) + (text(value) if isinstance(value, str) else b"\x88" if value else b"\x89")
+    yield b"u."
+
+
+def _dictionary(tensors: Sequence[OutputTensor]) -> Segments:
+    yield b"}("
     for index, tensor in enumerate(tensors):
         yield text(tensor.name) + _array_before_bytes(tensor)
         yield index
         yield b"tb"
-    yield b"u."
+    yield b"u"
 
 
 def _array_before_bytes(tensor: OutputTensor) -> bytes:

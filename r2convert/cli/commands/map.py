@@ -47,7 +47,7 @@ _CONVERSION = "The conversion"
     "destination",
     group=options.OUTPUT,
     type=options.FILE,
-    help="Where to write: .pth, .pt, .safetensors, or .pdparams for paddle; the same as DST.",
+    help="Where to write: .pth, .pt, .safetensors, .pdparams or .pkl, whichever suits the layout; the same as DST.",
 )
 @options.option(
     "--publish",

@@ -61,6 +61,7 @@ if TYPE_CHECKING:
     from r2convert.results.documents import Comparison as Comparison
     from r2convert.results.documents import Container, PredictionFileSummary
     from r2convert.results.documents import Inspection as Inspection
+    from r2convert.results.documents import LearnedLayout as LearnedLayout
     from r2convert.results.documents import PairedCounts as PairedCounts
     from r2convert.results.documents import PredictionComparison as PredictionComparison
     from r2convert.results.documents import PredictionsComparison as PredictionsComparison
@@ -627,6 +628,8 @@ def inspect(
         if identity is not None:
             warnings += [identity.variant.note] if identity.variant.note else []
             warnings += [] if identity.has_classifier else ["a backbone: it has no classifier"]
+            doubt = tables.catalog.layouts[identity.layout].doubt
+            warnings += [doubt] if doubt else []
         return Inspection(
             path=str(opened.path),
             size=opened.size,
@@ -689,6 +692,48 @@ def _parameters(checkpoint: Checkpoint, resolution: Resolution | None) -> int:
         for name, tensor in checkpoint.tensors.items()
         if tensor.dtype.is_floating and not name.endswith(statistics)
     )
+
+
+def learn_layout(
+    checkpoint: FileOrVariant,
+    like: str,
+    *,
+    name: str = "learned",
+    key: str | None = None,
+    prefix: str = "",
+    leave_out: Sequence[str] = (),
+    output: str | os.PathLike[str] | None = None,
+    overwrite: bool = False,
+) -> LearnedLayout:
+    """Learn the names of an unknown code base from one file of it, as a column for the family's table.
+
+    Args:
+        checkpoint: the file.
+        like: the architecture it holds: any id or alias, such as ``res2net152_v1b_w26_s4``.
+        name: what to call the layout: small letters, digits, ``-`` and ``_``.
+        key: which of several state dicts in the file.
+        prefix: only the tensors under this prefix.
+        leave_out: shell patterns; tensors whose names match one are left out.
+        output: a folder to write the draft into, for ``R2CONVERT_MAPPINGS``; made if need be.
+        overwrite: replace a draft that is there.
+
+    Returns:
+        The column, with what tells each of its modules, what could not be told apart, and the files of the draft.
+
+    Raises:
+        MappingError: the file has other shapes than the architecture, or names that no table can express.
+        UnknownVariantError: no architecture is called that.
+        UsageError: there is such a layout already.
+        CheckpointError, AccessError: the file cannot be read, or the draft not be written.
+    """
+    from r2convert.checkpoint.open import open_checkpoint
+    from r2convert.mapping.draft import learn_layout as learn
+
+    tables = _tables()
+    variant = tables.catalog.find_architecture(like)
+    path, folder = _locate(tables.catalog.find, checkpoint).path, None if output is None else Path(output)
+    with open_checkpoint(path, key=key, prefix=prefix, leave_out=leave_out) as opened:
+        return learn(tables, opened, variant, name, folder, overwrite=overwrite)
 
 
 class Planned(NamedTuple):
@@ -871,7 +916,8 @@ def _require_fitting(source: Path, destination: Path, to: str) -> None:
     """Refuse what people write by mistake for an output: a folder, or the source itself."""
     if destination.is_dir():
         stem, _, ending = source.name.partition(".")
-        suffix = ".pdparams" if to == "paddle" else ".safetensors" if ending == "safetensors" else ".pth"
+        written = _tables().catalog.layouts[to].written_as
+        suffix = f".{ending}" if f".{ending}" in written else written[0]
         raise UsageError(
             "the output is a folder",
             where=str(destination),

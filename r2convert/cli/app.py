@@ -29,6 +29,7 @@ COMMANDS: Mapping[str, str] = MappingProxyType(
         "list": "All variants, what is published about them, and what is in the cache.",
         "fetch": "Download weights, verify them and keep them in the cache.",
         "inspect": "What a file really is: container, layout, variant, tensors.",
+        "layout": "Learn the names of an unknown code base from one file.",
         "map": "Convert a checkpoint into another layout.",
         "compare": "Are two checkpoints the same network? If not, where do they differ?",
         "verify": "Check checkpoints against the published numbers.",

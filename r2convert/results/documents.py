@@ -1,4 +1,4 @@
-"""What `inspect`, `map`, `compare` and `doctor` give.
+"""What `inspect`, `layout`, `map`, `compare` and `doctor` give.
 
 A field that is added has a default, or documents from before it could no longer be read.
 """
@@ -93,6 +93,60 @@ class Inspection(Struct, frozen=True, kw_only=True):
     content_hash: Digest | None
     warnings: tuple[str, ...]
     tensor_list: tuple[TensorEntry, ...] | UnsetType = UNSET
+
+
+class LearnedModule(Struct, frozen=True):
+    """One row of a family's table with the name that an unknown code base has for it.
+
+    Args:
+        module: the reference network's name, as a template
+        name: the file's name, as a template
+        evidence: what tells its modules: a shape that no other has, shapes and numbers in names, or their order alone
+        alternatives: the other names that shapes and numbers allow
+        count: modules it stands for
+    """
+
+    module: str
+    name: str
+    evidence: Literal["shape", "names", "order"]
+    alternatives: tuple[str, ...]
+    count: Count
+
+
+class LearnedLayout(Struct, frozen=True, kw_only=True):
+    """The names of an unknown code base, matched to an architecture.
+
+    Args:
+        path: the file
+        architecture: what it was matched to
+        layout: what the layout is called
+        family: the table that the names are a column of
+        known_as: the layout of the catalogue that has these names already; null if none has
+        modules: the column, row by row
+        suffixes: kind of module to role of a tensor to what its name ends in
+        roles_by_order: roles of BatchNorm tensors whose names say nothing: their order in the file decided
+        linear: how the classifier weight is stored, if not as (classes, features)
+        undecided: modules that only their order in the file tells apart, in groups that could be exchanged
+        doubts: what else could not be told, one sentence each
+        reordered: places where the file goes back in the network's order
+        files: the draft: path in a mappings folder to text
+        folder: where the draft was written; null if it was not
+    """
+
+    path: str
+    architecture: str
+    layout: str
+    family: str
+    known_as: str | None
+    modules: tuple[LearnedModule, ...]
+    suffixes: dict[str, dict[str, str]]
+    roles_by_order: tuple[str, ...]
+    linear: str | None
+    undecided: tuple[tuple[str, ...], ...]
+    doubts: tuple[str, ...]
+    reordered: Count
+    files: dict[str, str]
+    folder: str | None
 
 
 class ConversionSummary(Struct, frozen=True, kw_only=True, rename={"source_layout": "from", "target_layout": "to"}):

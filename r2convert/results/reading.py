@@ -24,6 +24,7 @@ from r2convert.results.documents import (
     ConversionSummary,
     DiagnosisSummary,
     Inspection,
+    LearnedLayout,
     PredictionsComparison,
 )
 from r2convert.results.verification import CheckpointResult, Verification
@@ -31,6 +32,7 @@ from r2convert.results.verification import CheckpointResult, Verification
 STDIN = "-"
 DOCUMENTS: dict[str, type[Struct]] = {
     "inspect": Inspection,
+    "layout": LearnedLayout,
     "map": ConversionSummary,
     "compare": Comparison,
     "predictions": PredictionsComparison,

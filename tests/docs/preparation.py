@@ -51,12 +51,26 @@ def mm_file(make: Preparation) -> None:
 
 
 def own_files(make: Preparation) -> None:
-    """``ours.pth``: fine-tuned on ten classes, saved by a training script; ``other.pth``: a tensor is missing."""
+    """``ours.pth``: fine-tuned on ten classes; ``other.pth``: a tensor is missing; ``theirs.pth``: of other names."""
     state = make.state(FIRST)
     other = {name: tensor for name, tensor in state.items() if name != "layer4.2.conv3.weight"}
     make.save(other, "other.pth")
+    make.save({_theirs(name): tensor for name, tensor in state.items()}, "theirs.pth")
     state["fc.weight"], state["fc.bias"] = state["fc.weight"][:10].clone(), state["fc.bias"][:10].clone()
     make.save({"epoch": 90, "state_dict": {f"module.{name}": tensor for name, tensor in state.items()}}, "ours.pth")
+
+
+def _theirs(name: str) -> str:
+    """An official name as a code base that nobody has would write it."""
+    module, _, tensor = name.rpartition(".")
+    if not module.startswith("layer"):
+        return f"{ {'conv1': 'entry.kernel', 'bn1': 'entry.norm', 'fc': 'exit'}[module] }/{tensor}"
+    stage, block, part, *number = module.removeprefix("layer").split(".")
+    words = {"conv1": "reduce", "bn1": "reduce.norm", "conv3": "expand", "bn3": "expand.norm"}
+    if part in ("convs", "bns"):
+        words[part] = f"branch{int(number[0]) + 1}" + (".norm" if part == "bns" else "")
+    words["downsample"] = "skip" + (".norm" if number == ["1"] else "")
+    return f"s{stage}/u{block}/{words[part]}/{tensor}"
 
 
 def larger_network(make: Preparation) -> None:

@@ -1,0 +1,424 @@
+"""Learning a layout from one file: the names of an unknown code base, matched to an architecture.
+
+For every row of the family's table, each way is tried in which numbers and letters in the file's names can count
+stages, blocks and splits so that a module of the right shape stands at every place. All rows together have to take
+every module once. Where that leaves one way, names and shapes prove it; where it leaves several, the order in which
+the file has its tensors decides, and that is said of exactly these modules.
+"""
+
+from __future__ import annotations
+
+import re
+from bisect import bisect
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import pairwise, product
+from math import prod
+from typing import Literal
+
+from r2convert.catalog.geometry import Count, Place, fill_template, places
+from r2convert.catalog.variant import IMAGENET_CLASSES, Variant
+from r2convert.errors import MappingError
+from r2convert.mapping.identity import Shape, Shapes
+from r2convert.mapping.tables import CANONICAL, FamilyTable, Row, Tables, in_network_order
+from r2convert.mapping.unknown_file import UnknownFile, shortened, show
+
+Evidence = Literal["shape", "names", "order"]
+"""What tells a module: a shape that no other has; the numbers in its name and its shape; nothing but the order."""
+
+_MOST_WAYS = 2000
+_FIELD = re.compile(r"(\{[a-z_]+\}|\d+|(?<![A-Za-z])[a-z](?![A-Za-z]))")
+
+
+@dataclass(frozen=True, slots=True)
+class LearnedRow:
+    """One row of the table with the name that the unknown code base has for it.
+
+    Args:
+        row: the row of the family's table.
+        name: the module's name as a template.
+        evidence: what tells its modules from others.
+        alternatives: the other templates that names and shapes allow.
+        modules: the names it stands for, in network order.
+    """
+
+    row: Row
+    name: str
+    evidence: Evidence
+    alternatives: tuple[str, ...]
+    modules: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class LearnedNames:
+    """A layout as it was learned.
+
+    Args:
+        variant: the architecture it was matched to.
+        table: the family's table.
+        rows: the rows the file has, in the table's order.
+        suffixes: kind -> role -> what is appended to a module's name.
+        roles_by_order: roles of BatchNorm tensors whose suffixes say nothing, told by their order alone.
+        form: how the classifier weight is stored, if not as (classes, features).
+        doubts: what else could not be told, in words.
+        reordered: how many modules the file has in another order than the network runs them.
+    """
+
+    variant: Variant
+    table: FamilyTable
+    rows: tuple[LearnedRow, ...]
+    suffixes: Mapping[str, Mapping[str, str]]
+    roles_by_order: tuple[str, ...]
+    form: str | None
+    doubts: tuple[str, ...]
+    reordered: int
+
+    def canonical_modules(self) -> dict[str, str]:
+        """Module of the file -> the reference network's name for it."""
+        scopes = places(self.variant.architecture, IMAGENET_CLASSES)
+        return {
+            module: fill_template(row.row.names[CANONICAL], place)
+            for row in self.rows
+            for module, place in zip(row.modules, scopes[row.row.each], strict=True)
+        }
+
+    def undecided(self) -> list[tuple[str, ...]]:
+        """The modules that only their order in the file tells apart, in groups that could be exchanged."""
+        groups: list[tuple[set[str], set[str]]] = []
+        for row in self.rows:
+            if row.evidence == "order":
+                templates, modules = {row.name, *row.alternatives}, set(row.modules)
+                for group in [each for each in groups if each[0] & templates]:
+                    groups.remove(group)
+                    templates, modules = templates | group[0], modules | group[1]
+                groups.append((templates, modules))
+        return [tuple(sorted(modules)) for _, modules in groups]
+
+
+@dataclass(frozen=True, slots=True)
+class _Way:
+    """One way to name a row's modules: the template, and the names in the order of the row's places."""
+
+    template: str
+    names: tuple[str, ...]
+
+
+def learn(tables: Tables, variant: Variant, shapes: Shapes, where: str) -> LearnedNames:
+    """Match the names of a file to an architecture.
+
+    Args:
+        tables: the tables of the catalogue.
+        variant: the architecture that the file's network is said to have.
+        shapes: tensor name -> shape, in the order of the file.
+        where: the file, for messages.
+
+    Raises:
+        MappingError: the file does not have the shapes of this architecture, or its names follow no pattern that a
+            table can express.
+    """
+    file = UnknownFile(shapes, where)
+    table = tables.table(variant.architecture.family)
+    linear = next((row for row in table.rows if row.kind == "linear"), None)
+    classifier = next((module for module in file.modules.values() if module.kind == "linear"), None)
+    features = int(places(variant.architecture, 1)["network"][0]["features"])
+    form = _form(classifier.shape, features) if classifier else None
+    classes = _classes(classifier.shape, form) if classifier else 1
+    scopes = places(variant.architecture, classes)
+    rows = [row for row in table.rows if CANONICAL in row.names and (classifier is not None or row is not linear)]
+    targets = [(row, place) for row, place in in_network_order(rows, scopes)]
+    wanted = {id(row): [_stored_shape(row, place, form) for place in scopes[row.each]] for row in rows}
+    _require_same_shapes(tables, variant, file, Counter((row.kind, shape) for row in rows for shape in wanted[id(row)]))
+    ways = [_ways(row, scopes[row.each], wanted[id(row)], file) for row in rows]
+    solutions = _solutions(rows, ways, scopes, file)
+    order = [(index, scopes[row.each].index(place)) for row, place in targets for index in [rows.index(row)]]
+    solutions.sort(key=lambda solution: _inversions(_positions(solution, order, file)))
+    best = solutions[0]
+    doubts = []
+    if classifier is not None and classes == features and form != "pointwise":
+        doubts.append(f"the classifier is square ({classes}x{features}): whether it is stored transposed is not told")
+    positions = _positions(best, order, file)
+    return LearnedNames(
+        variant=variant,
+        table=table,
+        rows=tuple(
+            LearnedRow(
+                row,
+                best[index].template,
+                _evidence([solution[index] for solution in solutions], file),
+                tuple(sorted({solution[index].template for solution in solutions} - {best[index].template})),
+                best[index].names,
+            )
+            for index, row in enumerate(rows)
+        ),
+        suffixes=file.suffixes,
+        roles_by_order=file.roles_by_order,
+        form=form,
+        doubts=tuple(doubts),
+        reordered=sum(later < earlier for earlier, later in pairwise(positions)),
+    )
+
+
+# --- shapes ----------------------------------------------------------------------------------------------------------
+
+
+def _form(shape: Shape, features: int) -> str | None:
+    """How a classifier weight is stored."""
+    if len(shape) == 4:
+        return "pointwise"
+    return "transposed" if shape[0] == features != shape[1] else None
+
+
+def _classes(shape: Shape, form: str | None) -> int:
+    return shape[1] if form == "transposed" else shape[0]
+
+
+def _stored_shape(row: Row, place: Place, form: str | None) -> Shape:
+    shape = tuple(int(size) for size in fill_template(row.shape, place).split())
+    if row.kind == "linear" and form is not None:
+        return shape[::-1] if form == "transposed" else (*shape, 1, 1)
+    return shape
+
+
+def _require_same_shapes(
+    tables: Tables, variant: Variant, file: UnknownFile, wanted: Counter[tuple[str, Shape]]
+) -> None:
+    got = Counter({key: len(names) for key, names in file.same.items()})
+    if got == wanted:
+        return
+    lines = [
+        f"not expected: {count} {kind} of {show(shape)}, such as {file.same[kind, shape][-1]}"
+        for (kind, shape), count in (got - wanted).items()
+    ] + [f"missing: {count} {kind} of {show(shape)}" for (kind, shape), count in (wanted - got).items()]
+    raise MappingError(
+        f"this file does not have the shapes of {variant.id}",
+        where=file.where,
+        got=shortened(lines),
+        next_step=_others_that_fit(tables, got)
+        or "--like takes any id, such as res2net152_v1b_w26_s4; --leave-out PATTERN leaves out what is beside it",
+    )
+
+
+def _others_that_fit(tables: Tables, got: Counter[tuple[str, Shape]]) -> str | None:
+    """The architectures of the catalogue whose convolutions are those of the file."""
+    convolutions = Counter({shape: count for (kind, shape), count in got.items() if kind == "conv"})
+    fitting = [
+        variant.id
+        for variant in tables.catalog.variants.values()
+        if Counter(slot.shape for slot in tables.of(variant).slots if slot.canonical and slot.role == "conv.weight")
+        == convolutions
+    ]
+    return f"its convolutions are those of {' or '.join(fitting)}: --like {fitting[0]}" if fitting else None
+
+
+# --- the ways to name a row ------------------------------------------------------------------------------------------
+
+
+def _ways(row: Row, scope: Sequence[Place], shapes: Sequence[Shape], file: UnknownFile) -> list[_Way]:
+    """Every template that gives a module of the right shape at each of a row's places."""
+    found: dict[str, _Way] = {}
+    contrasts = _contrasts(scope)
+    for anchor in file.same[row.kind, shapes[0]]:
+        for template in _templates(row, scope, shapes, file, anchor, contrasts):
+            if template not in found:
+                names = _fill(template, scope, shapes, row.kind, file)
+                if names is not None:
+                    found[template] = _Way(template, names)
+    # `{stage}` and `{order}` can say the same of a network; the names they give are what counts.
+    return list({way.names: way for way in reversed(found.values())}.values())
+
+
+def _fill(
+    template: str, scope: Sequence[Place], shapes: Sequence[Shape], kind: str, file: UnknownFile
+) -> tuple[str, ...] | None:
+    names = []
+    for place, shape in zip(scope, shapes, strict=True):
+        name = fill_template(template, place)
+        module = file.modules.get(name)
+        if module is None or (module.kind, module.shape) != (kind, shape):
+            return None
+        names.append(name)
+    return tuple(names) if len(set(names)) == len(names) else None
+
+
+def _contrasts(scope: Sequence[Place]) -> dict[str, int]:
+    """What can be counted -> the first place that differs from the first one in nothing else."""
+    found: dict[str, int] = {}
+    bases = [base for base in ("stage", "block", "scale") if base in scope[0]]
+    for index, place in enumerate(scope):
+        differing = [base for base in bases if place[base] != scope[0][base]]
+        if len(differing) == 1:
+            found.setdefault(differing[0], index)
+    return found
+
+
+def _templates(
+    row: Row,
+    scope: Sequence[Place],
+    shapes: Sequence[Shape],
+    file: UnknownFile,
+    anchor: str,
+    contrasts: Mapping[str, int],
+) -> Iterator[str]:
+    """What the name of the first place's module may be a template of, from how the names of others differ."""
+    for marked in _marked(anchor, scope[0]):
+        parts = _FIELD.split(marked)
+        choices: list[list[tuple[int, ...]]] = []
+        for index in contrasts.values():
+            differences = {
+                difference
+                for name in file.same[row.kind, shapes[index]]
+                for other in _marked(name, scope[index])
+                if (difference := _difference(parts, _FIELD.split(other))) is not None
+            }
+            choices.append(_smallest(differences))
+        for chosen in product(*choices):
+            by_base = dict(zip(contrasts, chosen, strict=True))
+            yield from _counted(parts, by_base, scope, contrasts)
+
+
+def _marked(name: str, place: Place) -> Iterator[str]:
+    """A name as it is, and with a word of the place that is text (a block's letter, a tree's path) marked in it."""
+    yield name
+    for word in ("block_letter", "node", "tree"):
+        if word in place:
+            pattern = rf"(?<![A-Za-z]){re.escape(str(place[word]))}(?![A-Za-z0-9])"
+            for match in re.finditer(pattern, name):
+                yield f"{name[: match.start()]}{{{word}}}{name[match.end() :]}"
+
+
+def _difference(one: Sequence[str], other: Sequence[str]) -> tuple[int, ...] | None:
+    """By how much the numbers and letters of one name exceed another's; ``None`` if the rest is not the same."""
+    if len(one) != len(other) or one[::2] != other[::2]:
+        return None
+    differences = []
+    for first, second in zip(one[1::2], other[1::2], strict=True):
+        if first.isdigit() and second.isdigit():
+            differences.append(int(second) - int(first))
+        elif len(first) == len(second) == 1 and first.isalpha() and second.isalpha():
+            differences.append(ord(second) - ord(first))
+        elif first == second:
+            differences.append(0)
+        else:
+            return None
+    return tuple(differences) if min(differences, default=0) >= 0 else None
+
+
+def _smallest(differences: Iterable[tuple[int, ...]]) -> list[tuple[int, ...]]:
+    """Those that change no field beyond what another changes: the rest count more than one thing."""
+    supports = {each: frozenset(index for index, value in enumerate(each) if value) for each in differences}
+    return sorted(
+        each for each, own in supports.items() if not any(other < own for other in supports.values() if other)
+    )
+
+
+def _counted(
+    parts: Sequence[str], by_base: Mapping[str, tuple[int, ...]], scope: Sequence[Place], contrasts: Mapping[str, int]
+) -> Iterator[str]:
+    """The templates in which every field that differs counts what makes it differ."""
+    choices: list[list[str]] = []
+    for field, text in enumerate(parts[1::2]):
+        steps = {base: steps[field] for base, steps in by_base.items() if steps[field]}
+        choices.append(list(_words(text, steps, scope, contrasts)) if steps else [text])
+    if prod(map(len, choices)) == 0:
+        return
+    for chosen in product(*choices):
+        yield "".join(part for pair in zip(parts[::2], (*chosen, ""), strict=True) for part in pair)
+
+
+def _words(text: str, steps: Mapping[str, int], scope: Sequence[Place], contrasts: Mapping[str, int]) -> Iterator[str]:
+    """What a field can count that grows by these steps where a stage, a block or a scale follows."""
+    is_letter = not text.isdigit()
+    first = scope[0]
+
+    def word(base: str, step: int) -> Iterator[str]:
+        index = int(first[base])
+        start = (ord(text) - ord("a") if is_letter else int(text)) - index * step
+        if start >= 0 and (not is_letter or (step, start) == (1, 0)):
+            yield "{" + Count(base, step, start, is_letter).word + "}"
+
+    if len(steps) == 1:
+        ((base, step),) = steps.items()
+        yield from word(base, step)
+        if base == "stage" and "strided" in first:
+            yield from word("strided", step)
+    if "order" in first and "scale" not in steps:
+        further = {base: int(scope[contrasts[base]]["order"]) - int(first["order"]) for base in steps}
+        rates = {steps[base] / further[base] for base in steps if further[base]}
+        if len(rates) == 1 and (rate := rates.pop()) == int(rate) and (len(steps) == 2 or "block" not in contrasts):
+            yield from word("order", int(rate))
+
+
+# --- all rows together -----------------------------------------------------------------------------------------------
+
+
+def _solutions(
+    rows: Sequence[Row], ways: Sequence[Sequence[_Way]], scopes: Mapping[str, Sequence[Place]], file: UnknownFile
+) -> list[tuple[_Way, ...]]:
+    """Every choice of one way a row in which no module is taken twice."""
+    nameless = [row for row, own in zip(rows, ways, strict=True) if not own]
+    if nameless:
+        lines = [
+            f"{len(scopes[row.each])} {row.kind} of {row.shape} ({row.names[CANONICAL]}), among them perhaps "
+            + ", ".join(_perhaps(row, scopes[row.each], file))
+            for row in nameless
+        ]
+        raise _no_pattern(lines, file.where)
+    order = sorted(range(len(rows)), key=lambda index: len(ways[index]))
+    found: list[tuple[_Way, ...]] = []
+    chosen: dict[int, _Way] = {}
+
+    def choose(depth: int, taken: frozenset[str]) -> None:
+        if len(found) >= _MOST_WAYS:
+            return
+        if depth == len(order):
+            found.append(tuple(chosen[index] for index in range(len(rows))))
+            return
+        for way in ways[order[depth]]:
+            if taken.isdisjoint(way.names):
+                chosen[order[depth]] = way
+                choose(depth + 1, taken | set(way.names))
+
+    choose(0, frozenset())
+    if not found:
+        raise _no_pattern(["each row has one, but no choice of them takes every module once"], file.where)
+    return found
+
+
+def _perhaps(row: Row, scope: Sequence[Place], file: UnknownFile) -> list[str]:
+    shape = tuple(int(size) for size in fill_template(row.shape, scope[0]).split())
+    return file.same[row.kind, shape][:3]
+
+
+def _no_pattern(lines: Sequence[str], where: str) -> MappingError:
+    return MappingError(
+        "names of this file follow no pattern that a table can say",
+        where=where,
+        expected="numbers or letters that count stages, blocks and splits",
+        got=shortened(lines),
+        next_step="rename these modules in the program that writes the file",
+    )
+
+
+def _positions(solution: Sequence[_Way], order: Sequence[tuple[int, int]], file: UnknownFile) -> list[int]:
+    """Where in the file the modules stand, in the order in which the network runs them."""
+    return [file.modules[solution[row].names[place]].position for row, place in order]
+
+
+def _inversions(positions: Sequence[int]) -> int:
+    """How far a sequence is from being sorted: the pairs that stand the wrong way round."""
+    seen: list[int] = []
+    total = 0
+    for position in positions:
+        place = bisect(seen, position)
+        total += len(seen) - place
+        seen.insert(place, position)
+    return total
+
+
+def _evidence(ways: Sequence[_Way], file: UnknownFile) -> Evidence:
+    if len({way.names for way in ways}) > 1:
+        return "order"
+    modules = [file.modules[name] for name in ways[0].names]
+    alone = all(len(file.same[module.kind, module.shape]) == 1 for module in modules)
+    return "shape" if alone else "names"

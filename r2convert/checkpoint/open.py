@@ -35,7 +35,7 @@ class Checkpoint:
     Attributes:
         path: the file or folder.
         container: ``torch-zip``, ``torch-legacy``, ``torch-tar``, ``torch-hub-zip``, ``safetensors``,
-            ``pdparams`` or ``paddle-static``.
+            ``pdparams``, ``paddle-static`` or ``mindspore``.
         size: its size in bytes.
         tensors: the tensors by name, in file order, without wrappers and ``module.``.
         unread: those of a kind whose elements are not given out (complex, sparse, float8), by name.
@@ -248,6 +248,10 @@ def read_contents(file: OpenFile) -> Contents:
         from r2convert.checkpoint.formats.paddle_static import read_lod_tensor_file
 
         return read_lod_tensor_file(file)
+    if kind is Kind.MINDSPORE:
+        from r2convert.checkpoint.formats.mindspore import read_mindspore
+
+        return read_mindspore(file)
     from r2convert.checkpoint.formats.shards import reject_index
 
     return reject_index(file)

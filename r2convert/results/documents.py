@@ -13,7 +13,7 @@ from r2convert.results.verdicts import Count, Digest, Number
 from r2convert.results.verification import ActivationComparison, Environment
 
 Container = Literal[
-    "torch-zip", "torch-legacy", "torch-tar", "torch-hub-zip", "safetensors", "pdparams", "paddle-static"
+    "torch-zip", "torch-legacy", "torch-tar", "torch-hub-zip", "safetensors", "pdparams", "paddle-static", "mindspore"
 ]  # fmt: skip
 
 

@@ -106,10 +106,9 @@ def _archive(*names: str) -> bytes:
     return file.getvalue()
 
 
-_TENSOR: Final = _message((1, 3), (1, 4), (2, "Float32"), (3, b"\x00" * 48))
 _OTHER_PROGRAMS: Final[tuple[tuple[str, Callable[[], bytes]], ...]] = (
     ("an ONNX model", lambda: _message((1, 8), (2, "pytorch"), (3, "2.13.0"), (7, b"\x0a\x00"))),
-    ("a MindSpore checkpoint", lambda: _message((1, _message((1, "conv1.weight"), (2, _TENSOR))))),
+    ("a MindSpore model", lambda: _message((1, "0.1.0"), (2, "MindSpore"), (3, "2.10.0"))),
     ("a TensorFlow saved model", lambda: _message((1, 1), (2, _message((1, _message((4, "serve"))))))),
     ("a TensorFlow graph", lambda: _message((1, _message((1, "input"), (2, "Placeholder"))))),
     ("a Paddle program", lambda: _message((1, _message((1, 0), (2, (1 << 64) - 1))))),

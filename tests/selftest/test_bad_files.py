@@ -97,7 +97,7 @@ SAID = {
     "a gzip file": "gunzip",
     "a PNG image": "a PNG image",
     "an ONNX model": "an ONNX model",
-    "a MindSpore checkpoint": "a MindSpore checkpoint",
+    "a MindSpore model": "a MindSpore model (MindIR)",
     "a TensorFlow saved model": "a TensorFlow saved model",
     "a TensorFlow graph": "a TensorFlow graph",
     "a Paddle program": "the program of a Paddle inference model",

@@ -77,6 +77,7 @@ class Kind(Enum):
     SAFETENSORS = "safetensors"
     LOD_TENSOR = "lod-tensor"
     SHARD_INDEX = "shard-index"
+    MINDSPORE = "mindspore"
 
 
 def sniff(file: OpenFile) -> Kind:
@@ -167,7 +168,7 @@ def _known_kind(head: bytes, size: int) -> Kind | None:
         return Kind.LOD_TENSOR
     if head.lstrip().startswith(b"{") and b'"weight_map"' in head:
         return Kind.SHARD_INDEX
-    return None
+    return Kind.MINDSPORE if head[0] == 0x0A and _is_mindspore(head) else None
 
 
 def _not_a_checkpoint(file: OpenFile, head: bytes) -> CheckpointError:
@@ -316,12 +317,18 @@ def _is_graph(first: int, fields: _Fields) -> bool:
     return bool(_text(node.get(1))) and _text(node.get(2))[:1].isupper()
 
 
-def _is_mindspore(first: int, fields: _Fields) -> bool:
-    """Checkpoint: 1 Value, of 1 tag, 2 TensorProto of 1 dims, 2 element type ("Float32"); MindIR: 2 producer."""
-    if _text(fields.get(2)) == "MindSpore":
-        return True
-    value = _inner(fields[1]) if first == 1 else {}
-    return bool(_text(value.get(1))) and re.fullmatch(r"[A-Z][a-z]+\d*", _text(_inner(value.get(2)).get(2))) is not None
+def _is_mindspore(head: bytes) -> bool:
+    """Checkpoint: 1 Value, of 1 tag, 2 TensorProto of 1 dims, 2 element type ("Float32")."""
+    value = _inner(dict(reversed(list(_fields(head)))).get(1))
+    return (
+        bool(_text(value.get(1)))
+        and re.fullmatch(r"[A-Z][a-zA-Z]+\d*|str", _text(_inner(value.get(2)).get(2))) is not None
+    )
+
+
+def _is_mindir(first: int, fields: _Fields) -> bool:
+    """ModelProto of MindIR: 1 version, 2 producer's name."""
+    return first == 1 and _text(fields.get(2)) == "MindSpore"
 
 
 def _is_paddle_program(first: int, fields: _Fields) -> bool:
@@ -337,7 +344,7 @@ def _is_caffe(first: int, fields: _Fields) -> bool:
 
 _PROTOBUF_FORMATS: Final[tuple[tuple[str, Callable[[int, _Fields], bool], str], ...]] = (
     ("the program of a Paddle inference model", _is_paddle_program, PADDLE_PROGRAM),
-    ("a MindSpore checkpoint", _is_mindspore, _SAVE),
+    ("a MindSpore model (MindIR)", _is_mindir, "Use the checkpoint (.ckpt) it was exported from."),
     ("a TensorFlow saved model", _is_saved_model, _SAVE),
     ("an ONNX model", _is_onnx, "use the checkpoint it was exported from"),
     ("a TensorFlow graph", _is_graph, _SAVE),

@@ -73,7 +73,7 @@ def learn_layout(
         undecided=tuple(learned.undecided()),
         doubts=learned.doubts,
         reordered=learned.reordered,
-        files=files,
+        files={name: tuple(text.splitlines()) for name, text in files.items()},
         folder=None if folder is None else str(folder),
     )
 

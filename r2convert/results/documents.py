@@ -129,7 +129,7 @@ class LearnedLayout(Struct, frozen=True, kw_only=True):
         undecided: modules that only their order in the file tells apart, in groups that could be exchanged
         doubts: what else could not be told, one sentence each
         reordered: places where the file goes back in the network's order
-        files: the draft: path in a mappings folder to text
+        files: the draft: path in a mappings folder to the lines of that file
         folder: where the draft was written; null if it was not
     """
 
@@ -145,7 +145,7 @@ class LearnedLayout(Struct, frozen=True, kw_only=True):
     undecided: tuple[tuple[str, ...], ...]
     doubts: tuple[str, ...]
     reordered: Count
-    files: dict[str, str]
+    files: dict[str, tuple[str, ...]]
     folder: str | None
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from r2convert.errors import MappingError
 from r2convert.mapping.learning import LearnedNames, LearnedRow, learn
 from r2convert.mapping.tables import Tables
 
@@ -107,12 +108,91 @@ def test_the_names_of_every_layout_are_learned_from_one_file(tables: Tables, lik
         assert learned.roles_by_order == ()
 
 
-@pytest.mark.parametrize("suffixes", SUFFIXES)
 @pytest.mark.parametrize("names", INVENTED)
 @pytest.mark.parametrize("like", ["res2net50_w26_s4", "res2net101_v1b_w26_s4", "res2net50_w14_s8"])
-def test_an_invented_code_base_is_learned(tables: Tables, like: str, names: str, suffixes: str) -> None:
-    shapes, meaning = invented(tables, like, names, SUFFIXES[suffixes])
+def test_an_invented_code_base_is_learned(tables: Tables, like: str, names: str) -> None:
+    shapes, meaning = invented(tables, like, names, SUFFIXES["plain"])
     learned = learn(tables, tables.catalog.find(like), shapes, "file")
+    assert meant(learned) == meaning
+    assert learned.roles_by_order == ()
+
+
+@pytest.mark.parametrize("suffixes", SUFFIXES)
+def test_what_suffixes_do_not_say_is_said_to_rest_on_their_order(tables: Tables, suffixes: str) -> None:
+    shapes, meaning = invented(tables, "res2net50_w26_s4", "numbers", SUFFIXES[suffixes])
+    learned = learn(tables, tables.catalog.find("res2net50_w26_s4"), shapes, "file")
     assert meant(learned) == meaning
     told = suffixes != "that say nothing"
     assert learned.roles_by_order == (() if told else ("weight", "bias", "running_mean", "running_var"))
+
+
+def official(tables: Tables, like: str) -> Shapes:
+    """Names and shapes of a network in official names, without counters."""
+    slots = tables.of(tables.catalog.find_architecture(like)).names("official").items()
+    return {name: slot.shape for name, slot in slots if not slot.is_counter}
+
+
+@pytest.mark.parametrize("is_reversed", [False, True])
+def test_modules_that_only_their_order_tells_apart_are_all_named(tables: Tables, is_reversed: bool) -> None:
+    # With 64 channels a split, both BatchNorms around the splits have as many channels as the block's output.
+    words = {"bn1": "alpha", "bn3": "omega"}
+    shapes = {}
+    for name, shape in official(tables, "res2net50_w64_s4").items():
+        parts = name.split(".")
+        shapes[".".join(words.get(part, part) if len(parts) > 2 else part for part in parts)] = shape
+    if is_reversed:
+        shapes = dict(reversed(shapes.items()))
+    learned = learn(tables, tables.catalog.find_architecture("res2net50_w64_s4"), shapes, "file")
+    (group,) = learned.undecided()
+    assert set(group) == {
+        name.removesuffix(".weight") for name in shapes if name.endswith(("alpha.weight", "omega.weight"))
+    }
+    told = {row.row.names["official"]: (row.name, row.evidence) for row in learned.rows}
+    assert told["layer{stage}.{block}.conv1"] == ("layer{stage}.{block}.conv1", "names")
+    guessed = [told[f"layer{{stage}}.{{block}}.{part}"] for part in ("bn1", "bn3")]
+    expected = ["layer{stage}.{block}.alpha", "layer{stage}.{block}.omega"]
+    assert guessed == [(name, "order") for name in (reversed(expected) if is_reversed else expected)]
+
+
+def test_names_that_count_nothing_are_named_and_refused(tables: Tables) -> None:
+    words = {"0": "left", "1": "middle", "2": "right"}
+    shapes = {}
+    for name, shape in official(tables, "res2net50_w26_s4").items():
+        parts = name.split(".")
+        shapes[".".join([*parts[:3], words.get(parts[3], parts[3]), *parts[4:]]) if len(parts) > 4 else name] = shape
+    with pytest.raises(MappingError, match="follow no pattern that a table can say") as caught:
+        learn(tables, tables.catalog.find("res2net50_w26_s4"), shapes, "file")
+    assert "layer1.0.convs.left, layer1.0.convs.middle, layer1.0.convs.right" in str(caught.value)
+
+
+@pytest.mark.parametrize("form", ["transposed", "pointwise"])
+def test_how_the_classifier_is_stored_is_told_by_its_shape(tables: Tables, form: str) -> None:
+    shapes = official(tables, "res2net50_w26_s4")
+    shapes["fc.weight"] = (2048, 7) if form == "transposed" else (7, 2048, 1, 1)
+    shapes["fc.bias"] = (7,)
+    assert learn(tables, tables.catalog.find("res2net50_w26_s4"), shapes, "file").form == form
+    del shapes["fc.weight"], shapes["fc.bias"]
+    assert learn(tables, tables.catalog.find("res2net50_w26_s4"), shapes, "file").form is None
+
+
+def test_a_square_classifier_is_a_doubt(tables: Tables) -> None:
+    shapes = official(tables, "res2net50_w26_s4")
+    shapes["fc.weight"], shapes["fc.bias"] = (2048, 2048), (2048,)
+    (doubt,) = learn(tables, tables.catalog.find("res2net50_w26_s4"), shapes, "file").doubts
+    assert "whether it is stored transposed is not told" in doubt
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"se.fc.weight": (16, 256)}, "no convolution, BatchNorm or classifier"),
+        ({"neck.weight": (256, 256, 1, 1)}, "not expected: 1 conv of 256x256x1x1"),
+        ({"layer2.0.conv1.weight": (208, 256, 3, 3)}, "missing: 1 conv of 208x256x1x1"),
+        ({"layer2.0.bn1.more": (208,)}, "no convolution, BatchNorm or classifier"),
+    ],
+)
+def test_what_does_not_belong_is_named(tables: Tables, change: Shapes, message: str) -> None:
+    shapes = official(tables, "res2net50_w26_s4") | change
+    with pytest.raises(MappingError) as caught:
+        learn(tables, tables.catalog.find("res2net50_w26_s4"), shapes, "file")
+    assert message in str(caught.value)

@@ -89,12 +89,17 @@ def fill_template(template: str, place: Place) -> str:
     Raises:
         KeyError: the place has no such placeholder.
     """
-    return _PLACEHOLDER.sub(lambda match: _text(match[1], place), template)
+    return "".join(
+        literal + (str(place[word]) if count is None else count.text(int(place[count.base]))) if word else literal
+        for literal, word, count in _parts(template)
+    )
 
 
-def _text(word: str, place: Place) -> str:
-    count = count_of(word)
-    return str(place[word]) if count is None else count.text(int(place[count.base]))
+@cache
+def _parts(template: str) -> tuple[tuple[str, str, Count | None], ...]:
+    """A template's literals, each with the word behind it (none behind the last) and what that counts."""
+    split = [*_PLACEHOLDER.split(template), ""]
+    return tuple((literal, word, count_of(word)) for literal, word in zip(split[::2], split[1::2], strict=True))
 
 
 def placeholders(template: str) -> frozenset[str]:
@@ -119,8 +124,14 @@ def read_template(template: str, text: str) -> dict[str, str] | None:
 
 def counted(words: Mapping[str, str], base: str) -> int | None:
     """The index that the words read off a name give for what is counted; ``None``: they do not count it."""
-    counts = ((count_of(word), text) for word, text in words.items())
-    return next((count.index(text) for count, text in counts if count is not None and count.base == base), None)
+    found = _counting(tuple(words), base)
+    return found[1].index(words[found[0]]) if found else None
+
+
+@cache
+def _counting(words: tuple[str, ...], base: str) -> tuple[str, Count] | None:
+    counts = ((word, count_of(word)) for word in words)
+    return next(((word, count) for word, count in counts if count is not None and count.base == base), None)
 
 
 @cache

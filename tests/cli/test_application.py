@@ -72,7 +72,7 @@ def test_reading_and_mapping_load_no_torch(standin: Standin, tmp_path: Path) -> 
     source = str(standin("res2net_dla60_w28_s4"))
     assert imported("inspect", source).isdisjoint({"torch", "filelock", "requests"})
     # A conversion takes half a second: NumPy and rich would add a quarter of that.
-    mapped = imported("map", "--src", source, "--dst", str(tmp_path / "mm.pth"))
+    mapped = imported("map", "--src", source, "--dst", str(tmp_path / "timm.pth"), "--to", "timm")
     assert mapped.isdisjoint({"torch", "numpy", "rich", "filelock", "requests"})
     assert "numpy" not in imported("list", "--tensors", "res2net50")
 

@@ -25,6 +25,9 @@ CONFIGURATIONS = {
     "res2net50_v1b_w26_s4": "res2net50-w26-s4",
     "res2net101_v1b_w26_s4": "res2net101-w26-s4",
 }
+STRIDED_SHORTCUT = {"res2net50_v1c_w26_s4": "res2net50-w26-s4"}
+"""With its deep stem alone, which timm has no network of."""
+
 PACKAGES = ("mmpretrain", "mmengine", "mmcv-lite", "torch")
 
 
@@ -47,9 +50,10 @@ class MmpretrainPeer(TorchPeer):
     def build(self, variant: str) -> nn.Module:
         """mmpretrain's image classifier, from its own configuration file."""
         folder = Path(self.mmpretrain.__file__).parent / ".mim" / "configs" / "_base_" / "models"
-        model = self.mmengine.Config.fromfile(folder / f"{CONFIGURATIONS[variant]}.py").model
+        configuration = (CONFIGURATIONS | STRIDED_SHORTCUT)[variant]
+        model = self.mmengine.Config.fromfile(folder / f"{configuration}.py").model
         v1b = "_v1b_" in variant
-        model.backbone.update(deep_stem=v1b, avg_down=v1b)
+        model.backbone.update(deep_stem=v1b or variant in STRIDED_SHORTCUT, avg_down=v1b)
         network: nn.Module = self.mmpretrain.models.build_classifier(model)
         return network
 

@@ -19,6 +19,13 @@ def made(request: pytest.FixtureRequest, holocron: PeerProcess, images: Images) 
         yield result
 
 
+@pytest.mark.parametrize("made", ["res2net50_v1c_w26_s4"], indirect=True)
+def test_mmpretrain_reads_a_deep_stem_with_strided_shortcuts(
+    made: Made, mmpretrain: PeerProcess, convert: Convert, ask: Ask
+) -> None:
+    assert difference(ask(mmpretrain, made.variant, convert(made.files["zip"], "mm")), made.logits) == 0.0
+
+
 def test_holocron_reads_back_what_was_converted_and_computes_as_our_network(
     made: Made, holocron: PeerProcess, convert: Convert, ask: Ask, own_logits: OwnLogits
 ) -> None:

@@ -31,7 +31,7 @@ def pins(name: str) -> dict[str, str]:
     return dict(line.split("==") for line in lines if line and not line.startswith("#"))
 
 
-@pytest.mark.parametrize("peer", ["timm", "mmpretrain"])
+@pytest.mark.parametrize("peer", ["timm", "mmpretrain", "holocron"])
 def test_the_peers_are_the_pinned_ones(request: pytest.FixtureRequest, peer: str) -> None:
     process: PeerProcess = request.getfixturevalue(peer)
     pinned = pins("constraints-peers.txt")

@@ -49,12 +49,11 @@ def command(
     r"""Learn the names of an unknown code base from FILE, which holds a known architecture.
 
     Modules are told by their shapes and by the numbers in their names. What only the order of the file tells is named:
-    `verify --wiring` on images tests it.
+    `verify --wiring` on images tests it. The draft works where R2CONVERT_MAPPINGS names its folder.
 
     \b
     Example:
       r2convert layout ours.pth --like res2net50_w26_s4 --output lab
-      R2CONVERT_MAPPINGS=lab r2convert map ours.pth mm.pth
     """
     (located,) = options.locate(file, fetch=False)
     learned = api.learn_layout(

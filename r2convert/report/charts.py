@@ -5,6 +5,7 @@ A chart is as wide as the page lets it be: places are in per cent, and everythin
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import groupby
@@ -203,56 +204,26 @@ def _claim_lane(check: Check, result: CheckpointResult, low: float, high: float,
     )
 
 
+def class_counts(shares: Iterable[float]) -> tuple[int, ...]:
+    """How many classes have which share of their images right: one number for every five per cent.
+
+    Args:
+        shares: by class, in per cent.
+    """
+    bins = Counter(min(int(share * _BINS / 100), _BINS - 1) for share in shares)
+    return tuple(bins[index] for index in range(_BINS))
+
+
 @dataclass(frozen=True, slots=True)
 class Bar:
-    """A bar of a histogram or strip: from where, how wide, its top and height, and its exact numbers."""
+    """A BatchNorm's bar: from where, how wide, its top and height, its exact numbers, and whether it disagrees."""
 
     at: float
     width: float
     top: float
     height: float
     says: str
-    alarm: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class ClassChart:
-    """How many classes have which accuracy.
-
-    Args:
-        bars: one for every five per cent.
-        most: classes behind the tallest bar.
-        published: where the published mean is, or ``None``.
-    """
-
-    bars: tuple[Bar, ...]
-    most: int
-    published: float | None
-
-
-def class_chart(shares: Sequence[float], published: float | None) -> ClassChart:
-    """The chart.
-
-    Args:
-        shares: by class, images that are right, in per cent.
-        published: published top-1 in per cent, if there is one.
-    """
-    counts = [0] * _BINS
-    for share in shares:
-        counts[min(int(share * _BINS / 100), _BINS - 1)] += 1
-    most, width = max(counts), 100 / _BINS
-    bars = tuple(
-        Bar(
-            round(index * width + 0.4, 2),
-            round(width - 0.8, 2),
-            round(100 - 100 * count / most, 2),
-            round(100 * count / most, 2),
-            f"{count} class{'' if count == 1 else 'es'} between {index * width:g} and {(index + 1) * width:g} %",
-        )
-        for index, count in enumerate(counts)
-        if count
-    )
-    return ClassChart(bars, most, published)
+    alarm: bool
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,13 +23,12 @@ from r2convert.report.changes import Change, changed_predictions, changes, compa
 from r2convert.report.charts import (
     AccuracyChart,
     ClaimStrip,
-    ClassChart,
     LayerChart,
     Share,
     Standing,
     accuracy_chart,
     claim_strip,
-    class_chart,
+    class_counts,
     parity_chart,
     wiring_chart,
 )
@@ -101,13 +100,13 @@ class ClassSection:
     """One network's classes.
 
     Args:
-        chart: all of them; ``None`` if the results do not list them.
+        counts: see :func:`~r2convert.report.charts.class_counts`; empty if the results do not list classes.
         published: published top-1 in per cent.
         worst: the worst ones.
         confusions: the most frequent ones.
     """
 
-    chart: ClassChart | None
+    counts: tuple[int, ...]
     published: float | None
     worst: tuple[ClassRow, ...]
     confusions: tuple[ConfusionRow, ...]
@@ -328,7 +327,7 @@ def _class_section(result: CheckpointResult, thumbnails: Thumbnails) -> ClassSec
     # Of equally bad classes the one with more images says more.
     worst = sorted(counts, key=lambda name: (shares[name], -counts[name][0], name))[:_WORST_CLASSES]
     return ClassSection(
-        chart=class_chart(list(shares.values()), published) if shares else None,
+        counts=class_counts(shares.values()) if shares else (),
         published=published,
         worst=tuple(ClassRow(class_name(each), counts[each][1], counts[each][0], shares[each]) for each in worst),
         confusions=tuple(_confusion_row(each, thumbnails) for each in accuracy.confusions[:_CONFUSIONS]),

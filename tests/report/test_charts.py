@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from r2convert.report.charts import Share, Standing, accuracy_chart, claim_strip, class_chart
+from r2convert.report.charts import Share, Standing, accuracy_chart, claim_strip, class_counts
 from r2convert.results.verdicts import Check
 from r2convert.results.verification import Accuracy, CheckpointResult
 
@@ -61,11 +61,6 @@ def test_what_nobody_published_has_no_strip() -> None:
     assert claim_strip(result(Check("names", "pass", measured=3))) is None
 
 
-def test_every_class_is_in_one_bar() -> None:
-    chart = class_chart([0.0, 4.9, 5.0, 100.0, 99.0], 80.0)
-    assert [bar.says for bar in chart.bars] == [
-        "2 classes between 0 and 5 %",
-        "1 class between 5 and 10 %",
-        "2 classes between 95 and 100 %",
-    ]
-    assert chart.most == 2
+def test_every_class_is_counted_once() -> None:
+    counts = class_counts([0.0, 4.9, 5.0, 100.0, 99.0])
+    assert {5 * index: count for index, count in enumerate(counts) if count} == {0: 2, 5: 1, 95: 2}

@@ -71,7 +71,8 @@ def first_precision(device: torch.device) -> ComputePrecision:
     if device.type == "cuda":
         return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp16"
     if device.type == "cpu":
-        capabilities = torch.cpu.get_capabilities()
+        # torch 2.9 does not tell: float32 then, which only costs time.
+        capabilities = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
         return "bf16" if capabilities.get("amx_bf16") or capabilities.get("avx512_bf16") else "fp32"
     return "fp16"
 

@@ -1,6 +1,6 @@
 """Measure how much of the bare networks' speed a whole accuracy measurement keeps, and where its time goes.
 
-    python -m scripts.bench_imagenet [--images 1000] [--slices 8] [--rounds 1] [--json]
+    python -m scripts.bench_imagenet [--images 1000] [--slices 5] [--rounds 1] [--json]
 
 On generated JPEGs of the size and detail of ImageNet's, slice by slice: all competitors run in turn on every slice, in
 one process, so that a slow minute of the machine touches all alike; the timm-style loop runs once, half way through.
@@ -65,7 +65,7 @@ def main() -> None:
     """Measure and tell."""
     arguments = parser(__doc__, rounds=1)
     arguments.add_argument("--images", type=int, default=1000)
-    arguments.add_argument("--slices", type=int, default=8, help="into so many the images are split")
+    arguments.add_argument("--slices", type=int, default=5, help="parts that the images are split into")
     options = arguments.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         write_pictures(Path(folder), options.images)

@@ -33,8 +33,9 @@ from r2convert.catalog.protocol import ACCELERATIONS, Acceleration, ComputePreci
 from r2convert.checks.standins import write_synthetic_set
 from r2convert.evaluation.backends import normalise
 from r2convert.evaluation.engine import Run, measure_accuracy
-from r2convert.evaluation.precision import computing_in
+from r2convert.evaluation.precision import accelerations_for, computing_in
 from r2convert.evaluation.predictions import NetworkPredictions, Predictions
+from r2convert.evaluation.processes import local_device
 from r2convert.imagenet.crop_store import ResidentCrops, memory_for
 from r2convert.imagenet.datasets import open_validation_set
 from r2convert.imagenet.device_resize import SOURCE_SIDE, SourceReader, resample
@@ -118,7 +119,8 @@ class Bench:
         found = Predictions(self.many, ["it"])
         # What became of the images is known; only the networks are timed.
         found.loaded[:] = True
-        return Run(found, self.loader(self.many), self.device, self.batch_size, STANDARD, precision, accelerations)
+        chosen = accelerations_for(precision, accelerations, self.device)
+        return Run(found, self.loader(self.many), self.device, self.batch_size, STANDARD, precision, chosen)
 
     def network_rate(
         self, precision: ComputePrecision, accelerations: tuple[Acceleration, ...] = ()
@@ -148,10 +150,10 @@ def main() -> int:
     parser.add_argument("--write", action="store_true", help=f"write the table to {PAGE.name}")
     parser.add_argument("--page", type=Path, default=PAGE, help="where to write it")
     options = parser.parse_args()
-    device: torch.device = options.device
-    if device.type == "cuda" and not torch.cuda.is_available():
+    if options.device.type == "cuda" and not torch.cuda.is_available():
         print("There is no CUDA device here; --device cpu tries the checks themselves out.", file=sys.stderr)
         return 2
+    device = local_device(options.device)
     started = time.monotonic()
     count = options.images or (1000 if device.type == "cuda" else 24)
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else "CPU only: a trial of the checks"
@@ -177,11 +179,15 @@ def run_checks(device: torch.device, count: int, workers: int) -> Iterator[Outco
     known = round(0.6 * count), round(0.8 * count)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "val"
-        ranks = ranking(network, device)
-        write_synthetic_set(path, ranks, images=count, top1_correct=known[0], top5_correct=known[1])
-        bench = Bench(network, open_validation_set(path), device, workers, known)
-        for name, check in CHECKS.items():
-            yield from caught(name, lambda check=check: check(bench))  # type: ignore[misc]
+
+        def check_everything() -> Iterator[Outcome]:
+            ranks = ranking(network, device)
+            write_synthetic_set(path, ranks, images=count, top1_correct=known[0], top5_correct=known[1])
+            bench = Bench(network, open_validation_set(path), device, workers, known)
+            for name, check in CHECKS.items():
+                yield from caught(name, lambda check=check: check(bench))  # type: ignore[misc]
+
+        yield from caught("synthetic images", check_everything)
 
 
 def caught(name: str, check: Callable[[], Sequence[Outcome] | Iterator[Outcome]]) -> Iterator[Outcome]:
@@ -245,12 +251,18 @@ def check_counts(bench: Bench) -> Iterator[Outcome]:
         "fast on the device": (bench.device, "fast"),
         "strict on the CPU": (torch.device("cpu"), "strict"),
     }
-    hashes = set()
-    for name, (device, precision) in runs.items():
+    hashes: list[str] = []
+
+    def count(check: str, device: torch.device, precision: Precision) -> Iterator[Outcome]:
         found = measure_accuracy({"it": bench.network}, bench.images, device=device, precision=precision)["it"]
-        hashes.add(found.crops_sha256)
-        yield counts_outcome(f"right predictions, {name}", (found.top1_correct, found.top5_correct), bench.known)
-    yield Outcome("pixels shown on both", f"{len(hashes)} hash of all crops", "1", len(hashes) == 1)
+        hashes.append(found.crops_sha256)
+        yield counts_outcome(check, (found.top1_correct, found.top5_correct), bench.known)
+
+    for name, run in runs.items():
+        check = f"right predictions, {name}"
+        yield from caught(check, lambda check=check, run=run: count(check, *run))  # type: ignore[misc]
+    same = len(set(hashes)) == 1 and len(hashes) == len(runs)
+    yield Outcome("pixels shown on both", f"{len(set(hashes))} hash of all crops, {len(hashes)} runs", "1", same)
 
 
 def check_memory(bench: Bench) -> Iterator[Outcome]:
@@ -285,10 +297,13 @@ def little_memory(device: torch.device) -> Iterator[None]:
 
 def check_loading(bench: Bench) -> Iterator[Outcome]:
     """Files to crops on the device, against DataLoader processes with Pillow."""
-    images = repeated(bench.images, 2 if bench.on_gpu else 1)
+    images = bench.many
     places = range(len(images.images))
     threads = timed(lambda: [batch.places for batch in bench.loader(images).batches(places, 256)], bench.wait)
-    processes_loader = torch.utils.data.DataLoader(PillowCrops(images.images), batch_size=64, num_workers=bench.workers)
+    # The better of two epochs: in the second one the workers are there already.
+    processes_loader = torch.utils.data.DataLoader(
+        PillowCrops(images.images), batch_size=64, num_workers=bench.workers, persistent_workers=True
+    )
     processes = timed(lambda: sum(len(batch) for batch in processes_loader))
     bench.rates["decode"] = len(places) / threads
     found = f"{processes / threads:.2f} x, {len(places) / threads:,.0f} against {len(places) / processes:,.0f} a second"
@@ -307,10 +322,8 @@ def check_compute(bench: Bench) -> Iterator[Outcome]:
             for _ in range(-(-count // bench.batch_size)):
                 bench.network(ready)
 
-    bench.network.to(bench.device)
-    run_bare()
+    rate, _ = bench.strict  # which has brought the network to the device, in its memory order
     bare = count / timed(run_bare, bench.wait)
-    rate, _ = bench.strict
     bench.rates["strict"] = rate
     good = rate / bare >= LEAST_COMPUTE_RATIO if bench.on_gpu else None
     found = f"{rate / bare:.3f} x, {rate:,.0f} against {bare:,.0f} images a second"
@@ -336,8 +349,9 @@ def profile(bench: Bench) -> str:
 def check_fast(bench: Bench) -> Iterator[Outcome]:
     """Fast, rechecks included, against strict: how much faster, and whether it counts the same."""
     run = bench.run("fast")
+    backend = run.backend("it", bench.network)
     places = np.arange(len(bench.many.images))
-    seconds = timed(lambda: run.measure_network("it", bench.network, bench.resident, places), bench.wait)
+    seconds = timed(lambda: run.measure_network(backend, bench.resident, places), bench.wait)
     rate, strict = bench.strict
     bench.rates["fast"] = len(places) / seconds
     found = run.found.networks["it"]
@@ -357,7 +371,7 @@ def tell_faster_ways(bench: Bench) -> Iterator[Outcome]:
     if bench.on_gpu:
         others: tuple[Acceleration, ...] = tuple(each for each in ACCELERATIONS if each != "fold-bn")
         ways += [("tf32", ()), ("fp16", ()), *(("fp32", (each,)) for each in others)]
-        ways += [("bf16", ("channels-last",)), ("bf16", ACCELERATIONS)]
+        ways += [("bf16", ("channels-last",)), ("bf16", ("channels-last", "fold-bn")), ("bf16", ACCELERATIONS)]
     for precision, accelerations in ways:
         name = " ".join((precision, *accelerations))
         yield from caught(name, lambda way=(precision, accelerations), name=name: [tell_way(bench, name, *way)])  # type: ignore[misc]

@@ -42,6 +42,8 @@ if TYPE_CHECKING:
     from r2convert.models.blocks import Classifier
     from r2convert.results.verification import ParityResult, WiringResult
 
+_RGB_CHANNELS = 3
+
 
 @dataclass(frozen=True, slots=True)
 class Request:
@@ -216,6 +218,15 @@ def _require_classifier(path: Path, resolution: Resolution, classes: int) -> Non
             where=str(path),
             expected=f"a classifier of {classes} classes",
             got=f"{identity.classes} classes" if identity.has_classifier else "a backbone without classifier",
+            next_step="leave out --imagenet to check the rest",
+        )
+    channels = identity.variant.architecture.in_channels
+    if channels != _RGB_CHANNELS:
+        raise MappingError(
+            "this file cannot be measured on images",
+            where=str(path),
+            expected=f"a network that takes images of {_RGB_CHANNELS} channels",
+            got=f"one that takes {channels}",
             next_step="leave out --imagenet to check the rest",
         )
 

@@ -29,7 +29,7 @@ from r2convert.checks.standins import synthetic_image
 from r2convert.errors import DatasetError, UnreadableImageError
 from r2convert.evaluation.backends import normalise
 from r2convert.evaluation.precision import computing_in
-from r2convert.imagenet.dataset_readers import list_folder
+from r2convert.imagenet.listings import list_folder
 from r2convert.imagenet.preprocessing import Crop, crop_function, crop_image
 from r2convert.results.verdicts import Check
 from r2convert.results.verification import LayerWiring, WiringResult, number

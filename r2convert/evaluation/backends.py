@@ -20,6 +20,8 @@ from r2convert.imagenet.device_resize import is_out_of_memory, on_device
 from r2convert.imagenet.labels import CLASS_COUNT, TOP
 from r2convert.imagenet.preprocessing import STANDARD
 
+_NOT_ONE_IMAGE = "the device has no memory for a single image"
+
 
 class Backend:
     """One network on a device.
@@ -35,7 +37,8 @@ class Backend:
             packed weights, which runs up to a third faster there and multiplies the same numbers.
         device: where it runs.
         batch_size: initial batch size, halved when memory runs out.
-        accelerations: what else makes it run faster in any precision but ``strict``.
+        precision: what it runs in besides ``strict``.
+        accelerations: what else makes it run faster there.
         protocol: how crops are normalised.
         classes: how many logits it gives.
         ranked: the class indices that are ranked, for a set with some of the classes; by default all of them.
@@ -52,6 +55,7 @@ class Backend:
         device: torch.device,
         batch_size: int,
         *,
+        precision: ComputePrecision = "strict",
         accelerations: Sequence[Acceleration] = (),
         protocol: Protocol = STANDARD,
         classes: int = CLASS_COUNT,
@@ -66,9 +70,11 @@ class Backend:
             device=device, dtype=torch.float32, memory_format=self._layout
         ).eval()
         require_classifier(network, classes, where=name, side=protocol.crop)
-        self._network = prepacked(network) if on_cpu else network
-        self._faster = accelerated(network, accelerations, device)
-        self._strictly = ("strict",) if accelerations else ("strict", "fp32")
+        self._network, self._faster = network, accelerated(network, accelerations, device)
+        if on_cpu:
+            self._network = prepacked(network)
+            if precision == "fp32" and "compile" not in accelerations:
+                self._faster = prepacked(self._faster)
         self._mean, self._deviation = _channel_values(protocol, device)
         self._ignored: torch.Tensor | None = None
         if ranked is not None:
@@ -98,12 +104,12 @@ class Backend:
         while True:
             started = self._now()
             try:
-                ranking = self._predict(crops[: len(labels)], classes, strict=precision in self._strictly)
+                ranking = self._predict(crops[: len(labels)], classes, strict=precision == "strict")
             except RuntimeError as error:
                 if not is_out_of_memory(error):
                     raise
                 if self.images_at_once == 1:
-                    raise no_memory(f"{self.name} on {self.device}", error) from error
+                    raise out_of_memory(f"{self.name} on {self.device}", error, what=_NOT_ONE_IMAGE) from error
             else:
                 return PendingBatch(ranking, started, self._now())
             # Outside the handler, whose traceback would keep the tensors alive that did not fit.
@@ -253,7 +259,7 @@ def require_classifier(network: nn.Module, classes: int, *, where: str, side: in
             logits = network(torch.zeros((1, 3, side, side), device=like.device))
     except RuntimeError as error:
         if is_out_of_memory(error):
-            raise no_memory(where, error) from error
+            raise out_of_memory(where, error, what=_NOT_ONE_IMAGE) from error
         raise CheckpointError(
             "the network cannot be shown RGB images",
             where=where,
@@ -275,13 +281,13 @@ def _require_logits(logits: torch.Tensor, images: int, classes: int, where: str)
         )
 
 
-def no_memory(where: str, error: RuntimeError) -> AccessError:
+def out_of_memory(where: str, error: RuntimeError, *, what: str = "out of memory") -> AccessError:
     """The error for a device that is too small."""
     return AccessError(
-        "the device has no memory for a single image",
+        what,
         where=where,
         got=str(error).partition("\n")[0],
-        next_step="free memory on the device, or use --device cpu",
+        next_step="free memory, choose a smaller --batch-size, or use --device cpu",
     )
 
 

@@ -25,8 +25,8 @@ import numpy.typing as npt
 import torch
 
 from r2convert.catalog.protocol import Acceleration, ComputePrecision, Precision, Protocol
-from r2convert.errors import AccessError, UsageError
-from r2convert.evaluation.backends import Backend, PendingBatch, network_fingerprint
+from r2convert.errors import UsageError
+from r2convert.evaluation.backends import Backend, PendingBatch, network_fingerprint, out_of_memory
 from r2convert.evaluation.precision import accelerations_for, computing_in, first_precision
 from r2convert.evaluation.prediction_store import Measurement, PredictionFile, Record
 from r2convert.evaluation.predictions import NetworkPredictions, Places, Predictions, merged_audit
@@ -156,7 +156,7 @@ def measure_accuracy(
             run.measure(networks)
         except RuntimeError as error:
             if is_out_of_memory(error):
-                raise _out_of_memory(device, error) from error
+                raise out_of_memory(str(device), error) from error
             raise
     gather(found)
     audits = gather_audits({name: merged_audit(each) for name, each in run.audits.items()})
@@ -219,6 +219,11 @@ class Run:
         """Class index of every image of the set."""
         return np.array([image.label for image in self.found.images.images], np.int64)
 
+    @cached_property
+    def first_precision(self) -> ComputePrecision:
+        """What images are shown in at first; for ``fast`` what the device is fastest in."""
+        return first_precision(self.device) if self.precision == "fast" else self.precision
+
     def measure(self, networks: Mapping[str, torch.nn.Module]) -> None:
         """Every network over this process's share of the images that it has not been shown yet."""
         own = {name: self._own_places(self.found.networks[name]) for name in networks}
@@ -230,7 +235,7 @@ class Run:
             for name, network in networks.items():
                 places = own[name][np.isin(own[name], chunk)]
                 if len(places) and name not in self.stopped:
-                    self.measure_network(name, network, crops, places)
+                    self.measure_network(self.backend(name, network), crops, places)
 
     def _own_places(self, network: NetworkPredictions) -> Places:
         places = np.flatnonzero(~network.done)
@@ -248,10 +253,9 @@ class Run:
             chunk = places[start : start + len(memory)]
             yield ResidentCrops(self.loader, memory, chunk.tolist()), chunk
 
-    def measure_network(self, name: str, network: torch.nn.Module, crops: CropSource, places: Places) -> None:
+    def measure_network(self, backend: Backend, crops: CropSource, places: Places) -> None:
         """One network over images: as the precision has it, with an audit or a recheck where it is not strict."""
-        backend = self.backend(name, network)
-        into = self.found.networks[name]
+        into = self.found.networks[backend.name]
         if self.precision == "strict":
             self.show(backend, crops, places, "strict", into, self.record)
             return
@@ -263,15 +267,14 @@ class Run:
 
         ids = [image.id for image in self.found.images.images]
         if self.precision == "fast":
-            first = first_precision(self.device)
-            self.show(backend, crops, places, first, into)
-            audit = recheck(into, self._with_crop(places), ids, show_strict, first)
+            self.show(backend, crops, places, self.first_precision, into)
+            audit = recheck(into, self._with_crop(places), ids, show_strict, self.first_precision)
             if self.record is not None:
-                self.record(name, into, places.tolist())
+                self.record(backend.name, into, places.tolist())
         else:
-            self.show(backend, crops, places, self.precision, into, self.record)
-            audit = audit_precision(into, self._with_crop(places), ids, show_strict, self.precision)
-        self.audits.setdefault(name, []).append(audit)
+            self.show(backend, crops, places, self.first_precision, into, self.record)
+            audit = audit_precision(into, self._with_crop(places), ids, show_strict, self.first_precision)
+        self.audits.setdefault(backend.name, []).append(audit)
 
     def backend(self, name: str, network: torch.nn.Module) -> Backend:
         """A network on the device."""
@@ -280,6 +283,7 @@ class Run:
             network,
             self.device,
             self.batch_size,
+            precision=self.first_precision,
             accelerations=self.accelerations,
             protocol=self.protocol,
             classes=len(self.found.images.classes),
@@ -389,13 +393,4 @@ def _measurement(
         {name: network_fingerprint(network) for name, network in networks.items()},
         accelerations,
         "" if is_standard else repr(protocol),
-    )
-
-
-def _out_of_memory(device: torch.device, error: RuntimeError) -> AccessError:
-    return AccessError(
-        "out of memory",
-        where=str(device),
-        got=str(error).partition("\n")[0],
-        next_step="free memory, choose a smaller --batch-size, or use --device cpu",
     )

@@ -53,14 +53,15 @@ def is_first() -> bool:
 
 
 def local_device(device: torch.device) -> torch.device:
-    """The device of this process: with several on one machine and ``cuda`` without a number, each has its own.
+    """The device of this process, by its number: ``cuda`` without one is the current one, or one a process.
 
     It is made the current one, so that whatever allocates without naming a device does it there.
     """
     if device.type != "cuda":
         return device
-    if str(device) == "cuda" and is_shared():
-        device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
+    if str(device) == "cuda":
+        own = int(os.environ.get("LOCAL_RANK", "0")) if is_shared() else torch.cuda.current_device()
+        device = torch.device("cuda", own)
     torch.cuda.set_device(device)
     return device
 

@@ -11,31 +11,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from r2convert.errors import DatasetError
-from r2convert.imagenet.dataset_readers import (
-    CLASS_FOLDERS,
-    FLAT_FOLDER,
-    LIST_FILE,
-    OPENMMLAB_LIST,
-    OWN_CLASSES,
-    PARQUET,
-    SHARDS,
-    TAR_ARCHIVE,
-    Listing,
-    choose_shards,
-    has_class_folders,
-    has_official_names,
-    has_own_classes,
-    has_samples,
-    list_archive,
-    list_folder,
-    list_has_images,
-    read_class_folders,
-    read_list_file,
-    read_official_names,
-    read_own_classes,
-    read_parquet,
-    read_shards,
-)
 from r2convert.imagenet.labels import (
     CLASS_COUNT,
     VALIDATION_IMAGE_COUNT,
@@ -44,6 +19,23 @@ from r2convert.imagenet.labels import (
     validation_labels,
     validation_name,
 )
+from r2convert.imagenet.list_files import LIST_FILE, OPENMMLAB_LIST, list_has_images, read_list_file
+from r2convert.imagenet.listings import (
+    CLASS_FOLDERS,
+    FLAT_FOLDER,
+    OWN_CLASSES,
+    TAR_ARCHIVE,
+    Listing,
+    has_class_folders,
+    has_official_names,
+    has_own_classes,
+    list_archive,
+    list_folder,
+    read_class_folders,
+    read_official_names,
+    read_own_classes,
+)
+from r2convert.imagenet.shards import PARQUET, SHARDS, choose_shards, has_samples, read_parquet, read_shards
 from r2convert.imagenet.validation_set import ValidationImage, ValidationSet, in_reading_order, mention, name_some
 
 _COMPRESSED = (".gz", ".tgz", ".bz2", ".xz", ".zst", ".zip", ".7z", ".rar")

@@ -16,7 +16,7 @@ from r2convert.checkpoint.open import open_checkpoint
 from r2convert.checks.claims import PIPELINE_NOISE, accuracy_checks, likely_weights
 from r2convert.checks.run import ImageRun, Request, verify_checkpoints, verify_references
 from r2convert.checks.standins import write_images_for
-from r2convert.errors import MappingError
+from r2convert.errors import MappingError, R2ConvertError
 from r2convert.imagenet.datasets import open_validation_set
 from r2convert.mapping.conversion import convert
 from r2convert.mapping.identity import Identity, resolve
@@ -155,6 +155,23 @@ def test_a_backbone_cannot_be_measured_on_images(tables: Tables, standin: Standi
     run = ImageRun(open_validation_set(tmp_path / "val"), False, torch.device("cpu"))
     with pytest.raises(MappingError, match="backbone without classifier"):
         verify_checkpoints(tables, [Request(tmp_path / "b.pth")], run)
+
+
+def test_a_network_of_other_channels_costs_the_others_nothing(tables: Tables, standin: Standin, tmp_path: Path) -> None:
+    whole, grey = standin("res2net50_w48_s2"), tmp_path / "grey.pth"
+    state = torch.load(whole, weights_only=True)
+    torch.save(state | {"conv1.weight": state["conv1.weight"][:, :1].clone()}, grey)
+    write_images_for(tables, whole, tmp_path / "val", images=1, top1_correct=1, top5_correct=1)
+    run = ImageRun(open_validation_set(tmp_path / "val"), False, torch.device("cpu"))
+    unchecked: list[tuple[Path, str]] = []
+
+    def note(request: Request, error: R2ConvertError) -> None:
+        unchecked.append((request.path, f"{error.where}: {error.got}"))
+
+    (result,) = verify_checkpoints(tables, [Request(grey), Request(whole)], run, None, note)
+    assert result.accuracy is not None
+    assert result.accuracy.top1_correct == 1
+    assert unchecked == [(grey, f"{grey}: one that takes 1")]
 
 
 def weights_of(variant: Variant, tag: str) -> Weights:

@@ -6,8 +6,11 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 
 from r2convert.checks.standins import synthetic_image
+from r2convert.evaluation import processes
+from r2convert.evaluation.processes import local_device
 from r2convert.imagenet.labels import synsets
 
 PROCESS = """
@@ -106,3 +109,17 @@ def test_audits_of_all_processes_are_one(folder: Path, tmp_path: Path) -> None:
     one, two = (json.loads((tmp_path / str(count) / "0.json").read_text()) for count in (1, 2))
     assert one["audit"]["images"] == 12
     assert one == two
+
+
+def test_a_device_without_a_number_is_the_current_one_or_one_a_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    chosen: list[int] = []
+    index_of = torch.cuda._utils._get_device_index  # as torch's own set_device reads it: no number is an error
+    monkeypatch.setattr(torch.cuda, "set_device", lambda device: chosen.append(index_of(device)))
+    monkeypatch.setattr(torch.cuda, "current_device", lambda: 2)
+    assert local_device(torch.device("cuda")) == torch.device("cuda:2")
+    assert local_device(torch.device("cuda:3")) == torch.device("cuda:3")
+    monkeypatch.setattr(processes, "is_shared", lambda: True)
+    monkeypatch.setenv("LOCAL_RANK", "5")
+    assert local_device(torch.device("cuda")) == torch.device("cuda:5")
+    assert local_device(torch.device("cpu")) == torch.device("cpu")
+    assert chosen == [2, 3, 5]

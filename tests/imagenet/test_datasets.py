@@ -17,9 +17,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from r2convert.errors import DatasetError, UsageError
-from r2convert.imagenet.dataset_readers import read_list_file
 from r2convert.imagenet.datasets import open_validation_set
 from r2convert.imagenet.labels import class_subsets, synsets, validation_labels, validation_name
+from r2convert.imagenet.list_files import read_list_file
 from r2convert.imagenet.validation_set import ValidationImage, ValidationSet, stratified_sample
 
 Encode = Callable[..., bytes]

@@ -72,6 +72,12 @@ class MmpretrainPeer(TorchPeer):
         """mmengine's own loader."""
         self.mmengine.runner.load_checkpoint(network, str(path), map_location="cpu", strict=True)
 
+    def stages(self, variant: str, network: nn.Module) -> nn.Module:
+        """Its backbone, told to give out every stage."""
+        backbone = network.get_submodule("backbone")
+        vars(backbone)["out_indices"] = (0, 1, 2, 3)
+        return backbone
+
 
 if __name__ == "__main__":
     declarations = declare_missing_operators()

@@ -58,6 +58,11 @@ class PeerProcess:
         """
         self._ask(action="read", variant=variant, path=str(path), images=str(images), logits=str(logits))
 
+    def read_stages(self, variant: str, path: Path, images: Path, outputs: Path) -> None:
+        """Have a peer on PyTorch load a file strictly, and write the outputs of its stages."""
+        request = {"variant": variant, "path": str(path), "images": str(images), "logits": str(outputs)}
+        self._ask(action="read", stages=True, **request)
+
     def _ask(self, **request: Any) -> None:
         assert self.process.stdin is not None
         self.process.stdin.write(json.dumps(request) + "\n")

@@ -8,11 +8,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
+from r2convert import load_model
+from r2convert.models.blocks import FeatureExtractor
 from tests.peers.conftest import Ask, Convert, Images, OwnLogits
-from tests.peers.logits import difference
+from tests.peers.logits import difference, read_logits
 from tests.peers.made import Made, made_by
 from tests.peers.mmpretrain_peer import CONFIGURATIONS
 from tests.peers.peer_process import PeerProcess
@@ -48,6 +51,25 @@ def test_timm_reads_it_back_from_mm(
     assert difference(own_logits(made.variant, converted), made.logits) == 0.0
     back = convert(converted, "timm", ".safetensors")
     assert difference(ask(timm, made.variant, back), made.logits) == 0.0
+
+
+@pytest.mark.parametrize("made", ["res2net50_w14_s8", "res2net50_v1b_w26_s4"], indirect=True)
+def test_our_stages_are_those_of_timm_and_mmpretrain(
+    made: Made, timm: PeerProcess, mmpretrain: PeerProcess, convert: Convert, images: Images, tmp_path: Path
+) -> None:
+    features = load_model(made.files["zip"], variant=made.variant, features_only=True).double()
+    assert isinstance(features, FeatureExtractor)
+    with np.load(images(made.variant)) as batches, torch.inference_mode():
+        own = {
+            f"{size}, stage {number}": output.numpy()
+            for size in batches.files
+            for number, output in enumerate(features(torch.from_numpy(batches[size])), 1)
+        }
+    for peer, file in ((timm, made.files["zip"]), (mmpretrain, convert(made.files["zip"], "mm"))):
+        peer.read_stages(made.variant, file, images(made.variant), tmp_path / f"{peer.name}.npz")
+        assert difference(own, read_logits(tmp_path / f"{peer.name}.npz")) == 0.0
+    channels = [own[f"224x224, stage {number}"].shape[1] for number in range(1, 5)]
+    assert tuple(channels) == features.channels
 
 
 def test_timm_reads_it_as_official(made: Made, timm: PeerProcess, convert: Convert, ask: Ask) -> None:

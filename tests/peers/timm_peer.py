@@ -59,6 +59,13 @@ class TimmPeer(TorchPeer):
         """timm's own loader."""
         self.timm.models.load_checkpoint(network, str(path), strict=True)
 
+    def stages(self, variant: str, network: nn.Module) -> nn.Module:
+        """timm's own extractor; its first output is the stem's, which is left out."""
+        extractor: nn.Module = self.timm.create_model(NAMES[variant], features_only=True, out_indices=(1, 2, 3, 4))
+        missing, _ = extractor.load_state_dict(network.state_dict(), strict=False)
+        assert not missing
+        return extractor
+
 
 if __name__ == "__main__":
     declarations = declare_missing_operators()

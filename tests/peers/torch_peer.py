@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import zlib
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -34,6 +34,10 @@ class TorchPeer(ABC):
     def load(self, network: nn.Module, path: Path) -> None:
         """Read a file the way the peer does, strictly."""
 
+    def stages(self, variant: str, network: nn.Module) -> nn.Module:
+        """The network's backbone the way the peer hands it to detection: images to the outputs of the four stages."""
+        raise NotImplementedError
+
     def make(self, variant: str, files: Mapping[str, str], images: str, logits: str) -> None:
         """Draw a network, save it in every container, and write its logits."""
         torch.manual_seed(zlib.crc32(variant.encode()))
@@ -43,11 +47,11 @@ class TorchPeer(ABC):
             self.save(network, container, Path(path))
         write_logits(network, images, logits)
 
-    def read(self, variant: str, path: str, images: str, logits: str) -> None:
-        """Load a file strictly and write its logits."""
+    def read(self, variant: str, path: str, images: str, logits: str, *, stages: bool = False) -> None:
+        """Load a file strictly and write its logits, or the outputs of its stages."""
         network = self.build(variant)
         self.load(network, Path(path))
-        write_logits(network, images, logits)
+        write_logits(self.stages(variant, network) if stages else network, images, logits)
 
 
 def settle_batch_norms(network: nn.Module) -> None:
@@ -67,11 +71,12 @@ def settle_batch_norms(network: nn.Module) -> None:
 def write_logits(network: nn.Module, images: str, logits: str) -> None:
     """Compute in float64, so that a difference between two implementations is not one of rounding."""
     network.double().eval()
+    computed: dict[str, np.ndarray[tuple[int, ...], np.dtype[np.float64]]] = {}
     with np.load(images) as batches, torch.inference_mode():
-        computed = {size: _array(network(torch.from_numpy(batches[size]))) for size in batches.files}
+        for size in batches.files:
+            outputs: Tensor | Sequence[Tensor] = network(torch.from_numpy(batches[size]))
+            if isinstance(outputs, Tensor):
+                computed[size] = outputs.numpy()
+            else:
+                computed |= {f"{size}, stage {number}": output.numpy() for number, output in enumerate(outputs, 1)}
     np.savez(logits, allow_pickle=False, **computed)
-
-
-def _array(tensor: Tensor) -> np.ndarray[tuple[int, ...], np.dtype[np.float64]]:
-    array: np.ndarray[tuple[int, ...], np.dtype[np.float64]] = tensor.numpy()
-    return array

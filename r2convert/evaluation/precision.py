@@ -216,6 +216,8 @@ class _Compiled(nn.Module):
 
     def __init__(self, network: nn.Module) -> None:
         super().__init__()
+        # Networks of one class share a cache of code that holds eight: from the ninth on none would be compiled.
+        torch.compiler.reset()
         self._run = torch.compile(network, dynamic=False)
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:

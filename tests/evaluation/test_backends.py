@@ -137,6 +137,19 @@ def test_what_accelerations_change_is_counted(
     assert strict.accelerations == ()
 
 
+def test_every_one_of_many_networks_is_compiled(images: ValidationSet, monkeypatch: pytest.MonkeyPatch) -> None:
+    compiled: list[torch.fx.GraphModule] = []
+
+    def count(graph: torch.fx.GraphModule, _: object) -> Callable[..., object]:
+        compiled.append(graph)
+        return graph.forward
+
+    monkeypatch.setattr(torch, "compile", functools.partial(torch.compile, backend=count))
+    networks = {str(seed): Small(seed) for seed in range(10)}
+    measure_accuracy(networks, images, precision="fp32", accelerations=["compile"])
+    assert len(compiled) == 10
+
+
 def test_a_machine_that_cannot_compile_says_so(images: ValidationSet, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(network: torch.nn.Module, **_: object) -> torch.nn.Module:
         def run(_: torch.Tensor) -> torch.Tensor:

@@ -27,7 +27,7 @@ _LEAST_ROWS = 10
 
 @dataclass(frozen=True, slots=True)
 class ChangedCheck:
-    """A check that came out otherwise in the second run."""
+    """A check with another result in the second run."""
 
     label: str
     source: str
@@ -55,7 +55,7 @@ class Change:
         name: the network.
         file: name of the file, of both if they differ.
         verdicts: before and after.
-        checks: those that came out otherwise.
+        checks: those with another result.
         top1: images right at top-1 before and after; ``None`` unless both were measured on as many images.
         classes: those that changed most.
         same_crops: whether both runs used the same pixels.
@@ -125,7 +125,7 @@ class ChangedPredictions:
 
 
 def compare_command(predictions: PredictionsComparison | None, before: Run, after: Run) -> str:
-    """The command that lists every image two runs predict otherwise; the empty string if they kept no predictions."""
+    """The command that lists every image two runs predict differently; the empty string if they kept no predictions."""
     files = [_predictions_file(predictions, run, side) for run, side in ((before, "a"), (after, "b"))]
     return f"r2convert compare {shlex.join(files)} --all" if all(files) and files[0] != files[1] else ""
 
@@ -135,7 +135,7 @@ def _predictions_file(predictions: PredictionsComparison | None, run: Run, side:
 
 
 def changes(before: Run, after: Run, catalog: Catalog) -> tuple[Change, ...]:
-    """What came out otherwise in the second run, network by network; those that only one run has are left out."""
+    """What changed in the second run, network by network; those that only one run has are left out."""
     earlier: dict[str, list[CheckpointResult]] = {}
     for result in before.results:
         earlier.setdefault(result.variant, []).append(result)
@@ -187,7 +187,7 @@ def _changed_classes(before: CheckpointResult, after: CheckpointResult) -> tuple
 def changed_predictions(
     predictions: PredictionsComparison, before: Run, after: Run, catalog: Catalog, thumbnails: Thumbnails
 ) -> tuple[ChangedPredictions, ...]:
-    """Which images are predicted otherwise in the second run, network by network.
+    """Which images are predicted differently in the second run, network by network.
 
     Raises:
         UsageError: the predictions are not those of the two runs.

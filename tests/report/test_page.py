@@ -206,7 +206,7 @@ def test_speed_is_told_of_networks_that_ran(document: Any, render: Any) -> None:
         ("images/s", "40.5"), ("ms a batch", "1,540"), ("batch", "64"), ("busy", "98 %"), ("peak, GiB", "1.21"),
     ]  # fmt: skip
     timed["results"][0]["accuracy"]["speed"]["peak_bytes"] = 0
-    assert 'data-label="peak, GiB">not told<' in render(timed)
+    assert 'data-label="peak, GiB">unknown<' in render(timed)
 
 
 def test_every_row_that_is_not_a_pass_says_what_to_run_next(rendered: str, document: Any, render: Any) -> None:
@@ -241,12 +241,12 @@ def test_two_runs_are_shown_side_by_side(document: Any, mended: Any, read: Read,
     before = {**document, "command": [*document["command"], "--predictions=old.jsonl"]}
     page = Page(render_page([read(before), read(mended)], catalog, Thumbnails.from_images(None)))
     said = " ".join(page.text.split())
-    section = said[said.index("Checks that came out otherwise") : said.index("Claims in images", 3000)]
+    section = said[said.index("Checks with another result") : said.index("Claims in images", 3000)]
     assert "2 networks before and after: 1 verdict changed" in said
     assert "wiring 147 BatchNorms ✗ fail 149 BatchNorms ✓ pass" in section
     assert "Right at top-1: 35,600 before, 39,070 after (+3,470; the same pixels)" in said
     assert "Right at top-1: 39,070 before, 39,070 after (no change; the same pixels)" in said
-    assert "Every check came out as before." in said
+    assert "Every check has the same result." in said
     assert "r2convert compare old.jsonl 'new run.jsonl' --all" in said
 
 

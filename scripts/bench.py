@@ -1,9 +1,10 @@
 """Run every benchmark of this folder against its peers and write what was measured to docs/maintainers/benchmarks.md.
 
-    python -m scripts.bench [--output docs/maintainers/benchmarks.md] [--only map fetch]
+    python -m scripts.bench [--output docs/maintainers/benchmarks.md] [--only commands fetch]
 
-Each ``bench_*.py`` measures whole processes against a named peer in one run and prints ratios. Nothing here fails on
-a timing: a goal that is missed is said to be missed.
+What is measured is a wheel, built from this tree and installed into an environment of its own: an editable install
+compiles what has changed and starts slower. Each ``bench_*.py`` measures against a named peer in one run and prints
+ratios. Nothing here fails on a timing: a goal that is missed is said to be missed.
 """
 
 from __future__ import annotations
@@ -13,18 +14,22 @@ import json
 import os
 import platform
 import shlex
+import shutil
 import subprocess
 import sys
+import tempfile
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from scripts.make_distributions import bare, build, install, source_date
 from scripts.measuring import Figure
 
 FOLDER = Path(__file__).parent
+ROOT = FOLDER.parent
 PACKAGES = ("torch", "numpy", "pillow", "simplejpeg", "requests", "click")
+VERSIONS = "import sys; from importlib.metadata import version; print(*map(version, sys.argv[1:]))"
 #: Pictures instead of rounds: the network takes its time for each of them.
 ARGUMENTS = {"imagenet": ("--images", "1000")}
 INTRODUCTION = """\
@@ -32,28 +37,39 @@ INTRODUCTION = """\
 
 Every figure is measured against its peer in one run, all competitors in turn, so that a busy moment of the machine
 touches all of them; ratios are medians over the rounds. Absolute times are of the machine named below only.
-`make bench` measures again and writes this page; nothing fails on a timing."""
+`make bench` builds a wheel, installs it into a clean environment, measures again there and writes this page; nothing
+fails on a timing."""
 
 
 def main() -> None:
     """Run the benchmarks one after another (side by side they would disturb each other) and write the page."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--output", type=Path, default=FOLDER.parent / "docs" / "maintainers" / "benchmarks.md")
+    parser.add_argument("--output", type=Path, default=ROOT / "docs" / "maintainers" / "benchmarks.md")
     parser.add_argument("--only", nargs="+", metavar="NAME", help="run these alone and print them; writes no page")
     options = parser.parse_args()
     names = options.only or [path.stem.removeprefix("bench_") for path in sorted(FOLDER.glob("bench_*.py"))]
-    sections = [section(name) for name in names]
+    with tempfile.TemporaryDirectory(prefix="r2convert-bench-") as place:
+        (dist := Path(place, "dist")).mkdir()
+        python = install(build(dist, source_date())[1], place)
+        shutil.copytree(FOLDER, Path(place, "scripts"))  # beside them lies no r2convert that is not installed
+        about = machine(python)
+        sections = [section(python, name, place) for name in names]
     if options.only is None:
-        command = shlex.join(["python", "-m", "scripts.bench", *sys.argv[1:]])
-        options.output.write_text("\n\n".join([INTRODUCTION, machine(command), *sections, gpu_section()]) + "\n")
+        options.output.write_text("\n\n".join([INTRODUCTION, about, *sections, gpu_section()]) + "\n")
 
 
-def section(name: str) -> str:
-    """Run one benchmark, show its table and return it as Markdown; one that fails is said to have failed."""
+def section(python: str, name: str, place: str) -> str:
+    """Run one benchmark, show its table and return it as Markdown; one that fails is said to have failed.
+
+    Args:
+        python: the interpreter to measure with.
+        name: which benchmark.
+        place: the folder that ``scripts`` lies in.
+    """
     module = f"scripts.bench_{name}"
     print(f"== {module}", flush=True)
-    command = [sys.executable, "-m", module, *ARGUMENTS.get(name, ()), "--json"]
-    process = subprocess.run(command, capture_output=True, text=True, check=False)
+    command = [python, "-m", module, *ARGUMENTS.get(name, ()), "--json"]
+    process = subprocess.run(command, cwd=place, env=bare(place), capture_output=True, text=True, check=False)
     if process.returncode:
         sys.stderr.write(process.stderr)
         return f"## {module}\n\nDid not finish: exit code {process.returncode}."
@@ -90,16 +106,17 @@ def figure_row(figure: Figure) -> str:
     )
 
 
-def machine(command: str) -> str:
-    """What the figures were measured on, and with."""
-    versions = ", ".join(f"{package} {version(package)}" for package in PACKAGES)
+def machine(python: str) -> str:
+    """What the figures are measured on, and with the packages of which interpreter."""
+    found = subprocess.run([python, "-c", VERSIONS, *PACKAGES], capture_output=True, text=True, check=True).stdout
+    versions = ", ".join(map(" ".join, zip(PACKAGES, found.split(), strict=True)))
     load = os.getloadavg()[0]
     rows = [
         ("machine", f"{os.cpu_count()} cores, {processor()}, {memory()} of memory"),
         ("system", f"{platform.system()} {platform.release().partition('-')[0]}, Python {platform.python_version()}"),
         ("versions", versions),
         ("date", f"{datetime.now(UTC):%Y-%m-%d}, load average at the start {load:.1f}"),
-        ("command", f"`{command}`"),
+        ("command", "`make bench`"),
     ]
     return "\n".join(["| | |", "|---|---|", *(f"| {name} | {value} |" for name, value in rows)])
 
@@ -120,7 +137,7 @@ def memory() -> str:
 
 def gpu_section() -> str:
     """What `scripts/gpu_check.py` left behind, or that it has not been run."""
-    result = FOLDER.parent / "docs" / "gpu-check.md"
+    result = ROOT / "docs" / "gpu-check.md"
     if result.is_file():
         return result.read_text(encoding="utf-8").strip()
     return (

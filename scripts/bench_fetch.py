@@ -133,7 +133,7 @@ def measure(folder: Path, size: int, rounds: int) -> dict[str, list[float]]:
 
 def main() -> None:
     """Measure and tell the figures."""
-    arguments = parser(__doc__, rounds=5)
+    arguments = parser(__doc__, rounds=11)
     arguments.add_argument("--megabytes", type=int, nargs="+", default=[180, 1000])
     options = arguments.parse_args()
     figures = []

@@ -78,20 +78,26 @@ def _set_dates(archive: Path, epoch: int) -> None:
     archive.write_bytes(gzip.compress(plain.getvalue(), mtime=epoch))
 
 
+def install(wheel: Path, place: str) -> str:
+    """Install the wheel into an environment of its own in a folder; return the environment's Python."""
+    venv.create(f"{place}/environment", with_pip=True)
+    python = f"{place}/environment/bin/python"
+    pip = [python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
+    subprocess.run([*pip, "--constraint", str(CONSTRAINTS), str(wheel.resolve())], cwd=place, check=True)
+    return python
+
+
 def try_out(wheel: Path) -> None:
-    """Install the wheel into an environment of its own and do the whole job there, outside the tree."""
+    """Install the wheel by itself and do the whole job there, outside the tree."""
     with tempfile.TemporaryDirectory() as place:
-        venv.create(f"{place}/environment", with_pip=True)
-        python = f"{place}/environment/bin/python"
-        pip = [python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
-        subprocess.run([*pip, "--constraint", str(CONSTRAINTS), str(wheel.resolve())], cwd=place, check=True)
+        python = install(wheel, place)
         # `demo` fetches, maps and verifies a stand-in with the installed commands.
         for arguments in (["list"], ["demo"]):
             print(f"r2convert {' '.join(arguments)}", flush=True)
-            subprocess.run([python, "-I", "-m", "r2convert", *arguments], cwd=place, env=_bare(place), check=True)
+            subprocess.run([python, "-I", "-m", "r2convert", *arguments], cwd=place, env=bare(place), check=True)
 
 
-def _bare(home: str) -> dict[str, str]:
+def bare(home: str) -> dict[str, str]:
     """Return an environment in which nothing points at the source tree, and no cache has been used before."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("R2CONVERT_", "PYTHON"))}
     return {**kept, "HOME": home, "R2CONVERT_CACHE": f"{home}/cache"}

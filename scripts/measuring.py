@@ -14,6 +14,7 @@ import sys
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from pathlib import Path
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,11 +63,11 @@ def parser(description: str | None, rounds: int) -> argparse.ArgumentParser:
     return result
 
 
-def run(arguments: Sequence[str], environment: Mapping[str, str] | None = None) -> Run:
+def run(arguments: Sequence[str]) -> Run:
     """Run a process to its end; its peak memory comes from the kernel's accounting of that one child."""
     silence = [(os.POSIX_SPAWN_OPEN, 1, "/dev/null", os.O_WRONLY, 0)]
     started = time.perf_counter()
-    child = os.posix_spawn(arguments[0], list(arguments), {**os.environ, **(environment or {})}, file_actions=silence)
+    child = os.posix_spawn(arguments[0], list(arguments), os.environ, file_actions=silence)
     _, status, usage = os.wait4(child, 0)
     seconds = time.perf_counter() - started
     if status:
@@ -74,14 +75,21 @@ def run(arguments: Sequence[str], environment: Mapping[str, str] | None = None) 
     return Run(seconds, usage.ru_maxrss / 1024)
 
 
-def in_turn(
-    commands: Mapping[str, Sequence[str]], rounds: int, environment: Mapping[str, str] | None = None
-) -> dict[str, list[Run]]:
-    """Run all commands in turn, so that a slow moment of the machine touches all; the first round only warms up."""
+def in_turn(commands: Mapping[str, Sequence[str]], rounds: int, *, remove: Sequence[Path] = ()) -> dict[str, list[Run]]:
+    """Run all commands in turn, so that a slow moment of the machine touches all; the first round only warms up.
+
+    Args:
+        commands: title -> what to run.
+        rounds: how often each is measured.
+        remove: files to remove before each command, which nobody is charged for.
+    """
     results: dict[str, list[Run]] = {name: [] for name in commands}
     for number in range(rounds + 1):
         for name, arguments in commands.items():
-            result = run(arguments, environment)
+            for path in remove:
+                path.unlink(missing_ok=True)
+            os.sync()  # nobody waits for what the one before has written
+            result = run(arguments)
             if number:
                 results[name].append(result)
     return results

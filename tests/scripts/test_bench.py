@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from scripts import bench
+from scripts import bench, bench_commands
 from scripts.measuring import Figure, Run, in_turn, parser, ratio, run, tell
 
 ROOT = Path(__file__).parents[2]
@@ -38,6 +38,20 @@ def test_the_first_round_is_not_counted(tmp_path: Path) -> None:
     runs = in_turn({"one": [sys.executable, "-c", program]}, rounds=2)
     assert len(runs["one"]) == 2
     assert log.read_text() == "xxx"
+
+
+def test_outputs_under_a_new_name_are_new_in_every_round(tmp_path: Path) -> None:
+    new = tmp_path / "new"
+    program = f"open({str(new)!r}, 'x')"
+    assert len(in_turn({"one": [sys.executable, "-c", program]}, rounds=2, remove=[new])["one"]) == 2
+
+
+def test_the_figures_of_whole_commands_name_what_was_run(tmp_path: Path) -> None:
+    processes, new = bench_commands.commands(tmp_path)
+    figures = bench_commands.figures({title: [Run(2, 10), Run(4, 30)] for title in processes})
+    assert figures[0].figure == "`map`, over an old file / `cp` and `sync`, over an old file"
+    assert {figure.measured for figure in figures} == {1, 3, 30}
+    assert all(str(path) in str(processes) for path in new if path.suffix == ".pth")
 
 
 def test_time_and_memory_of_a_process_are_its_own() -> None:
@@ -75,12 +89,11 @@ def test_a_benchmarks_document_becomes_a_section(capsys: pytest.CaptureFixture[s
     assert text.endswith("\n\nWhy.")
 
 
-def test_a_benchmark_that_fails_is_said_to_have_failed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sys, "executable", "/bin/false")
-    assert "Did not finish: exit code 1" in bench.section("map")
+def test_a_benchmark_that_fails_is_said_to_have_failed(tmp_path: Path) -> None:
+    assert "Did not finish: exit code 1" in bench.section("/bin/false", "commands", str(tmp_path))
 
 
 def test_the_page_names_machine_versions_date_and_command() -> None:
-    text = bench.machine("python -m scripts.bench")
+    text = bench.machine(sys.executable)
     for row in ("machine", "system", "versions", "date", "command"):
         assert f"| {row} | " in text

@@ -18,7 +18,7 @@ from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, NamedTuple, TypeVar, cast
 
-from r2convert.catalog.loading import Catalog, load_catalog
+from r2convert.catalog.loading import Catalog, load_catalog, load_layouts
 from r2convert.catalog.printed import readable
 from r2convert.catalog.protocol import ACCELERATIONS as ACCELERATIONS
 from r2convert.catalog.protocol import INTERPOLATIONS as INTERPOLATIONS
@@ -150,8 +150,7 @@ def layouts(*, written: bool = False) -> tuple[str, ...]:
     Raises:
         CatalogError: a mapping file is damaged.
     """
-    catalog = load_catalog()
-    return catalog.writable_layouts if written else tuple(catalog.layouts)
+    return tuple(layout.name for layout in load_layouts() if layout.written_as or not written)
 
 
 def list_variants() -> list[ListedVariant]:
@@ -612,18 +611,19 @@ def inspect(
     tables = _tables()
     path, recognise = _locate(tables.catalog.find, checkpoint).path, recogniser(tables)
     said = tables.catalog.find_architecture(variant) if variant is not None else None
-    with open_checkpoint(path, key=key, prefix=prefix, leave_out=leave_out, recognise=recognise) as opened:
+    with open_checkpoint(
+        path, key=key, prefix=prefix, leave_out=leave_out, recognise=recognise, digest=digests
+    ) as opened:
         resolution, problem = _resolve_or_reason(tables, opened, said)
         warnings = [*opened.warnings, *([problem] if problem else [])]
         content = None
         if digests:
-            from r2convert.mapping.conversion import content_hash_of, content_hash_of_unknown
-            from r2convert.mapping.values import value_problems
+            from r2convert.mapping.values import read_values
 
-            content = content_hash_of(opened, resolution) if resolution else content_hash_of_unknown(opened)
+            content, problems = read_values(opened, resolution)
             if resolution is not None:
                 resolution = _weighed(tables, opened, resolution, content)
-            warnings += value_problems(opened, resolution)
+            warnings += problems
         identity = resolution.identity if resolution else None
         if identity is not None:
             warnings += [identity.variant.note] if identity.variant.note else []
@@ -805,13 +805,14 @@ def map_checkpoint(
         (896, ())
     """
     from r2convert.checkpoint.elements import DType
-    from r2convert.mapping.conversion import convert
 
     cast = DType(_one_of(("float32", "float16", "bfloat16"), dtype, "dtype")) if dtype is not None else None
     src, digest = locate(src), digests or receipt
     _require_fitting(src.path, Path(dst), to)
     planned = _planned(src, to, variant, layout, key, prefix, leave_out, backbone_only, digest=digest)
     with planned as (checkpoint, plan, settle):
+        from r2convert.mapping.conversion import convert  # here: by now the source is being hashed
+
         return convert(
             checkpoint,
             plan,
@@ -981,11 +982,9 @@ def _opened(
     tables = _tables()
     located = _locate(tables.catalog.find, checkpoint)
     said = tables.catalog.find_architecture(variant) if variant is not None else located.variant
-    recognise = recogniser(tables)
-    with open_checkpoint(located.path, key=key, prefix=prefix, leave_out=leave_out, recognise=recognise) as opened:
-        if digest:
-            # On a thread of its own, while names are read and the plan is made.
-            opened.begin_sha256()
+    with open_checkpoint(
+        located.path, key=key, prefix=prefix, leave_out=leave_out, recognise=recogniser(tables), digest=digest
+    ) as opened:
         yield tables, opened, resolve(tables, opened, said, layout)
 
 
@@ -1117,11 +1116,10 @@ def compare(
         >>> compare("res2net50_w14_s8", "timm.safetensors").equal
         True
     """
-    from r2convert.mapping.comparison import Side
-    from r2convert.mapping.comparison import compare as compare_sides
+    from r2convert.mapping.comparison import compare as compare_files
 
     with _both(a, b, variant, key, prefix, leave_out) as ((one, first), (other, second)):
-        return compare_sides(Side(one, first), Side(other, second))
+        return compare_files(one, first, other, second)
 
 
 def compare_activations(

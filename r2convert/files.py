@@ -93,7 +93,7 @@ def write_text(path: Path, text: str, *, overwrite: bool = True) -> None:
         AccessError: it cannot be written.
     """
     with atomic_output(path, overwrite=overwrite) as (_, descriptor):
-        _write_all(descriptor, text.encode("utf-8", errors="backslashreplace"))
+        write_all(descriptor, text.encode("utf-8", errors="backslashreplace"))
 
 
 def copy_verified(origin: Path, target: Path, *, sha256: str, overwrite: bool = False) -> None:
@@ -113,7 +113,7 @@ def copy_verified(origin: Path, target: Path, *, sha256: str, overwrite: bool = 
     with atomic_output(target, overwrite=overwrite) as (_, descriptor):
         for block in _blocks(origin):
             digest.update(block)
-            _write_all(descriptor, block)
+            write_all(descriptor, block)
         if digest.hexdigest() != sha256:
             raise AccessError(
                 "the file changed while it was copied",
@@ -157,6 +157,13 @@ def sha256_of(path: Path) -> tuple[str, int]:
     """
     with open_regular(path) as file:
         return hashlib.file_digest(file, "sha256").hexdigest(), file.tell()
+
+
+def write_all(descriptor: int, data: memoryview | bytes) -> None:
+    """Write all of the data, in as many calls as the system takes."""
+    view = memoryview(data)
+    while len(view):
+        view = view[os.write(descriptor, view) :]
 
 
 def sync_data(descriptor: int) -> None:
@@ -265,12 +272,6 @@ def _blocks(path: Path) -> Iterator[bytes]:
                 yield block
     except OSError as error:
         raise AccessError("the file cannot be read", where=str(path), got=error.strerror or str(error)) from error
-
-
-def _write_all(descriptor: int, data: bytes) -> None:
-    view = memoryview(data)
-    while view:
-        view = view[os.write(descriptor, view) :]
 
 
 def _exists(target: Path) -> OutputExistsError:

@@ -1,6 +1,6 @@
 """What is known: variants, where their files are, and what was published about them."""
 
-from r2convert.catalog.loading import Catalog, load_catalog
+from r2convert.catalog.loading import Catalog, load_catalog, load_layouts
 from r2convert.catalog.variant import Claim, Deviation, Source, Variant
 
-__all__ = ["Catalog", "Claim", "Deviation", "Source", "Variant", "load_catalog"]
+__all__ = ["Catalog", "Claim", "Deviation", "Source", "Variant", "load_catalog", "load_layouts"]

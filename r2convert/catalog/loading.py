@@ -99,11 +99,6 @@ class Catalog:
             dict.fromkeys(weights.publisher for variant in self.variants.values() for weights in variant.weights)
         )
 
-    @property
-    def writable_layouts(self) -> tuple[str, ...]:
-        """The layouts that a file can be written in."""
-        return tuple(name for name, layout in self.layouts.items() if layout.written_as)
-
     def find(self, name: str) -> Variant:
         """The variant with this id, official name or alias; case, ``-``, ``_``, ``.`` and spaces do not matter.
 
@@ -165,15 +160,28 @@ def load_catalog(environment: Mapping[str, str] | None = None, *further: Path) -
     Raises:
         CatalogError: a file is damaged, or two variants claim the same name.
     """
-    environment = os.environ if environment is None else environment
-    folders = [builtin_folder()]
-    if environment.get(USER_MAPPINGS):
-        folders.append(_user_folder(environment[USER_MAPPINGS]))
-    folders += further
-    reading = _Reading()
+    folders, reading = [*_folders(environment), *further], _Reading()
     for folder in folders:
         reading.read(folder)
     return reading.catalog(folders)
+
+
+def load_layouts(environment: Mapping[str, str] | None = None) -> tuple[LayoutFacts, ...]:
+    """Read the layouts alone: to know their names, the variants need not be read.
+
+    Raises:
+        CatalogError: a file is damaged.
+    """
+    reading = _Reading()
+    for folder in _folders(environment):
+        reading.read_layouts(folder)
+    return tuple(reading.layouts.values())
+
+
+def _folders(environment: Mapping[str, str] | None) -> list[Path]:
+    environment = os.environ if environment is None else environment
+    own = environment.get(USER_MAPPINGS)
+    return [builtin_folder(), _user_folder(own)] if own else [builtin_folder()]
 
 
 def builtin_folder() -> Path:
@@ -254,8 +262,7 @@ class _Reading:
                 expected="families/<family>.toml; what a layout appends to names, and who reads it, in layouts.toml",
                 next_step="docs/how-to/mapping-files.md shows a layout added as a column of its own",
             )
-        if (folder / "layouts.toml").is_file():
-            self._read_layouts(folder / "layouts.toml")
+        self.read_layouts(folder)
         for path in sorted(folder.glob("families/*.toml")):
             self.families[path.stem] = (*self.families.get(path.stem, ()), path)
         for path in sorted(folder.glob("*.toml")):
@@ -331,7 +338,11 @@ class _Reading:
         keys = {normalise(str(root.root.values.get(key))): key for key in ("name", "id")}
         return f"{path}:{root.line_of((keys.get(normalise(name), 'aliases'),))}"
 
-    def _read_layouts(self, path: Path) -> None:
+    def read_layouts(self, folder: Path) -> None:
+        """Read the layouts of one folder, if it has any, over what was read before."""
+        path = folder / "layouts.toml"
+        if not path.is_file():
+            return
         document = Document(path)
         root = document.root
         schemes = root.section("suffixes", required=False)

@@ -103,13 +103,6 @@ def network_hash(tensors: Iterable[DigestedTensor]) -> str:
     return root.hexdigest()
 
 
-def content_hash(tensors: Iterable[OutputTensor]) -> str:
-    """Read all tensors and return their :func:`network_hash`."""
-    return network_hash(
-        DigestedTensor(tensor.name, tensor.dtype, tensor.shape, tensor_digest(tensor.chunks())) for tensor in tensors
-    )
-
-
 def _leaf(tensor: DigestedTensor) -> bytes:
     name, dtype = tensor.name.encode("utf-8"), tensor.dtype.value.encode("ascii")
     header = struct.pack("<I", len(name)) + name + struct.pack("<I", len(dtype)) + dtype

@@ -26,7 +26,12 @@ _ITEMSIZES: Final = {
 
 
 class DType(Enum):
-    """An element type; its value is its plain name, the same as NumPy's and torch's."""
+    """An element type; its value is its plain name, the same as NumPy's and torch's.
+
+    Attributes:
+        itemsize: bytes of one element.
+        is_floating: whether elements are floating-point numbers.
+    """
 
     FLOAT64 = "float64"
     FLOAT32 = "float32"
@@ -39,15 +44,9 @@ class DType(Enum):
     UINT8 = "uint8"
     BOOL = "bool"
 
-    @property
-    def itemsize(self) -> int:
-        """Bytes of one element."""
-        return _ITEMSIZES[self.value]
-
-    @property
-    def is_floating(self) -> bool:
-        """Whether elements are floating-point numbers."""
-        return "float" in self.value
+    def __init__(self, name: str) -> None:
+        self.itemsize = _ITEMSIZES[name]
+        self.is_floating = "float" in name
 
     @property
     def numpy(self) -> np.dtype[Any]:
@@ -97,7 +96,7 @@ class Stream:
                 yield chunk
                 continue
             if self._target is self._stored:
-                if _may_be_not_finite(chunk, self._stored):
+                if may_be_not_finite(chunk, self._stored):
                     self.not_finite += _count_not_finite(decode(chunk, self._stored))
                 yield chunk
                 continue
@@ -109,7 +108,7 @@ class Stream:
             yield encoded
 
 
-def _may_be_not_finite(chunk: memoryview | bytes, dtype: DType) -> bool:
+def may_be_not_finite(chunk: memoryview | bytes, dtype: DType) -> bool:
     """Whether any element's top byte is that of an infinity or a NaN; of trained weights, next to none is.
 
     Starting NumPy takes longer than looking through a whole file this way: it is left to the rare chunk that
@@ -117,7 +116,7 @@ def _may_be_not_finite(chunk: memoryview | bytes, dtype: DType) -> bool:
     """
     if dtype is DType.FLOAT16:
         return True
-    top_bytes = bytes(chunk)[dtype.itemsize - 1 :: dtype.itemsize]
+    top_bytes = bytearray(chunk)[dtype.itemsize - 1 :: dtype.itemsize]
     return 0x7F in top_bytes or 0xFF in top_bytes
 
 

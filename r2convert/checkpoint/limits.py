@@ -17,8 +17,12 @@ MEBIBYTE: Final = 1024 * KIBIBYTE
 #: same bytes are read, checked, hashed and written.
 CHUNK_BYTES: Final = 512 * KIBIBYTE
 
+#: A thread that hashes a file beside other work reads so much at a time: between two pieces it may have to wait some
+#: milliseconds for the interpreter, about as long as it takes to hash one.
+HASHED_BYTES: Final = 4 * MEBIBYTE
+
 #: While a file is written, the disk is told to start on it every so many bytes.
-SYNC_BYTES: Final = 32 * MEBIBYTE
+SYNC_BYTES: Final = 8 * MEBIBYTE
 
 #: A strided tensor whose bytes span at most this much is read whole and rearranged in memory.
 GATHER_BYTES: Final = 16 * MEBIBYTE

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from types import MappingProxyType, TracebackType
 from typing import TYPE_CHECKING, Any
@@ -48,7 +49,14 @@ class Checkpoint:
         warnings: what is odd about the file but harmless, one sentence each.
     """
 
-    def __init__(self, path: Path, files: Sequence[OpenFile], contents: Contents, state_dict: StateDict) -> None:
+    def __init__(
+        self,
+        path: Path,
+        files: Sequence[OpenFile],
+        contents: Contents,
+        state_dict: StateDict,
+        hashing: Background[str] | None = None,
+    ) -> None:
         self.path = path
         self.container = contents.container
         self.size = sum(file.size for file in files)
@@ -62,7 +70,7 @@ class Checkpoint:
         self.warnings = contents.warnings + state_dict.warnings
         self._files = tuple(files)
         self._storages = contents.storages
-        self._hashing: Background[str] | None = None
+        self._hashing = hashing
         self._reader = StorageReader(self._files, self._storages)
 
     def __enter__(self) -> Checkpoint:
@@ -74,11 +82,8 @@ class Checkpoint:
         self.close()
 
     def close(self) -> None:
-        """Close the file, once nothing reads it any more; closing twice is fine."""
-        if self._hashing is not None:
-            self._hashing.wait()
-        for file in self._files:
-            file.close()
+        """Close the file; closing twice is fine."""
+        _close(self._files, self._hashing)
 
     def sha256(self) -> str:
         """Return the SHA-256 of the whole file, through the descriptor that was parsed; computed once.
@@ -89,19 +94,9 @@ class Checkpoint:
             CorruptCheckpointError: the file was changed since it was opened.
             AccessError: the disk fails.
         """
-        return self.begin_sha256().result()
-
-    def _compute_sha256(self) -> str:
-        if len(self._files) == 1:
-            return self._files[0].sha256()
-        lines = (f"{file.sha256()}  {file.path.name}\n" for file in self._files)
-        return hashlib.sha256("".join(lines).encode()).hexdigest()
-
-    def begin_sha256(self) -> Background[str]:
-        """Start computing :meth:`sha256` in the background, unless that has been done, while other work goes on."""
         if self._hashing is None:
-            self._hashing = Background(self._compute_sha256)
-        return self._hashing
+            self._hashing = _begin_hashing(self._files)
+        return self._hashing.result()
 
     def chunks(self, tensor: TensorInfo) -> Iterator[memoryview]:
         """Yield a tensor's elements in C order, little-endian.
@@ -176,10 +171,11 @@ def open_checkpoint(
     prefix: str = "",
     leave_out: Sequence[str] = (),
     recognise: Recogniser | None = None,
+    digest: bool = False,
 ) -> Checkpoint:
     """Open a checkpoint of any container r2convert reads and describe its tensors.
 
-    Nothing in the file is executed or trusted, and no tensor data is read.
+    Nothing in the file is executed or trusted, and no tensor data is read, unless to hash it.
 
     Args:
         path: a checkpoint file, the JSON index of one in several files or the folder both lie in, or a folder of
@@ -190,6 +186,7 @@ def open_checkpoint(
             inside a larger network.
         leave_out: shell patterns; tensors whose names match one are left out.
         recognise: tells which of several state dicts is a known network; the keys decide without it.
+        digest: begin to hash the file at once, on a thread of its own.
 
     Raises:
         CheckpointError: the file is damaged, dangerous, too large, or of a kind that is not read.
@@ -197,28 +194,62 @@ def open_checkpoint(
         AccessError: there is no such file or it cannot be read.
     """
     # Unlike Path.is_dir this never raises: why a path cannot be read is told where it is opened.
-    is_folder = os.path.isdir(path)  # noqa: PTH112
-    if is_folder:
+    if os.path.isdir(path):  # noqa: PTH112
         from r2convert.checkpoint.formats.shards import index_in
 
-        index = index_in(path)
-        if index is not None:
-            path, is_folder = index, False
-    files = _open_folder(path) if is_folder else [OpenFile(path)]
+        path = index_in(path) or path
+    files: list[OpenFile] = []
+    hashing: Background[str] | None = None
     try:
-        contents = _read_folder(files) if is_folder else _read_file_or_shards(files)
+        read = _open(path, files)
+        hashing = _begin_hashing(files) if digest else None
+        contents = read(files)
         selection = Selection(key, prefix, tuple(leave_out), recognise)
         state_dict = find_state_dict(contents.root, selection, files[0].budget, str(path))
-        checkpoint = Checkpoint(path, files, contents, state_dict)
+        checkpoint = Checkpoint(path, files, contents, state_dict, hashing)
         require_plausible_total(checkpoint.tensors.values(), checkpoint.size, str(path))
         checkpoint.require_unchanged()
     except BaseException as error:
-        for file in files:
-            file.close()
+        _close(files, hashing)
         if isinstance(error, CheckpointError):
             error.where = error.where or str(path)
         raise
     return checkpoint
+
+
+def _open(path: Path, files: list[OpenFile]) -> Callable[[Sequence[OpenFile]], Contents]:
+    """Open all files of a checkpoint into ``files``; return what describes them."""
+    if os.path.isdir(path):  # noqa: PTH112
+        from r2convert.checkpoint.formats.paddle_static import open_folder, read_paddle_folder
+
+        files += open_folder(path)
+        return read_paddle_folder
+    files.append(OpenFile(path))
+    if sniff(files[0]) is not Kind.SHARD_INDEX:
+        return lambda files: read_contents(files[0])
+    from r2convert.checkpoint.formats.shards import open_shards, read_shards
+
+    files += open_shards(files[0])
+    return partial(read_shards, read=read_contents)
+
+
+def _begin_hashing(files: Sequence[OpenFile]) -> Background[str]:
+    def sha256() -> str:
+        if len(files) == 1:
+            return files[0].sha256()
+        lines = (f"{file.sha256()}  {file.path.name}\n" for file in files)
+        return hashlib.sha256("".join(lines).encode()).hexdigest()
+
+    return Background(sha256)
+
+
+def _close(files: Sequence[OpenFile], hashing: Background[str] | None) -> None:
+    for file in files:
+        file.abandon()
+    if hashing is not None:
+        hashing.wait()  # no descriptor is closed under a thread that reads from it
+    for file in files:
+        file.close()
 
 
 def read_contents(file: OpenFile) -> Contents:
@@ -277,25 +308,3 @@ def _read_tar(file: OpenFile) -> Contents:
     members = read_tar_directory(file)
     is_torch = not members.keys().isdisjoint(MEMBERS)
     return read_torch_tar(file, members) if is_torch else read_paddle_tar(file, members)
-
-
-def _read_file_or_shards(files: list[OpenFile]) -> Contents:
-    """Describe a file; if it is an index, open its shards as well, behind it in ``files``."""
-    if sniff(files[0]) is not Kind.SHARD_INDEX:
-        return read_contents(files[0])
-    from r2convert.checkpoint.formats.shards import open_shards, read_shards
-
-    files += open_shards(files[0])
-    return read_shards(files, read_contents)
-
-
-def _open_folder(path: Path) -> list[OpenFile]:
-    from r2convert.checkpoint.formats.paddle_static import open_folder
-
-    return open_folder(path)
-
-
-def _read_folder(files: list[OpenFile]) -> Contents:
-    from r2convert.checkpoint.formats.paddle_static import read_paddle_folder
-
-    return read_paddle_folder(files)

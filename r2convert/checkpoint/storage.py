@@ -15,7 +15,7 @@ from typing import Final
 
 from isal.isal_zlib import crc32
 
-from r2convert.checkpoint.limits import CHUNK_BYTES, WorkBudget
+from r2convert.checkpoint.limits import CHUNK_BYTES, HASHED_BYTES, WorkBudget
 from r2convert.errors import (
     AccessError,
     CorruptCheckpointError,
@@ -66,7 +66,11 @@ class OpenFile:
         self.size = status.st_size
         self.budget = WorkBudget() if budget is None else budget
         self._fingerprint = _fingerprint(status)
-        self._sha256: str | None = None
+        self._is_abandoned = False
+
+    def abandon(self) -> None:
+        """Let a thread that hashes the file end early: nobody needs the digest any more."""
+        self._is_abandoned = True
 
     def close(self) -> None:
         """Close the descriptor; closing twice is fine."""
@@ -138,22 +142,22 @@ class OpenFile:
             )
 
     def sha256(self) -> str:
-        """Return the SHA-256 of the whole file in hexadecimal; computed once.
+        """Return the SHA-256 of the whole file in hexadecimal.
 
         Raises:
             CorruptCheckpointError: the file was changed since it was opened.
             AccessError: the disk fails.
         """
-        if self._sha256 is None:
-            digest = hashlib.sha256()
-            buffer = memoryview(bytearray(min(CHUNK_BYTES, max(self.size, 1))))
-            for offset in range(0, self.size, len(buffer)):
-                piece = buffer[: min(len(buffer), self.size - offset)]
-                self.read_into(offset, piece, "the file")
-                digest.update(piece)
-            self.require_unchanged()
-            self._sha256 = digest.hexdigest()
-        return self._sha256
+        digest = hashlib.sha256()
+        buffer = memoryview(bytearray(min(HASHED_BYTES, self.size)))
+        for offset in range(0, self.size, HASHED_BYTES):
+            if self._is_abandoned:
+                raise ValueError("closed while it was being hashed")
+            piece = buffer[: self.size - offset]
+            self.read_into(offset, piece, "the file")
+            digest.update(piece)
+        self.require_unchanged()
+        return digest.hexdigest()
 
 
 class Window:

@@ -7,11 +7,13 @@ back, so that they speak of what the file holds; the writer's own checksums tell
 from __future__ import annotations
 
 import hashlib
+import io
 import os
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import chain
 from pathlib import Path
 from queue import SimpleQueue
 from typing import Final
@@ -20,17 +22,23 @@ from isal.isal_zlib import crc32
 
 from r2convert.checkpoint.background import Background
 from r2convert.checkpoint.digests import DigestedTensor, OutputTensor
-from r2convert.checkpoint.elements import DType
-from r2convert.checkpoint.formats.contents import OutputLayout, Wrapper
+from r2convert.checkpoint.formats.contents import Contents, OutputLayout, Wrapper
 from r2convert.checkpoint.formats.pdparams import pdparams_segments, pkl_segments
 from r2convert.checkpoint.formats.safetensors import safetensors_segments
 from r2convert.checkpoint.formats.torch_zip import torch_zip_segments
-from r2convert.checkpoint.limits import CHUNK_BYTES, SYNC_BYTES
+from r2convert.checkpoint.limits import CHUNK_BYTES, KIBIBYTE, SYNC_BYTES
 from r2convert.checkpoint.open import read_contents
 from r2convert.checkpoint.storage import Encoding, OpenFile, Storage
 from r2convert.checkpoint.tensor import TensorInfo
 from r2convert.errors import CorruptCheckpointError, UsageError
-from r2convert.files import atomic_output, sync_data
+from r2convert.files import atomic_output, sync_data, write_all
+
+#: Smaller pieces are gathered, up to so many: a system call for each would take as long as all the rest.
+_SMALL_BYTES: Final = 16 * KIBIBYTE
+_SMALL_PIECES: Final = 100
+
+#: How many bytes were completed, and which tensor they are all of, if they are of one.
+_Stretch = tuple[int, int | None]
 
 _LAYOUTS: Final[Mapping[str, OutputLayout]] = {
     ".pth": torch_zip_segments,
@@ -101,11 +109,11 @@ def write_checkpoint(
             checksums = _write(output, layout, tensors, give_metadata)
             if accept is not None:
                 accept()
-            described = _describe(part, wrapper) if check else {}
+            described = _describe(part, wrapper) if check else None
         finally:
             output.finish()  # nothing may use the descriptor any more once it is closed
         sha256, found = output.result()
-        if check:
+        if described is not None:
             _require_as_written(path, tensors, checksums, described, found)
     digested = [
         DigestedTensor(tensor.name, tensor.dtype, tensor.shape, found[index].digest)
@@ -157,6 +165,7 @@ def _write(
         else:
             checksums[segment] = _write_tensor(output, tensors[segment])
             output.complete(tensors[segment].nbytes, segment)
+    output.hand_over()
     return checksums
 
 
@@ -189,30 +198,38 @@ class _Output:
     def __init__(self, path: Path, descriptor: int, *, is_read_back: bool, is_digested: bool) -> None:
         self.size = 0
         self._descriptor = descriptor
-        self._synced_size = 0
+        self._small: list[bytes] = []
+        self._completed: list[_Stretch] = []
+        self._handed_over = self._synced = 0
         self._to_sync: SimpleQueue[bool] = SimpleQueue()
-        self._stretches: SimpleQueue[tuple[int, int | None] | None] = SimpleQueue()
+        self._batches: SimpleQueue[list[_Stretch]] = SimpleQueue()
         self._sync = Background(self._sync_behind)
-        reads = partial(_read_back, path, self._stretches, is_digested=is_digested)
+        reads = partial(_read_back, path, self._batches, is_digested=is_digested)
         self._reading = Background(reads) if is_read_back else None
 
     def write(self, data: memoryview | bytes) -> None:
-        view = memoryview(data)
-        while len(view):
-            view = view[os.write(self._descriptor, view) :]
         self.size += len(data)
-        if self.size - self._synced_size >= SYNC_BYTES:
-            self._synced_size = self.size
-            self._to_sync.put(True)
+        if len(data) < _SMALL_BYTES and len(self._small) < _SMALL_PIECES:
+            self._small.append(bytes(data))
+        else:
+            self._flush(data)
 
     def complete(self, size: int, tensor: int | None = None) -> None:
-        """Hand the last ``size`` bytes, all of one tensor or of none, to the thread that reads them back."""
-        self._stretches.put((size, tensor))
+        """Say that the last ``size`` bytes are all of one tensor, or of none."""
+        self._completed.append((size, tensor))
+        if self.size - self._handed_over >= CHUNK_BYTES:
+            self.hand_over()
+
+    def hand_over(self) -> None:
+        """Let the other thread read back what has been completed."""
+        self._flush()
+        self._batches.put(self._completed)
+        self._completed, self._handed_over = [], self.size
 
     def finish(self) -> None:
-        """Wait until both threads have come to the end of what was written; never raises."""
+        """Wait until both threads have come to the end of what was handed over; never raises."""
         self._to_sync.put(False)
-        self._stretches.put(None)
+        self._batches.put([])
         self._sync.wait()
         if self._reading is not None:
             self._reading.wait()
@@ -222,6 +239,14 @@ class _Output:
         self._sync.result()
         return self._reading.result() if self._reading is not None else ("", {})
 
+    def _flush(self, data: memoryview | bytes = b"") -> None:
+        write_all(self._descriptor, b"".join(self._small))
+        write_all(self._descriptor, data)
+        self._small.clear()
+        if self.size - self._synced >= SYNC_BYTES:
+            self._synced = self.size
+            self._to_sync.put(True)
+
     def _sync_behind(self) -> None:
         while self._to_sync.get():
             sync_data(self._descriptor)
@@ -229,21 +254,19 @@ class _Output:
 
 
 def _read_back(
-    path: Path, stretches: SimpleQueue[tuple[int, int | None] | None], *, is_digested: bool
+    path: Path, batches: SimpleQueue[list[_Stretch]], *, is_digested: bool
 ) -> tuple[str, dict[int, _ReadBack]]:
-    """Read a growing file from its start, stretch by stretch as they are completed."""
+    """Read a growing file from its start, stretch by stretch as they are completed; an empty batch is the end."""
     whole = hashlib.sha256()
     found: dict[int, _ReadBack] = {}
     buffer = memoryview(bytearray(CHUNK_BYTES))
-    position = 0
-    with OpenFile(path) as file:
-        while (stretch := stretches.get()) is not None:
-            size, tensor = stretch
-            own, checksum, start = hashlib.sha256(), 0, position
-            while position < start + size:
-                piece = buffer[: start + size - position]
-                file.read_into(position, piece, "what was written")
-                position += len(piece)
+    with io.BufferedReader(io.FileIO(path), CHUNK_BYTES) as file:
+        for size, tensor in chain.from_iterable(iter(batches.get, [])):
+            own, checksum, start = hashlib.sha256(), 0, file.tell()
+            for done in range(0, size, CHUNK_BYTES):
+                piece = buffer[: min(CHUNK_BYTES, size - done)]
+                if file.readinto(piece) < len(piece):
+                    raise _not_as_written(path, "a file that ends early")
                 if is_digested:
                     whole.update(piece)
                 if tensor is not None:
@@ -255,65 +278,55 @@ def _read_back(
     return whole.hexdigest(), found
 
 
-@dataclass(frozen=True, slots=True)
-class _Description:
-    """A tensor as the finished file describes it, its bytes standing there in order and as they are."""
-
-    dtype: DType
-    shape: tuple[int, ...]
-    offset: int
-    crc32: int | None
-
-
-def _describe(path: Path, wrapper: Wrapper | None) -> dict[object, _Description | None]:
+def _describe(path: Path, wrapper: Wrapper | None) -> Contents:
     """Read the new file's own description of its tensors, as any reader of it would."""
     with OpenFile(path) as file:
         contents = read_contents(file)
-    described: dict[object, _Description | None] = {}
-    root = contents.root.get(wrapper.key) if wrapper and isinstance(contents.root, dict) else contents.root
-    if isinstance(root, dict):
-        for name, value in root.items():
-            described[name] = _description(value, contents.storages) if isinstance(value, TensorInfo) else None
-    return described
-
-
-def _description(tensor: TensorInfo, storages: Sequence[Storage]) -> _Description | None:
-    extents = storages[tensor.storage].extents
-    is_plain = len(extents) == 1 and extents[0].encoding is Encoding.RAW
-    if not is_plain or not tensor.is_contiguous or tensor.is_negated:
-        return None
-    return _Description(tensor.dtype, tensor.shape, extents[0].offset + tensor.offset, storages[tensor.storage].crc32)
+    if wrapper and isinstance(contents.root, dict):
+        return contents._replace(root=contents.root.get(wrapper.key))
+    return contents
 
 
 def _require_as_written(
     path: Path,
     tensors: Sequence[OutputTensor],
     checksums: Mapping[int, int],
-    described: Mapping[object, _Description | None],
+    described: Contents,
     found: Mapping[int, _ReadBack],
 ) -> None:
     """Check that the file describes the tensors meant, at the places where their bytes were found.
 
     The bytes are compared by CRC-32: what can go wrong in between is a bad disk or bad memory, not malice.
     """
+    root = described.root if isinstance(described.root, dict) else {}
     differing = [
         tensor.name
         for index, tensor in enumerate(tensors)
-        if found[index].crc32 != checksums[index] or not _fits(tensor, described.get(tensor.name), found[index])
+        if found[index].crc32 != checksums[index]
+        or not _fits(tensor, root.get(tensor.name), described.storages, found[index])
     ]
-    if differing or len(described) != len(tensors):
-        raise CorruptCheckpointError(
-            "the file read back is not what was written",
-            where=str(path),
-            got=f"{len(differing)} tensors differ: {', '.join(differing[:3])}",
-            next_step="the disk or the memory may be failing; try another disk",
-        )
+    if differing or len(root) != len(tensors):
+        raise _not_as_written(path, f"{len(differing)} tensors differ: {', '.join(differing[:3])}")
 
 
-def _fits(tensor: OutputTensor, described: _Description | None, found: _ReadBack) -> bool:
+def _fits(tensor: OutputTensor, described: object, storages: Sequence[Storage], found: _ReadBack) -> bool:
+    """Whether a tensor is described as it was meant, its bytes standing in order where they were found."""
+    if not isinstance(described, TensorInfo) or (described.dtype, described.shape) != (tensor.dtype, tensor.shape):
+        return False
+    storage = storages[described.storage]
+    extent = storage.extents[0]
     return (
-        described is not None
-        and (described.dtype, described.shape) == (tensor.dtype, tensor.shape)
-        and (described.offset == found.offset or tensor.nbytes == 0)
-        and described.crc32 in (None, found.crc32)
+        (len(storage.extents) == 1 and extent.encoding is Encoding.RAW)
+        and (described.is_contiguous and not described.is_negated)
+        and (extent.offset + described.offset == found.offset or tensor.nbytes == 0)
+        and storage.crc32 in (None, found.crc32)
+    )
+
+
+def _not_as_written(path: Path, got: str) -> CorruptCheckpointError:
+    return CorruptCheckpointError(
+        "the file read back is not what was written",
+        where=str(path),
+        got=got,
+        next_step="the disk or the memory may be failing; try another disk",
     )

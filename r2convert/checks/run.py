@@ -22,11 +22,11 @@ from r2convert.checks.static import file_checks, file_numbers, receipt_check
 from r2convert.download.cache import recorded_digests
 from r2convert.errors import AccessError, InputError, MappingError, R2ConvertError, UsageError
 from r2convert.evaluation.statistics import is_certainly_below
-from r2convert.mapping.conversion import content_hash_of
 from r2convert.mapping.evidence import Clues, weigh
 from r2convert.mapping.identity import Identity, Resolution, recogniser, resolve
 from r2convert.mapping.receipt import read_receipt
 from r2convert.mapping.tables import CANONICAL, Tables
+from r2convert.mapping.values import read_values
 from r2convert.results.verdicts import Check
 from r2convert.results.verification import IMAGENET_INPUT, Accuracy, CheckpointResult
 
@@ -66,13 +66,14 @@ class Request:
     leave_out: tuple[str, ...] = ()
 
     def open(self, tables: Tables) -> Checkpoint:
-        """Open the part of the file that is to be verified."""
+        """Open the part of the file that is to be verified; the file is hashed while its names are read."""
         return open_checkpoint(
             self.path,
             key=self.key,
             prefix=self.prefix,
             leave_out=self.leave_out,
             recognise=recogniser(tables),
+            digest=True,
         )
 
 
@@ -128,14 +129,12 @@ def examine(tables: Tables, request: Request, probes: Probes, *, classes: int | 
         UsageError: the network cannot be shown images of the input size.
     """
     with request.open(tables) as checkpoint:
-        # On a thread of its own, while the names are read and the layers counted.
-        checkpoint.begin_sha256()
         resolution = resolve(tables, checkpoint, request.variant, request.layout)
         require_input_size(resolution.identity.variant, probes.input_size)
         if classes is not None:
             _require_classifier(request.path, resolution, classes)
-        checks = file_checks(checkpoint, resolution)
-        content = content_hash_of(checkpoint, resolution)
+        content, problems = read_values(checkpoint, resolution)
+        checks = file_checks(checkpoint, resolution, problems)
         sha256 = checkpoint.sha256()
         receipt = read_receipt(request.path)
         pins = recorded_digests()

@@ -10,7 +10,6 @@ from r2convert.mapping.evidence import variant_named
 from r2convert.mapping.identity import Resolution, differ, shapes_of
 from r2convert.mapping.receipt import Receipt
 from r2convert.mapping.tables import Tables
-from r2convert.mapping.values import value_problems
 from r2convert.results.verdicts import Check
 
 
@@ -61,13 +60,9 @@ def file_numbers(checkpoint: Checkpoint, resolution: Resolution, input_size: tup
     return PublishedNumbers(resolution.expansion, stored, input_size)
 
 
-def file_checks(checkpoint: Checkpoint, resolution: Resolution) -> list[Check]:
-    """Check a file's own properties: names, shapes, values.
-
-    Raises:
-        CheckpointError: the file's bytes are damaged.
-    """
-    return [*_structure_checks(checkpoint, resolution), _value_check(checkpoint, resolution)]
+def file_checks(checkpoint: Checkpoint, resolution: Resolution, problems: list[str]) -> list[Check]:
+    """Check a file's own properties: names, shapes, and what was found wrong with its values."""
+    return [*_structure_checks(checkpoint, resolution), _value_check(checkpoint, problems)]
 
 
 def _structure_checks(checkpoint: Checkpoint, resolution: Resolution) -> Iterator[Check]:
@@ -99,8 +94,7 @@ def _structure_checks(checkpoint: Checkpoint, resolution: Resolution) -> Iterato
     )
 
 
-def _value_check(checkpoint: Checkpoint, resolution: Resolution) -> Check:
-    problems = value_problems(checkpoint, resolution)
+def _value_check(checkpoint: Checkpoint, problems: list[str]) -> Check:
     more = f" and {len(problems) - _SHOWN} more" if len(problems) > _SHOWN else ""
     return Check(
         "values",

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
+from r2convert.checkpoint.background import Background
 from r2convert.checkpoint.digests import DigestedTensor, network_hash, tensor_digest
 from r2convert.checkpoint.elements import DType
 from r2convert.checkpoint.open import Checkpoint
-from r2convert.checkpoint.tensor import TensorInfo
 from r2convert.mapping.identity import Identity, Resolution
-from r2convert.mapping.plan import canonical_plan, target_tensor
+from r2convert.mapping.values import network_tensors
 from r2convert.results.documents import BothSides, Comparison, DifferingTensor, Identified
 
 if TYPE_CHECKING:
@@ -19,7 +18,7 @@ if TYPE_CHECKING:
     Array = np.ndarray[Any, Any]
 
 
-class Side:
+class _Side:
     """One of the two checkpoints, its tensors under the names to compare by.
 
     Args:
@@ -30,7 +29,7 @@ class Side:
     def __init__(self, checkpoint: Checkpoint, resolution: Resolution | None) -> None:
         self._checkpoint = checkpoint
         self.identity = resolution.identity if resolution is not None else None
-        self.tensors = dict(_named_tensors(checkpoint, resolution))
+        self.tensors = {tensor.name: tensor for tensor in network_tensors(checkpoint, resolution).values()}
         self.digests = {name: tensor_digest(checkpoint.chunks(tensor)) for name, tensor in self.tensors.items()}
 
     @property
@@ -52,8 +51,14 @@ class Side:
         return array.astype(np.float64) if tensor.dtype.is_floating else array.astype(np.int64)
 
 
-def compare(a: Side, b: Side) -> Comparison:
-    """Compare two checkpoints.
+def compare(one: Checkpoint, first: Resolution | None, other: Checkpoint, second: Resolution | None) -> Comparison:
+    """Compare two checkpoints, which are read side by side.
+
+    Args:
+        one: an open file.
+        first: what it is; ``None`` for both to compare by their own names.
+        other: another.
+        second: what that is.
 
     Returns:
         Every difference: swapped and transposed tensors are recognised by their digests.
@@ -61,6 +66,12 @@ def compare(a: Side, b: Side) -> Comparison:
     Raises:
         CheckpointError: the bytes of one are damaged.
     """
+    beside = Background(lambda: _Side(other, second))
+    try:
+        a = _Side(one, first)
+    finally:
+        beside.wait()  # its file is not closed before
+    b = beside.result()
     common = a.tensors.keys() & b.tensors.keys()
     different = [name for name in a.tensors if name in common and not _same(a, b, name)]
     found = [_difference(a, b, name, different) for name in different]
@@ -79,22 +90,12 @@ def _identified(identity: Identity | None) -> Identified | None:
     return None if identity is None else Identified(identity.variant.id, identity.layout)
 
 
-def _named_tensors(checkpoint: Checkpoint, resolution: Resolution | None) -> Iterator[tuple[str, TensorInfo]]:
-    if resolution is None:
-        yield from checkpoint.tensors.items()
-        return
-    plan = canonical_plan(resolution.expansion, resolution.identity.layout, checkpoint.tensors)
-    for row in plan.rows_of("rename"):
-        if row.source is not None and row.target is not None and not row.slot.is_counter:
-            yield row.target, target_tensor(plan, row, checkpoint.tensors[row.source])
-
-
-def _same(a: Side, b: Side, name: str) -> bool:
+def _same(a: _Side, b: _Side, name: str) -> bool:
     one, other = a.tensors[name], b.tensors[name]
     return (one.dtype, one.shape, a.digests[name]) == (other.dtype, other.shape, b.digests[name])
 
 
-def _difference(a: Side, b: Side, name: str, different: list[str]) -> DifferingTensor:
+def _difference(a: _Side, b: _Side, name: str, different: list[str]) -> DifferingTensor:
     one, other = a.tensors[name], b.tensors[name]
     if one.shape != other.shape:
         return DifferingTensor(name, f"shape {_show(one.shape)} against {_show(other.shape)}")

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import struct
-import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import cache, partial
 from math import prod
@@ -21,11 +19,9 @@ from r2convert.checkpoint.open import Checkpoint, open_checkpoint
 from r2convert.checkpoint.writing import WrittenFile, require_container, write_checkpoint
 from r2convert.errors import AccessError, MappingError, UsageError
 from r2convert.files import require_place
-from r2convert.mapping.evidence import clues_of, weigh
-from r2convert.mapping.identity import Resolution
-from r2convert.mapping.plan import Plan, PlanRow, canonical_plan, fill_dtype, fill_value, target_tensor, with_evidence
+from r2convert.mapping.plan import Plan, PlanRow, canonical_plan, fill_dtype, fill_value, target_tensor
 from r2convert.mapping.receipt import receipt_path, write_receipt
-from r2convert.mapping.tables import CANONICAL, Tables
+from r2convert.mapping.tables import CANONICAL
 from r2convert.version import __version__
 
 _FILL_CHUNK = 1 << 16
@@ -88,8 +84,6 @@ def convert(
     require_possible(plan, destination, overwrite=overwrite)
     if receipt and not digest:
         raise ValueError("a receipt binds digests")
-    if digest:
-        checkpoint.begin_sha256()
     settled = cache(lambda: settle(checkpoint.sha256()) if settle else plan)
     streams: dict[str, Stream] = {}
     outputs = [_output(checkpoint, plan, row, dtype, streams) for row in plan.rows if row.target is not None]
@@ -129,6 +123,9 @@ def publish(
         MappingError: the plan has problems.
         AccessError: the folder cannot be written, or the file exists.
     """
+    import shutil
+    import tempfile  # these two take longer to import than a plan to make
+
     if plan.target_layout != CANONICAL:
         raise UsageError("only mm files are published the OpenMMLab way", expected="--to mm", got=plan.target_layout)
     try:
@@ -170,17 +167,6 @@ def _with_receipt(conversion: Conversion, dtype: DType | None) -> Conversion:
     return replace(conversion, receipt=path)
 
 
-def settled_by(
-    tables: Tables, checkpoint: Checkpoint, resolution: Resolution, plan: Plan, pins: Mapping[str, str]
-) -> Callable[[str], Plan]:
-    """What weighs the evidence of a plan once the SHA-256 of its source is known, as :func:`convert` takes it."""
-
-    def settle(sha256: str) -> Plan:
-        return with_evidence(tables, plan, weigh(tables, resolution, clues_of(checkpoint, sha256=sha256, pins=pins)))
-
-    return settle
-
-
 def require_possible(plan: Plan, destination: Path, *, overwrite: bool) -> None:
     """Find out what would stand against writing a conversion, without writing anything.
 
@@ -200,30 +186,6 @@ def _require_place_for_receipt(destination: Path) -> None:
     place = receipt_path(destination)
     if os.path.isdir(place) and not os.path.islink(place):  # noqa: PTH112, PTH114 - these never raise
         raise AccessError("a folder lies where the receipt belongs", where=str(place), next_step="choose another name")
-
-
-def content_hash_of(checkpoint: Checkpoint, resolution: Resolution) -> str:
-    """Read a known variant's tensors and digest the network they are, whatever its container and layout.
-
-    Counters of training batches and tensors that the network cannot reach do not enter.
-
-    Raises:
-        CheckpointError: the file's bytes are damaged.
-    """
-    plan = canonical_plan(resolution.expansion, resolution.identity.layout, checkpoint.tensors)
-    return network_hash(_digest(checkpoint, plan, row) for row in plan.rows_of("rename") if not row.slot.is_counter)
-
-
-def content_hash_of_unknown(checkpoint: Checkpoint) -> str:
-    """Digest the tensors of a file that is no known variant, under their own names.
-
-    Raises:
-        CheckpointError: the file's bytes are damaged.
-    """
-    return network_hash(
-        DigestedTensor(name, tensor.dtype, tensor.shape, tensor_digest(checkpoint.chunks(tensor)))
-        for name, tensor in checkpoint.tensors.items()
-    )
 
 
 def _content_of(plan: Plan, written: WrittenFile) -> str:

@@ -85,7 +85,6 @@ def recognise(
         UsageError: the variant does not exist in that layout.
         CheckpointError: the file's bytes are damaged.
     """
-    checkpoint.begin_sha256()
     resolution = resolve(tables, checkpoint, variant, layout)
     return weigh(tables, resolution, clues_of(checkpoint, sha256=checkpoint.sha256(), pins=pins))
 

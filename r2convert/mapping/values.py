@@ -1,12 +1,16 @@
-"""The search through a file's values for what no trained network has."""
+"""One pass over a file's values: the digest of the network they are, and the search for what no trained network has."""
 
 from __future__ import annotations
 
+import hashlib
 from typing import TYPE_CHECKING, Any
 
-from r2convert.checkpoint.elements import decode
+from r2convert.checkpoint.digests import DigestedTensor, network_hash
+from r2convert.checkpoint.elements import DType, decode, may_be_not_finite
 from r2convert.checkpoint.open import Checkpoint
+from r2convert.checkpoint.tensor import TensorInfo
 from r2convert.mapping.identity import Resolution
+from r2convert.mapping.plan import canonical_plan, target_tensor
 from r2convert.mapping.tables import Slot
 
 if TYPE_CHECKING:
@@ -15,27 +19,62 @@ if TYPE_CHECKING:
     Array = np.ndarray[Any, Any]
 
 
-def value_problems(checkpoint: Checkpoint, resolution: Resolution | None) -> list[str]:
-    """Look at every floating-point value of a file.
+def read_values(checkpoint: Checkpoint, resolution: Resolution | None) -> tuple[str, list[str]]:
+    """Read every tensor once.
 
     Args:
         checkpoint: the open file.
-        resolution: what it is, if known; an unknown file is searched for NaN and infinities only.
+        resolution: what it is, if known; an unknown file is digested under its own names, and searched for NaN and
+            infinities only.
 
     Returns:
-        One line a tensor that something is wrong with.
+        The content hash of the network, whatever its container and layout: counters of training batches and tensors
+        that the network cannot reach do not enter. And one line a tensor that something is wrong with.
 
     Raises:
         CheckpointError: the file's bytes are damaged.
     """
     slots = resolution.expansion.names(resolution.identity.layout) if resolution else {}
-    problems = []
+    content = network_tensors(checkpoint, resolution)
+    digested, problems = [], []
     for name, tensor in checkpoint.tensors.items():
-        if tensor.dtype.is_floating:
-            problem = _problem(slots.get(name), decode(checkpoint.array(tensor), tensor.dtype))
-            if problem:
-                problems.append(f"{name} {problem}")
-    return problems
+        slot, named = slots.get(name), content.get(name)
+        if named is None and not tensor.dtype.is_floating:
+            continue
+        digest, is_suspect = hashlib.sha256(), False
+        for chunk in checkpoint.chunks(named or tensor):
+            digest.update(chunk)
+            is_suspect = is_suspect or (tensor.dtype.is_floating and _is_suspect(chunk, tensor.dtype, slot))
+        if named is not None:
+            digested.append(DigestedTensor(named.name, named.dtype, named.shape, digest.digest()))
+        problem = _problem(slot, decode(checkpoint.array(tensor), tensor.dtype)) if is_suspect else None
+        if problem:
+            problems.append(f"{name} {problem}")
+    return network_hash(digested), problems
+
+
+def network_tensors(checkpoint: Checkpoint, resolution: Resolution | None) -> dict[str, TensorInfo]:
+    """The tensors that a network is digested and compared by, under the ``mm`` names; by the file's own names.
+
+    Of an unknown file these are all, under the names they have.
+    """
+    if resolution is None:
+        return dict(checkpoint.tensors)
+    plan = canonical_plan(resolution.expansion, resolution.identity.layout, checkpoint.tensors)
+    return {
+        row.source: target_tensor(plan, row, checkpoint.tensors[row.source])
+        for row in plan.rows_of("rename")
+        if row.source is not None and not row.slot.is_counter
+    }
+
+
+def _is_suspect(chunk: memoryview | bytes, dtype: DType, slot: Slot | None) -> bool:
+    """Whether NumPy has to look at a tensor: starting it takes longer than looking through a whole file like this."""
+    if may_be_not_finite(chunk, dtype):
+        return True
+    if slot is not None and slot.role == "bn.running_var":
+        return max(bytes(chunk)[dtype.itemsize - 1 :: dtype.itemsize]) >= 0x80  # the sign is the top byte's highest bit
+    return slot is not None and slot.role == "conv.weight" and not bytes(chunk[:16]).strip(b"\0\x80")
 
 
 def _problem(slot: Slot | None, values: Array) -> str | None:

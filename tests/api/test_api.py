@@ -69,10 +69,11 @@ def test_importing_the_package_loads_nothing_heavy() -> None:
     assert set(done.stdout.split()) & {"torch", "numpy", "requests", "PIL", "rich", "click"} == set()
 
 
-def test_converting_and_comparing_need_no_torch(fetched: Path) -> None:
+def test_sound_files_are_inspected_converted_and_compared_without_torch_and_numpy(fetched: Path) -> None:
     code = (
-        "import sys, r2convert; r2convert.map_checkpoint(sys.argv[1], 'mm.pth');"
-        "assert r2convert.compare(sys.argv[1], 'mm.pth').equal; assert 'torch' not in sys.modules"
+        "import sys; from r2convert import api; api.map_checkpoint(sys.argv[1], 'mm.pth');"
+        "assert api.compare(sys.argv[1], 'mm.pth').equal; assert api.inspect('mm.pth').content_hash;"
+        "assert not {'torch', 'numpy'} & sys.modules.keys()"
     )
     done = subprocess.run([sys.executable, "-c", code, str(fetched)], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")

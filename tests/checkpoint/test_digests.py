@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from r2convert.checkpoint.digests import DigestedTensor, OutputTensor, content_hash, network_hash, tensor_digest
+from r2convert.checkpoint.digests import DigestedTensor, network_hash, tensor_digest
 from r2convert.checkpoint.elements import DType
 
 tensors = st.builds(
@@ -24,7 +24,7 @@ networks = st.lists(tensors, max_size=5, unique_by=lambda tensor: tensor.name)
 
 def test_the_documented_recipe() -> None:
     data = struct.pack("<2f", 1, 2)
-    tensor = OutputTensor("fc.bias", DType.FLOAT32, (2,), lambda: iter([data[:3], data[3:]]))
+    tensor = DigestedTensor("fc.bias", DType.FLOAT32, (2,), tensor_digest([data[:3], data[3:]]))
     leaf = hashlib.sha256(
         b"r2convert tensor 1\0"
         + (b"\x07\0\0\0" + b"fc.bias")
@@ -33,7 +33,7 @@ def test_the_documented_recipe() -> None:
         + hashlib.sha256(data).digest()
     ).digest()
     root = hashlib.sha256(b"r2convert network 1\0" + b"\x01\0\0\0\0\0\0\0" + leaf).hexdigest()
-    assert content_hash([tensor]) == root
+    assert network_hash([tensor]) == root
 
 
 @given(networks, st.randoms())

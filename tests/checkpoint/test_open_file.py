@@ -86,6 +86,30 @@ def test_closing_leaves_no_descriptor_open(tmp_path: Path) -> None:
     assert open_descriptors() == before
 
 
+@pytest.mark.parametrize("end", [b"", b"nothing that ends an archive"], ids=["zeros", "no zip"])
+def test_a_file_that_is_refused_is_hashed_no_further(tmp_path: Path, end: bytes) -> None:
+    """A terabyte takes a quarter of an hour to hash; the thread that does it does not keep the descriptor either."""
+    path = tmp_path / "a.pth"
+    path.write_bytes(torch_zip()[:200])
+    os.truncate(path, 1 << 40)
+    with path.open("ab") as file:
+        file.write(end)
+    before = open_descriptors()
+    with pytest.raises(CheckpointError):
+        open_checkpoint(path, digest=True)
+    assert open_descriptors() == before
+
+
+def test_a_file_is_hashed_from_when_it_is_opened(tmp_path: Path) -> None:
+    path = tmp_path / "a.pth"
+    path.write_bytes(torch_zip())
+    checkpoint = open_checkpoint(path, digest=True)
+    assert checkpoint.sha256() == checkpoint.sha256() == hashlib.sha256(torch_zip()).hexdigest()
+    checkpoint.close()
+    with open_checkpoint(path) as later:
+        assert later.sha256() == hashlib.sha256(torch_zip()).hexdigest()
+
+
 INSPECT = """
 import sys
 from pathlib import Path

@@ -367,16 +367,16 @@ def test_the_disk_is_told_to_start_before_the_end_and_once_more_at_the_end(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     called: queue.Queue[str] = queue.Queue()
-    monkeypatch.setattr(writing, "SYNC_BYTES", 16)
+    monkeypatch.setattr(writing, "SYNC_BYTES", 1 << 16)
     monkeypatch.setattr(os, "fdatasync", lambda _: called.put("data"))
     monkeypatch.setattr(os, "fsync", lambda _: called.put("all"))
 
     def chunks() -> Iterator[bytes]:
-        yield bytes(16)
+        yield bytes(1 << 16)
         assert called.get(timeout=30) == "data"
         yield bytes(3)
 
-    write_checkpoint(tmp_path / "a.pdparams", [OutputTensor("a", DType.UINT8, (19,), chunks)])
+    write_checkpoint(tmp_path / "a.pdparams", [OutputTensor("a", DType.UINT8, ((1 << 16) + 3,), chunks)])
     assert "all" in [called.get_nowait() for _ in range(called.qsize())]
 
 

@@ -13,11 +13,12 @@ import torch
 from r2convert.catalog import Catalog
 from r2convert.checkpoint.open import open_checkpoint
 from r2convert.errors import AccessError, CorruptCheckpointError, MappingError, OutputExistsError, UsageError
-from r2convert.mapping.conversion import Conversion, content_hash_of, convert
+from r2convert.mapping.conversion import Conversion, convert
 from r2convert.mapping.identity import resolve
 from r2convert.mapping.plan import make_plan
 from r2convert.mapping.receipt import read_receipt, receipt_path
 from r2convert.mapping.tables import Tables
+from r2convert.mapping.values import read_values
 from tests.conftest import Standin
 
 SMALLEST = "res2net_dla60_w28_s4"
@@ -32,7 +33,7 @@ def run(tables: Tables, source: Path, destination: Path, target: str, **options:
 
 def content(tables: Tables, path: Path) -> str:
     with open_checkpoint(path) as checkpoint:
-        return content_hash_of(checkpoint, resolve(tables, checkpoint))
+        return read_values(checkpoint, resolve(tables, checkpoint))[0]
 
 
 @pytest.mark.parametrize("legacy", [False, True])

@@ -13,12 +13,13 @@ import torch
 
 from r2convert.catalog.variant import Source, Variant
 from r2convert.checkpoint.open import open_checkpoint
-from r2convert.mapping.conversion import content_hash_of, convert
+from r2convert.mapping.conversion import convert
 from r2convert.mapping.evidence import Clues, recognise, weigh
 from r2convert.mapping.identity import Identity, resolve
 from r2convert.mapping.plan import plan_conversion, with_evidence
 from r2convert.mapping.receipt import read_receipt, receipt_path
 from r2convert.mapping.tables import Tables
+from r2convert.mapping.values import read_values
 from tests.conftest import Standin
 
 V1B = "res2net50_v1b_w26_s4"
@@ -147,7 +148,7 @@ def test_a_conversion_of_a_proven_file_is_proven_by_its_receipt(
 def test_a_known_content_hash_proves_the_weights_in_any_container(tables: Tables, standin: Standin) -> None:
     with open_checkpoint(standin(V1B)) as checkpoint:
         resolution = resolve(tables, checkpoint)
-        content = content_hash_of(checkpoint, resolution)
+        content, _ = read_values(checkpoint, resolution)
     published = publish(tables, V1B, content_hash=content)
     with open_checkpoint(standin(V1B)) as checkpoint:
         resolution = resolve(published, checkpoint)

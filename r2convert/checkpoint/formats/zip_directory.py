@@ -32,6 +32,7 @@ _CENTRAL: Final = struct.Struct("<4s6H3I5H2I")
 _END: Final = struct.Struct("<4s4H2IH")
 _END64: Final = struct.Struct("<4sQ2H2I4Q")
 _LOCATOR: Final = struct.Struct("<4sIQI")
+_DESCRIPTORS: Final = (struct.Struct("<IQQ"), struct.Struct("<III"))
 _DESCRIPTOR_FLAG: Final = 0x0008
 _UTF8_FLAG: Final = 0x0800
 _ENCRYPTED_FLAG: Final = 0x0001
@@ -203,10 +204,8 @@ def _central_entry(file: OpenFile, directory: bytes, position: int, at: int) -> 
     name, extra = directory[name_at:extra_at], directory[extra_at : extra_at + extra_length]
     if len(name) != name_length or len(extra) != extra_length:
         raise _corrupt(file, "the zip directory ends in the middle of an entry", at)
-    wide = _zip64_values(file, extra, [value == _FULL32 for value in (size, packed, header_offset)], at)
-    size, packed, header_offset = (
-        value if new is None else new for value, new in zip((size, packed, header_offset), wide, strict=True)
-    )
+    if _FULL32 in (size, packed, header_offset):
+        size, packed, header_offset = _wide(file, extra, (size, packed, header_offset), at)
     return _Entry(at, name, flags, method, crc32, packed, size, header_offset), extra_at + extra_length - position
 
 
@@ -229,19 +228,18 @@ def _require_stored(file: OpenFile, entry: _Entry) -> None:
         raise _corrupt(file, "a stored record states two sizes", entry.at, f"{entry.packed} and {entry.size} bytes")
 
 
-def _zip64_values(file: OpenFile, extra: bytes, wanted: list[bool], at: int) -> list[int | None]:
-    """Return the 64-bit values for the 32-bit fields that are full, from the zip64 extra field."""
-    if not any(wanted):
-        return [None] * len(wanted)
+def _wide(file: OpenFile, extra: bytes, fields: tuple[int, ...], at: int) -> list[int]:
+    """Return 32-bit fields, those that are full with their 64-bit values from the zip64 extra field."""
+    full = fields.count(_FULL32)
     position = 0
     while position + 4 <= len(extra):
         kind, length = struct.unpack_from("<HH", extra, position)
         position += 4
         if kind == _ZIP64_EXTRA:
-            if length != 8 * sum(wanted) or position + length > len(extra):
+            if length != 8 * full or position + length > len(extra):
                 break
-            values = iter(struct.unpack_from(f"<{sum(wanted)}Q", extra, position))
-            return [next(values) if is_full else None for is_full in wanted]
+            values = iter(struct.unpack_from(f"<{full}Q", extra, position))
+            return [next(values) if field == _FULL32 else field for field in fields]
         position += length
     raise _corrupt(file, "an entry of the zip directory lacks its 64-bit sizes", at)
 
@@ -259,8 +257,8 @@ def _read_local(
     if signature != b"PK\x03\x04" or name_length != len(entry.name) or header[_LOCAL.size :] != entry.name:
         raise _corrupt(file, "a record's own header names it differently from the directory", at)
     extra = window.read(at + len(header), extra_length, "a zip record's extra field")
-    wide = _zip64_values(file, extra, [size == _FULL32, packed == _FULL32], at)
-    size, packed = (value if new is None else new for value, new in zip((size, packed), wide, strict=True))
+    if _FULL32 in (size, packed):
+        size, packed = _wide(file, extra, (size, packed), at)
     stated = (crc32, packed, size)
     deferred = flags & _DESCRIPTOR_FLAG and stated in ((0, 0, 0), (0, entry.size, entry.size))
     if flags != entry.flags or method or (not deferred and stated != (entry.crc32, entry.size, entry.size)):
@@ -277,14 +275,11 @@ def _read_local(
 def _end_of_descriptor(file: OpenFile, window: Window, entry: _Entry, at: int) -> int:
     """Check the sizes repeated behind a record's payload; 32 or 64 bits wide, with or without a signature."""
     available = window.read(at, min(24, file.size - at), "a zip data descriptor")
-    for layout in ("<4sIQQ", "<4sIII", "<IQQ", "<III"):
-        values = struct.unpack_from(layout, available.ljust(24, b"\0"))
-        if "s" in layout:
-            if values[0] != b"PK\x07\x08":
-                continue
-            values = values[1:]
-        if values == (entry.crc32, entry.size, entry.size) and struct.calcsize(layout) <= len(available):
-            return at + struct.calcsize(layout)
+    stated = (entry.crc32, entry.size, entry.size)
+    for start in (4, 0) if available.startswith(b"PK\x07\x08") else (0,):
+        for layout in _DESCRIPTORS:
+            if start + layout.size <= len(available) and layout.unpack_from(available, start) == stated:
+                return at + start + layout.size
     raise _corrupt(file, "the sizes behind a record contradict the directory", at)
 
 

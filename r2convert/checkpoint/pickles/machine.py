@@ -67,6 +67,7 @@ class PickleMachine:
         self._charge = data.file.budget.charge
         self._stack: list[object] = []
         self._marks: list[int] = []
+        self._floor = 0  # how much of the stack lies below the last mark, out of reach
         self._memo: dict[int, object] = {}
         self._text_bytes = 0
         self._opaque: dict[tuple[str, str], str] = {}
@@ -126,14 +127,12 @@ class PickleMachine:
         self._stack.append(value)
 
     def _pop(self) -> object:
-        floor = self._marks[-1] if self._marks else 0
-        if len(self._stack) <= floor:
+        if len(self._stack) <= self._floor:
             raise CorruptCheckpointError("the pickle takes a value from an empty stack")
         return self._stack.pop()
 
     def _top(self) -> object:
-        floor = self._marks[-1] if self._marks else 0
-        if len(self._stack) <= floor:
+        if len(self._stack) <= self._floor:
             raise CorruptCheckpointError("the pickle takes a value from an empty stack")
         return self._stack[-1]
 
@@ -141,6 +140,7 @@ class PickleMachine:
         if not self._marks:
             raise CorruptCheckpointError("the pickle closes a group it never opened")
         start = self._marks.pop()
+        self._floor = self._marks[-1] if self._marks else 0
         items = self._stack[start:]
         del self._stack[start:]
         return items
@@ -148,7 +148,8 @@ class PickleMachine:
     def _mark(self) -> None:
         if len(self._marks) >= limits.MAX_PICKLE_MARKS:
             raise LimitExceededError("the pickle nests too deeply")
-        self._marks.append(len(self._stack))
+        self._floor = len(self._stack)
+        self._marks.append(self._floor)
 
     # -- plain values ------------------------------------------------------------------------------------
 
@@ -221,7 +222,7 @@ class PickleMachine:
 
     def _tuple_of(self, count: int) -> None:
         first = len(self._stack) - count
-        if first < (self._marks[-1] if self._marks else 0):
+        if first < self._floor:
             raise CorruptCheckpointError("the pickle takes a value from an empty stack")
         self._stack[first:] = [tuple(self._stack[first:])]
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, get_args
+from typing import TYPE_CHECKING, Any, get_args
 
 import click
 
@@ -11,8 +11,9 @@ from r2convert.cli import options
 from r2convert.cli.console import print_json, print_warning
 from r2convert.errors import UsageError
 from r2convert.files import printable
-from r2convert.results.documents import AccountedTensor, ConversionSummary
-from r2convert.results.reading import plain
+
+if TYPE_CHECKING:
+    from r2convert.results.documents import ConversionSummary
 
 _CONVERSION = "The conversion"
 
@@ -110,6 +111,8 @@ def command(
     for warning in planned.plan.warnings:
         print_warning(warning)
     if as_json:
+        from r2convert.results.reading import plain
+
         print_json(plain(_summary(planned, conversion)))
     else:
         _print(planned.plan, conversion, dtype)
@@ -143,6 +146,8 @@ def _convert(
 
 
 def _summary(planned: api.Planned, conversion: api.Conversion | None) -> ConversionSummary:
+    from r2convert.results.documents import AccountedTensor, ConversionSummary
+
     plan = planned.plan
     return ConversionSummary(
         src=str(planned.source),

@@ -10,7 +10,7 @@ from tests.test_architecture import PACKAGE, ROOT
 
 ERRORS = {name for name in vars(errors) if name.endswith("Error")} | {"BadParameter", "UsageError", "ClickException"}
 PARTS = {"what", "expected", "got", "next_step"}
-NAMES = ("Content-Encoding", "Latin-1", "Paddle", "BatchNorms", "OpenCV")
+NAMES = ("Content-Encoding", "Latin-1", "Paddle", "BatchNorms", "OpenCV", "NumPy", "MindSpore")
 """What may stand first, beside words that begin with two capitals such as SHA-256, TF32 and SRC."""
 
 

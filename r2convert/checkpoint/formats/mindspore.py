@@ -54,7 +54,7 @@ class _Value(NamedTuple):
     length: int
 
 
-def read_mindspore(source: OpenFile) -> Contents:
+def read_mindspore(file: OpenFile) -> Contents:
     """Describe a MindSpore checkpoint; the elements are not read, unless a checksum covers them.
 
     Raises:
@@ -62,7 +62,7 @@ def read_mindspore(source: OpenFile) -> Contents:
     """
     root: dict[str, object] = {}
     storages: list[Storage] = []
-    message = _Message(source, _end_of_message(source))
+    message = _Message(file, _end_of_message(file))
     for value in message.values():
         if value.kind == _TEXT:
             root[value.name] = message.text(value)
@@ -85,7 +85,7 @@ def _add(root: dict[str, object], storages: list[Storage], value: _Value, messag
     dtype, known = _TYPES[value.kind], root.get(value.name)
     if value.name not in root:
         if len(storages) >= limits.MAX_TENSORS:
-            raise LimitExceededError("Too many tensors", expected=f"at most {limits.MAX_TENSORS}")
+            raise LimitExceededError("too many tensors", expected=f"at most {limits.MAX_TENSORS}")
         root[value.name] = TensorInfo("", dtype, value.shape, contiguous_strides(value.shape), 0, len(storages))
         storages.append(Storage(f"the tensor {value.name!a}", (extent,), value.length))
     elif isinstance(known, TensorInfo) and (known.dtype, known.shape) == (dtype, value.shape):
@@ -96,24 +96,24 @@ def _add(root: dict[str, object], storages: list[Storage], value: _Value, messag
         raise message.damaged(value.start, "every name once", f"{value.name!a} again")
 
 
-def _end_of_message(source: OpenFile) -> int:
+def _end_of_message(file: OpenFile) -> int:
     """Return where the message ends; a checksum behind it is compared first, as it covers all."""
-    end = source.size - len(_CRC_MARK) - _CRC_BYTES
+    end = file.size - len(_CRC_MARK) - _CRC_BYTES
     if end < 0:
-        return source.size
-    tail = source.read(end, source.size - end, "the end of the file")
+        return file.size
+    tail = file.read(end, file.size - end, "the end of the file")
     if not tail.startswith(_CRC_MARK):
-        return source.size
+        return file.size
     stated, computed = int.from_bytes(tail[len(_CRC_MARK) :], "big"), 0
     for position in range(0, end, limits.CHUNK_BYTES):
-        computed = crc32(source.read(position, min(limits.CHUNK_BYTES, end - position), "the message"), computed)
+        computed = crc32(file.read(position, min(limits.CHUNK_BYTES, end - position), "the message"), computed)
     if computed != stated:
         raise CorruptCheckpointError(
-            "The file does not match the CRC-32 at its end",
-            where=str(source.path),
+            "the file does not match the CRC-32 at its end",
+            where=str(file.path),
             expected=f"{stated:08x}",
             got=f"{computed:08x}",
-            next_step="The file is damaged: download it again.",
+            next_step="the file is damaged: download it again",
         )
     return end
 
@@ -121,9 +121,9 @@ def _end_of_message(source: OpenFile) -> int:
 class _Message:
     """Reads the fields of protobuf messages in a file."""
 
-    def __init__(self, source: OpenFile, end: int) -> None:
-        self._source = source
-        self._window = Window(source)
+    def __init__(self, file: OpenFile, end: int) -> None:
+        self._file = file
+        self._window = Window(file)
         self._end = end
 
     def values(self) -> Iterator[_Value]:
@@ -148,8 +148,8 @@ class _Message:
     def damaged(self, position: int, expected: str, got: str) -> CorruptCheckpointError:
         """Return the error for a message that contradicts itself."""
         return CorruptCheckpointError(
-            "The MindSpore checkpoint is damaged",
-            where=f"{self._source.path}, byte {position}",
+            "the MindSpore checkpoint is damaged",
+            where=f"{self._file.path}, byte {position}",
             expected=expected,
             got=got,
             next_step=COMPARE_DIGESTS,
@@ -170,7 +170,7 @@ class _Message:
         if not name or not kind:
             raise self.damaged(start, "a name and an element type", f"{name!a}, {kind!a}")
         length = content[1] - content[0]
-        shape = require_shape(dims, f"The tensor {name!a}") if kind != _TEXT else ()
+        shape = require_shape(dims, f"the tensor {name!a}") if kind != _TEXT else ()
         if kind in _TYPES and length > math.prod(shape) * _TYPES[kind].itemsize:
             raise self.damaged(content[0], f"the elements of {name!a}", f"{length} bytes")
         return _Value(name, shape, kind, content[0], length)
@@ -187,7 +187,7 @@ class _Message:
         """Yield each field's number, and where its bytes begin and end; of a number, the number and 0."""
         position = start
         while position < end:
-            self._source.budget.charge(1)
+            self._file.budget.charge(1)
             key, position = self._varint(position, end)
             value, position = self._varint(position, end)
             if key & 7 == _VARINT:
@@ -195,8 +195,8 @@ class _Message:
             elif key & 7 == _BYTES and value <= end - position:
                 yield key >> 3, position, position + value
                 position += value
-            elif key & 7 == _BYTES and end == self._source.size:
-                raise self._source.truncated(end, f"{value} bytes from byte {position}", "the end of the file")
+            elif key & 7 == _BYTES and end == self._file.size:
+                raise self._file.truncated(end, f"{value} bytes from byte {position}", "the end of the file")
             else:
                 raise self.damaged(position, "a field of the message", f"type {key & 7}, {value} bytes")
 
@@ -210,6 +210,6 @@ class _Message:
             position += 1
             if byte < 0x80:
                 return number, position
-        if position >= end == self._source.size:
-            raise self._source.truncated(end, "a number", "the end of the file")
+        if position >= end == self._file.size:
+            raise self._file.truncated(end, "a number", "the end of the file")
         raise self.damaged(position, "a number", "more than 64 bits" if position < end else "the end of the message")

@@ -6,6 +6,9 @@ the same and of other photographs, brighter and darker, paler, grey, few), and e
 done twice: thresholds are set on one network, and false alarms are counted on another, which was trained on other
 photographs.
 
+Then one network of every program is trained, and shown the same folders beside those of the other programs with the
+same names: where between the two do its own statistics lie?
+
     python scripts/wiring_false_alarms.py PHOTOGRAPHS ILLUSTRATIONS --save tests/data/wiring.json
 
 What every BatchNorm showed is saved, so that thresholds are judged by the tests without any training. The recorded
@@ -19,6 +22,7 @@ import argparse
 import copy
 import json
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -27,8 +31,10 @@ import torch
 from PIL import Image, ImageEnhance, ImageFilter
 from torch import Tensor, nn
 
+from r2convert.catalog.loading import load_catalog
 from r2convert.catalog.variant import StagedArchitecture, Variant
-from r2convert.checks.wiring import check_wiring, judge, wiring_check
+from r2convert.checks.wiring import check_wiring, judge, measure, wiring_check
+from r2convert.checks.wiring_evidence import compare_statistics
 from r2convert.evaluation.backends import normalise
 from r2convert.models.blocks import Classifier
 from r2convert.models.build import build_network
@@ -86,7 +92,7 @@ def main() -> None:
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     photographs, illustrations = _opened(arguments.photographs), _opened(arguments.illustrations)
-    networks = [_trained(_training(photographs, seed), seed) for seed in (0, 1)]
+    networks = [_trained(ARCHITECTURE, _training(photographs, seed), seed) for seed in (0, 1)]
     measured = {
         purpose: _measurements(networks[seed], networks[1 - seed], photographs, illustrations, seed)
         for seed, purpose in enumerate(("thresholds set on", "false alarms counted on"))
@@ -98,7 +104,39 @@ def main() -> None:
             judged = judge(map(_layer, names, layers))
             check = wiring_check(WiringResult(FOLDER, "folder", judged))
             print(f"  {check.verdict:12} {shown}: {check.note}")
-    arguments.save.write_text(json.dumps({"layers": names, **measured}, separators=(",", ":")) + "\n")
+    pairs = _pairs(photographs, illustrations)
+    arguments.save.write_text(json.dumps({"layers": names, **measured, "pairs": pairs}, separators=(",", ":")) + "\n")
+
+
+def _pairs(photographs: list[Patch], illustrations: list[Patch]) -> dict[str, dict[str, float | None]]:
+    """Trained and rival network -> folder -> where between the two the remembered statistics lie, if that is seen."""
+    found: dict[str, dict[str, float | None]] = {}
+    subjects = _subjects(photographs, illustrations, 0)
+    folders = {name: _input(patches) for name, patches in _folders(subjects, 0)}
+    programs = load_catalog().programs
+    for family in ("res2net", "res2net_v1b"):
+        own = replace(ARCHITECTURE, family=family)
+        computed = {name: each.as_computed(own) for name, each in programs.items() if family in each.families}
+        for name, architecture in computed.items():
+            assert isinstance(architecture, StagedArchitecture)  # noqa: S101 - of these families
+            state = _trained(architecture, _training(photographs, 0), 0).state_dict()
+            measured = {
+                other: {folder: measure(_loaded(rival, state), [images]) for folder, images in folders.items()}
+                for other, rival in computed.items()
+            }
+            for other in set(computed) - {name}:
+                compared = {each: compare_statistics(measured[name][each], measured[other][each]) for each in folders}
+                positions = {each: round(seen.position, 3) if seen else None for each, seen in compared.items()}
+                found[f"{family} of {name} against {other}"] = positions
+                told = [abs(position) for position in positions.values() if position is not None]
+                print(f"{family} of {name} against {other}: seen in {len(told)}, at most {max(told, default=0)} off")
+    return dict(sorted(found.items()))
+
+
+def _loaded(architecture: Any, state: Mapping[str, Tensor]) -> Classifier:
+    network = build_network(Variant("wiring", "wiring", (), architecture), classes=len(state["head.fc.bias"]))
+    network.load_state_dict(state)
+    return network.eval()
 
 
 def _training(photographs: list[Patch], seed: int) -> list[Patch]:
@@ -109,19 +147,22 @@ def _measurements(
     network: Classifier, other: Classifier, photographs: list[Patch], illustrations: list[Patch], seed: int
 ) -> dict[str, dict[str, list[list[float]]]]:
     """What every BatchNorm shows, for folders on which the network is sound, and with errors planted in it."""
-    others = photographs[seed::4]
-    subjects = {
-        "the same photographs": _training(photographs, seed),
-        "other photographs": others,
-        "illustrations": illustrations,
-    }
-    shown = _patches(others, FOLDER, np.random.default_rng(1000 + seed))
+    subjects = _subjects(photographs, illustrations, seed)
+    shown = _patches(subjects["other photographs"], FOLDER, np.random.default_rng(1000 + seed))
     return {
         "sound": {name: _measured(network, patches) for name, patches in _folders(subjects, seed)},
         "planted": {
             plant.__name__.lstrip("_").replace("_", " "): _measured(_broken(network, other, plant), shown)
             for plant in PLANTED
         },
+    }
+
+
+def _subjects(photographs: list[Patch], illustrations: list[Patch], seed: int) -> dict[str, list[Patch]]:
+    return {
+        "the same photographs": _training(photographs, seed),
+        "other photographs": photographs[seed::4],
+        "illustrations": illustrations,
     }
 
 
@@ -145,9 +186,9 @@ def _input(patches: list[Patch]) -> Tensor:
     return normalise(torch.from_numpy(np.stack([np.asarray(patch) for patch in patches]))).contiguous()
 
 
-def _trained(photographs: list[Patch], seed: int) -> Classifier:
+def _trained(architecture: StagedArchitecture, photographs: list[Patch], seed: int) -> Classifier:
     torch.manual_seed(seed)
-    variant = Variant("wiring", "wiring", (), ARCHITECTURE)
+    variant = Variant("wiring", "wiring", (), architecture)
     network = build_network(variant, classes=len(photographs))
     for module in network.modules():
         if isinstance(module, nn.Conv2d):

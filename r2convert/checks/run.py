@@ -139,12 +139,13 @@ def examine(tables: Tables, request: Request, probes: Probes, *, classes: int | 
         receipt = read_receipt(request.path)
         pins = recorded_digests()
         resolution = weigh(tables, resolution, Clues(sha256, content, receipt, checkpoint.metadata, pins))
-        identity = resolution.identity
         if receipt is not None:
             checks.insert(0, receipt_check(tables, receipt, resolution, sha256=sha256, content_hash=content))
+        resolution, wiring = _weigh_wiring(tables, checkpoint, resolution, probes, checks)
+        identity = resolution.identity
         numbers = file_numbers(checkpoint, resolution, probes.input_size)
         claims, operations = numbers.checks(), numbers.operations_of(identity.layout)
-        wiring, parity = _probe(checkpoint, resolution, probes, checks)
+        parity = _run_parity(checkpoint, resolution, probes, checks)
         network = _load(checkpoint, resolution) if classes is not None else None
     result = CheckpointResult(
         identity.variant.id,
@@ -164,41 +165,40 @@ def examine(tables: Tables, request: Request, probes: Probes, *, classes: int | 
     return Examined(identity, result, network)
 
 
-def _probe(
-    checkpoint: Checkpoint, resolution: Resolution, probes: Probes, checks: list[Check]
-) -> tuple[WiringResult | None, ParityResult | None]:
-    """Run what was asked for, each on a network of its own, and add its check."""
-    if probes.wiring is None and probes.peer is None:
-        return None, None
+_NO_CLASSIFIER = "a backbone: the network cannot be run without its classifier"
+
+
+def _weigh_wiring(
+    tables: Tables, checkpoint: Checkpoint, resolution: Resolution, probes: Probes, checks: list[Check]
+) -> tuple[Resolution, WiringResult | None]:
+    """Run the wiring check if it was asked for, and let it decide between networks with equal names."""
+    if probes.wiring is None:
+        return resolution, None
     if not resolution.identity.has_classifier:
-        note = "a backbone: the network cannot be run without its classifier"
-        checks += [Check("wiring", "not-comparable", note=note)] if probes.wiring is not None else []
-        checks += [Check("parity", "not-comparable", note=note)] if probes.peer is not None else []
-        return None, None
-    wiring, parity = None, None
-    if probes.wiring is not None:
-        wiring = _run_wiring(checkpoint, resolution, probes.wiring, probes.device, checks)
-    if probes.peer is not None:
-        parity = _run_parity(checkpoint, resolution, probes.peer, checks)
-    return wiring, parity
-
-
-def _run_wiring(
-    checkpoint: Checkpoint, resolution: Resolution, images: WiringImages, device: str, checks: list[Check]
-) -> WiringResult:
+        checks.append(Check("wiring", "not-comparable", note=_NO_CLASSIFIER))
+        return resolution, None
     import torch
 
-    from r2convert.checks.wiring import run_wiring, wiring_check
+    from r2convert.checks.wiring import wiring_check
+    from r2convert.checks.wiring_evidence import weigh_wiring
 
-    result = run_wiring(_load(checkpoint, resolution), images, torch.device(device))
-    checks.append(wiring_check(result))
-    return result
+    device = torch.device(probes.device)
+    resolution, wiring = weigh_wiring(tables, resolution, lambda each: _load(checkpoint, each), probes.wiring, device)
+    checks.append(wiring_check(wiring))
+    return resolution, wiring
 
 
-def _run_parity(checkpoint: Checkpoint, resolution: Resolution, peer: Peer, checks: list[Check]) -> ParityResult:
+def _run_parity(
+    checkpoint: Checkpoint, resolution: Resolution, probes: Probes, checks: list[Check]
+) -> ParityResult | None:
+    if probes.peer is None:
+        return None
+    if not resolution.identity.has_classifier:
+        checks.append(Check("parity", "not-comparable", note=_NO_CLASSIFIER))
+        return None
     from r2convert.checks.parity import parity_check, run_parity
 
-    result = run_parity(peer, resolution, checkpoint.path, _load(checkpoint, resolution))
+    result = run_parity(probes.peer, resolution, checkpoint.path, _load(checkpoint, resolution))
     checks.append(parity_check(result))
     return result
 

@@ -7,7 +7,8 @@ no second implementation is needed.
 
 Every BatchNorm normalises with what was just measured, not with what it remembers. So what goes wrong at one layer is
 put right at the next, each layer is judged by itself, and the suspects are the places of the error, not all that
-comes after it. Images unlike the training data are put right the same way: they show at the first layers only.
+comes after it. Images unlike the training data are put right the same way; at the first layer, which no BatchNorm
+precedes, what another brightness, contrast or tint accounts for is taken out.
 
 The check is evidence, not proof; the documentation's page on verification lists what it cannot see.
 """
@@ -18,6 +19,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -110,8 +112,29 @@ folders of images shows a layer beyond the stem, and eleven planted errors are e
 _STEM = ("bn1", "stem.", "base_layer.", "level0.", "level1.")
 
 
-def check_wiring(network: nn.Module, batches: Iterable[Tensor]) -> tuple[LayerWiring, ...]:
-    """Compare every BatchNorm's running statistics with what arrives at it.
+class LayerStatistics(NamedTuple):
+    """Mean and variance of every channel, as they arrive at a BatchNorm and as it remembers them.
+
+    Args:
+        name: its module path.
+        mean: what arrives, float64 of shape (channels,).
+        variance: the same, with the layer's ``eps``.
+        running_mean: what it remembers.
+        running_variance: the same, with the layer's ``eps``.
+        tint: of the layer that images reach first, what one more unit of each colour adds to the mean,
+            (channels, colours).
+    """
+
+    name: str
+    mean: Tensor
+    variance: Tensor
+    running_mean: Tensor
+    running_variance: Tensor
+    tint: Tensor | None = None
+
+
+def measure(network: nn.Module, batches: Iterable[Tensor]) -> tuple[LayerStatistics, ...]:
+    """What arrives at every BatchNorm of a network, beside what it remembers.
 
     Args:
         network: the network, in evaluation mode; it is left as it was.
@@ -119,7 +142,7 @@ def check_wiring(network: nn.Module, batches: Iterable[Tensor]) -> tuple[LayerWi
             statistics of that batch alone, so they should have 16 images or more.
 
     Returns:
-        One value a BatchNorm, in the order in which they run.
+        One value a BatchNorm, in float64 on the CPU, in the order in which they run.
     """
     meters: dict[str, _Meter] = {}
     hooks = [
@@ -134,7 +157,12 @@ def check_wiring(network: nn.Module, batches: Iterable[Tensor]) -> tuple[LayerWi
     finally:
         for hook in hooks:
             hook.remove()
-    return judge(meter.agreement(name) for name, meter in meters.items())
+    statistics = [meter.statistics(name) for name, meter in meters.items()]
+    if statistics:
+        first = next(module for module in network.modules() if isinstance(module, nn.Conv2d))
+        # Padding aside, a convolution answers a plain colour with the sum of its weights for it.
+        statistics[0] = statistics[0]._replace(tint=first.weight.detach().double().cpu().sum((2, 3)))
+    return tuple(statistics)
 
 
 class _Meter:
@@ -156,17 +184,10 @@ class _Meter:
         self._total += count * mean
         self._squares += count * (variance + mean.square())
 
-    def agreement(self, name: str) -> LayerWiring:
+    def statistics(self, name: str) -> LayerStatistics:
         mean = self._total / self._count
         variance = (self._squares / self._count - mean.square()).clamp_min(0) + self._eps
-        shift = (mean - self._running_mean).abs() / self._running_variance.sqrt()
-        return LayerWiring(
-            name,
-            mean_shift=float(shift.median()),
-            log_variance=float((variance / self._running_variance).log().abs().median()),
-            mean_correlation=_rank_correlation(mean, self._running_mean),
-            variance_correlation=_rank_correlation(variance, self._running_variance),
-        )
+        return LayerStatistics(name, mean, variance, self._running_mean, self._running_variance)
 
 
 class _Renormalise:
@@ -190,6 +211,36 @@ class _Renormalise:
         return functional.batch_norm(x, mean, variance, self._layer.weight, self._layer.bias, eps=self._layer.eps)
 
 
+def check_wiring(network: nn.Module, batches: Iterable[Tensor]) -> tuple[LayerWiring, ...]:
+    """Compare every BatchNorm's running statistics with what arrives at it; see :func:`measure`."""
+    return judge(map(agreement, measure(network, batches)))
+
+
+def agreement(layer: LayerStatistics) -> LayerWiring:
+    """How well what arrives at a BatchNorm fits what it remembers, over its channels."""
+    if layer.tint is not None:
+        layer = _as_coloured_in_training(layer, layer.tint)
+    shift = (layer.mean - layer.running_mean).abs() / layer.running_variance.sqrt()
+    return LayerWiring(
+        layer.name,
+        mean_shift=float(shift.median()),
+        log_variance=float((layer.variance / layer.running_variance).log().abs().median()),
+        mean_correlation=_rank_correlation(layer.mean, layer.running_mean),
+        variance_correlation=_rank_correlation(layer.variance, layer.running_variance),
+    )
+
+
+def _as_coloured_in_training(layer: LayerStatistics, tint: Tensor) -> LayerStatistics:
+    """What would arrive at the first layer after the change of brightness, contrast and tint that fits best."""
+    deviation = layer.running_variance.sqrt()
+    weighted = tint / deviation[:, None]
+    off = (layer.running_mean - layer.mean) / deviation
+    # Least squares by the normal equations: three unknowns, and values that are no numbers stay such.
+    colour = torch.linalg.solve_ex(weighted.T @ weighted, weighted.T @ off).result
+    contrast = (layer.running_variance / layer.variance).log().median().exp()
+    return layer._replace(mean=layer.mean + tint @ colour, variance=layer.variance * contrast)
+
+
 def _rank_correlation(measured: Tensor, running: Tensor) -> float:
     """Spearman's coefficient; 0 where the running statistics are all alike, as no training leaves them."""
     if float(running.max()) == float(running.min()):
@@ -211,8 +262,8 @@ def judge(layers: Iterable[LayerWiring]) -> tuple[LayerWiring, ...]:
 def beyond_the_stem(suspects: Iterable[LayerWiring]) -> tuple[LayerWiring, ...]:
     """Those that no choice of images accounts for.
 
-    How bright images are, and which colours they have on average, decides what arrives at the layers before the first
-    block, and hardly anything further down: every BatchNorm on the way normalises it away.
+    Which colours images have decides what arrives at the layers before the first block, and hardly anything further
+    down: every BatchNorm on the way normalises it away.
     """
     return tuple(layer for layer in suspects if not layer.name.removeprefix("backbone.").startswith(_STEM))
 
@@ -237,18 +288,17 @@ _BATCH = 32
 _SHOWN = 4
 
 
-def run_wiring(network: nn.Module, images: WiringImages, device: torch.device) -> WiringResult:
-    """Run a network on images and compare its BatchNorms' statistics with what arrives at them.
-
-    Args:
-        network: the network, in evaluation mode; it is moved to the device.
-        images: what to show it.
-        device: where it runs.
-    """
+def measure_on(network: nn.Module, images: WiringImages, device: torch.device) -> tuple[LayerStatistics, ...]:
+    """What arrives at every BatchNorm of a network that is shown images; it is moved to the device."""
     dtype = next(network.parameters()).dtype
     with computing_in("strict", device):
-        layers = check_wiring(network.to(device), _batches(images, device, dtype))
-    return WiringResult(len(images.crops), str(images.source) if images.source else None, layers)
+        return measure(network.to(device), _batches(images, device, dtype))
+
+
+def wiring_result(statistics: Iterable[LayerStatistics], images: WiringImages) -> WiringResult:
+    """What was measured on images, judged."""
+    source = str(images.source) if images.source else None
+    return WiringResult(len(images.crops), source, judge(map(agreement, statistics)))
 
 
 def wiring_check(result: WiringResult) -> Check:
@@ -267,8 +317,7 @@ def wiring_check(result: WiringResult) -> Check:
         note += "; synthetic images may do that to a sound network: give photographs with --wiring FOLDER"
         return Check("wiring", "inconclusive", measured=measured, note=note)
     if not beyond_the_stem(suspects):
-        note += "; all of it is sound after the stem: images brighter, paler or of other colours than those it was "
-        note += "trained on do that too, as does a first convolution with red and blue exchanged"
+        note += "; all of it is sound after the stem: images of other colours than those it was trained on do that too"
         return Check("wiring", "inconclusive", measured=measured, note=note)
     return Check("wiring", "fail", measured=measured, note=note)
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, replace
 from r2convert.catalog.variant import Source, Variant, Weights
 from r2convert.checkpoint.open import Checkpoint
 from r2convert.errors import InputError, UnknownVariantError
-from r2convert.mapping.identity import Identity, Resolution, resolve
+from r2convert.mapping.identity import Identity, Resolution, have_the_same, resolve
 from r2convert.mapping.receipt import Receipt, read_receipt
 from r2convert.mapping.tables import Tables
 
@@ -103,12 +103,14 @@ def weigh(tables: Tables, resolution: Resolution, clues: Clues) -> Resolution:
         if finding is None or (said and finding.variant.architecture != identity.variant.architecture):
             continue
         others = tuple(each for each in identity.fits if each.architecture != finding.variant.architecture)
+        proven = finding.proven or said or not others
+        evidence = f"{finding.variant.id}, {finding.reason}"
         settled = replace(
             identity,
             variant=finding.variant,
             fits=(finding.variant, *others),
-            evidence=f"{finding.variant.id}, {finding.reason}",
-            proven=finding.proven or said or not others,
+            evidence=evidence if proven else f"{evidence}; {have_the_same(tables.catalog, others)}",
+            proven=proven,
             weights=finding.weights,
         )
         return Resolution(tables.of(finding.variant, identity.classes), settled)

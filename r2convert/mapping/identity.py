@@ -12,7 +12,7 @@ names, the file is presumed to be what the layout's own program computes, and th
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from r2convert.catalog.geometry import counted, read_template
@@ -175,9 +175,17 @@ def by_names(catalog: Catalog, fits: tuple[Variant, ...]) -> str:
     presumed, others = fits[0], fits[1:]
     if not others:
         return f"{presumed.id}, by its names and shapes"
-    have = "has" if len(others) == 1 else "have"
-    named = " and ".join(f"{each.id} ({maker_of(catalog, each)})" for each in others)
-    return f"{presumed.id}, by its names; {named} {have} the same"
+    return f"{presumed.id}, by its names; {have_the_same(catalog, others)}"
+
+
+def have_the_same(catalog: Catalog, others: Sequence[Variant]) -> str:
+    """The words for other networks with a file's names and shapes."""
+    return f"{listed(catalog, others)} {'has' if len(others) == 1 else 'have'} the same"
+
+
+def listed(catalog: Catalog, variants: Iterable[Variant]) -> str:
+    """Networks, each with whose it is."""
+    return " and ".join(f"{each.id} ({maker_of(catalog, each)})" for each in variants)
 
 
 def maker_of(catalog: Catalog, variant: Variant) -> str:

@@ -68,7 +68,10 @@ def test_a_receipt_carries_the_presumption_along(
     output = converted(tables, paddle_vd, tmp_path / f"out{suffix}", target)
     found = identity_of(tables, output)
     assert (found.variant.id, found.proven) == (VD, False)
-    assert found.evidence == f"{VD}, by its receipt, presumed when it was converted"
+    assert found.evidence == (
+        f"{VD}, by its receipt, presumed when it was converted; {V1B} (the authors' network) and {MMDET} "
+        "(mmdetection's network) have the same"
+    )
     statement = json.loads(receipt_path(output).read_text())
     assert statement["predicate"]["evidence"]["architecture"] == "presumed"
     assert statement["predicate"]["evidence"]["alsoFits"] == [V1B, MMDET]

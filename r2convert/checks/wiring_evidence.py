@@ -1,0 +1,139 @@
+"""Which of the networks with equal names and shapes a file is: the one that gives what its BatchNorms remember.
+
+Every network that fits is shown the same images. Where two of them bring different means or variances to a BatchNorm,
+its running statistics lie at one end or the other of the way between the two. How bright, pale or few the images are
+moves both ends alike, so that this sees far less than the wiring check, which judges a network by itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from itertools import permutations
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from r2convert.catalog.variant import Variant
+from r2convert.checks.wiring import LayerStatistics, WiringImages, measure_on, wiring_result
+from r2convert.mapping.identity import Identity, Resolution, listed
+from r2convert.mapping.tables import Tables
+from r2convert.results.verification import WiringResult
+
+LEAST_DISTANCE = 0.2
+"""How far two networks' statistics have to be apart at a layer that is to tell them apart: root mean square over its
+channels, of means in running standard deviations, or of the logarithms of variances."""
+TIMES_NOISE = 2.0
+"""How many times further apart they have to be than the layer is from the nearer of the two."""
+FURTHEST = 0.25
+"""How far from an end of the way between the two, whose length is 1, running statistics are still said to lie there.
+All three were set on networks trained by ``scripts/wiring_false_alarms.py``, which counts how often they err."""
+
+
+class Comparison(NamedTuple):
+    """Two networks' statistics beside what the file remembers.
+
+    Args:
+        position: where on the way from the one (0) to the other (1) the running statistics lie.
+        layer: the first BatchNorm that tells.
+    """
+
+    position: float
+    layer: str
+
+    @property
+    def decides_for_first(self) -> bool:
+        """Whether the first network gives what is remembered, and the second does not."""
+        return abs(self.position) <= FURTHEST
+
+
+def compare_statistics(one: Sequence[LayerStatistics], other: Sequence[LayerStatistics]) -> Comparison | None:
+    """Say which of two networks with the same weights gives what their BatchNorms remember.
+
+    Args:
+        one: what was measured on the first.
+        other: what was measured on the second, on the same images.
+
+    Returns:
+        Where the running statistics lie between them; ``None``: at no BatchNorm are they far enough apart.
+    """
+    along, length, first = 0.0, 0.0, ""
+    for layer, rival in zip(one, other, strict=True):
+        for remaining, way in _ways(layer, rival):
+            noise = min(_size(remaining), _size(remaining - way))
+            if _size(way) < max(LEAST_DISTANCE, TIMES_NOISE * noise):
+                continue
+            weight = 1 / max(noise, 1e-6) ** 2
+            along += weight * float(remaining @ way)
+            length += weight * float(way @ way)
+            first = first or layer.name.removeprefix("backbone.")
+    return Comparison(along / length, first) if length else None
+
+
+def _ways(layer: LayerStatistics, rival: LayerStatistics) -> tuple[tuple[Tensor, Tensor], ...]:
+    """Of means and of variances: the way from a network to what is remembered, and that to the other network."""
+    deviation = layer.running_variance.sqrt()
+    return (
+        ((layer.running_mean - layer.mean) / deviation, (rival.mean - layer.mean) / deviation),
+        ((layer.running_variance / layer.variance).log(), (rival.variance / layer.variance).log()),
+    )
+
+
+def _size(values: Tensor) -> float:
+    return float(values.square().mean().sqrt())
+
+
+def weigh_wiring(
+    tables: Tables,
+    resolution: Resolution,
+    load: Callable[[Resolution], nn.Module],
+    images: WiringImages,
+    device: torch.device,
+) -> tuple[Resolution, WiringResult]:
+    """Run the wiring check; where a network is only presumed, let it decide among all that fit.
+
+    Args:
+        tables: the tables of the catalogue.
+        resolution: what the file is, with all other evidence weighed: nothing that is proven is overruled.
+        load: builds the network of a resolution with the file's weights.
+        images: what to show the networks.
+        device: where they run.
+
+    Returns:
+        The resolution with what was measured weighed, and the wiring check of its network.
+    """
+    identity = resolution.identity
+    # Synthetic images are unlike what a network was trained on: they decide nothing.
+    rivals = identity.fits if not identity.proven and images.source else (identity.variant,)
+    measured = {
+        variant.id: measure_on(load(_taken_for(tables, resolution, variant)), images, device) for variant in rivals
+    }
+    settled = _settle(tables, identity, measured, len(images.crops)) if len(rivals) > 1 else identity
+    statistics = measured[settled.variant.id]
+    return Resolution(tables.of(settled.variant, settled.classes), settled), wiring_result(statistics, images)
+
+
+def _taken_for(tables: Tables, resolution: Resolution, variant: Variant) -> Resolution:
+    identity = replace(resolution.identity, variant=variant)
+    return Resolution(tables.of(variant, identity.classes), identity)
+
+
+def _settle(
+    tables: Tables, identity: Identity, measured: Mapping[str, Sequence[LayerStatistics]], images: int
+) -> Identity:
+    """The identity without what the statistics speak against, or with the word that they tell nothing."""
+    beaten: dict[str, str] = {}
+    for one, other in permutations(identity.fits, 2):
+        found = compare_statistics(measured[one.id], measured[other.id])
+        if found is not None and found.decides_for_first:
+            beaten.setdefault(other.id, found.layer)
+    left = tuple(each for each in identity.fits if each.id not in beaten)
+    lost = tuple(each for each in identity.fits if each.id in beaten)
+    if not lost or not left:
+        return replace(identity, evidence=f"{identity.evidence}; {images} images do not tell them apart")
+    unlike, layer = listed(tables.catalog, lost), beaten[lost[0].id]
+    evidence = f"{left[0].id}, measured on {images} images: unlike {unlike} it gives what {layer} remembers"
+    if len(left) > 1:
+        evidence += f"; {listed(tables.catalog, left[1:])} cannot be told from it by images"
+    return replace(identity, variant=left[0], fits=(*left, *lost), evidence=evidence)

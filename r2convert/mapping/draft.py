@@ -12,7 +12,7 @@ from r2convert.catalog.loading import Catalog, load_catalog
 from r2convert.catalog.variant import Variant
 from r2convert.checkpoint.open import Checkpoint
 from r2convert.errors import AccessError, MappingError, UsageError
-from r2convert.files import require_place, write_text
+from r2convert.files import printable, require_place, write_text
 from r2convert.mapping.identity import Shapes, identify, match, shapes_of
 from r2convert.mapping.learning import LearnedNames, learn
 from r2convert.mapping.tables import CANONICAL, Tables
@@ -46,7 +46,7 @@ def learn_layout(
         raise UsageError("a layout cannot be called that", expected="small letters, digits, - and _", got=layout)
     shapes = shapes_of(checkpoint)
     learned = learn(tables, variant, shapes, str(checkpoint.path))
-    source, family = checkpoint.path.name, learned.table.family
+    source, family = printable(checkpoint.path.name), learned.table.family
     files = {
         "layouts.toml": _layout(tables.catalog, learned, layout, source),
         f"families/{family}.toml": _column(learned, layout),

@@ -97,6 +97,19 @@ class LearnedNames:
 
 
 @dataclass(frozen=True, slots=True)
+class _Wanted:
+    """A row of the table with its places and the shapes that the file stores there."""
+
+    row: Row
+    scope: Sequence[Place]
+    shapes: Sequence[Shape]
+
+    @property
+    def kinds(self) -> list[tuple[str, Shape]]:
+        return [(self.row.kind, shape) for shape in self.shapes]
+
+
+@dataclass(frozen=True, slots=True)
 class _Way:
     """One way to name a row's modules: the template, and the names in the order of the row's places."""
 
@@ -119,44 +132,36 @@ def learn(tables: Tables, variant: Variant, shapes: Shapes, where: str) -> Learn
     """
     file = UnknownFile(shapes, where)
     table = tables.table(variant.architecture.family)
-    linear = next((row for row in table.rows if row.kind == "linear"), None)
-    classifier = next((module for module in file.modules.values() if module.kind == "linear"), None)
     features = int(places(variant.architecture, 1)["network"][0]["features"])
-    form = _form(classifier.shape, features) if classifier else None
-    classes = _classes(classifier.shape, form) if classifier else 1
-    scopes = places(variant.architecture, classes)
-    rows = [row for row in table.rows if CANONICAL in row.names and (classifier is not None or row is not linear)]
-    targets = [(row, place) for row, place in in_network_order(rows, scopes)]
-    wanted = {id(row): [_stored_shape(row, place, form) for place in scopes[row.each]] for row in rows}
-    _require_same_shapes(tables, variant, file, Counter((row.kind, shape) for row in rows for shape in wanted[id(row)]))
-    ways = [_ways(row, scopes[row.each], wanted[id(row)], file) for row in rows]
-    solutions = _solutions(rows, ways, scopes, file)
-    order = [(index, scopes[row.each].index(place)) for row, place in targets for index in [rows.index(row)]]
-    solutions.sort(key=lambda solution: _inversions(_positions(solution, order, file)))
-    best = solutions[0]
-    doubts = []
-    if classifier is not None and classes == features and form != "pointwise":
-        doubts.append(f"the classifier is square ({classes}x{features}): whether it is stored transposed is not told")
-    positions = _positions(best, order, file)
+    classifier = next((module.shape for module in file.modules.values() if module.kind == "linear"), None)
+    form = _form(classifier, features) if classifier else None
+    wanted = _wanted(table, variant, classifier, form)
+    _require_same_shapes(tables, variant, file, wanted)
+    ways = [_ways(each, file) for each in wanted]
+    solutions = _solutions(wanted, ways, file)
+    order = _network_order(wanted)
+    best = min(solutions, key=lambda solution: _inversions(_positions(solution, order, file)))
+    # Where there are too many to try them all, every way that a row has is taken to be possible.
+    possible = ways if len(solutions) == _MOST_WAYS else [list(each) for each in zip(*solutions, strict=True)]
+    square = classifier is not None and form is None and classifier[0] == classifier[1]
     return LearnedNames(
         variant=variant,
         table=table,
-        rows=tuple(
-            LearnedRow(
-                row,
-                best[index].template,
-                _evidence([solution[index] for solution in solutions], file),
-                tuple(sorted({solution[index].template for solution in solutions} - {best[index].template})),
-                best[index].names,
-            )
-            for index, row in enumerate(rows)
-        ),
+        rows=tuple(_learned(each, way, own, file) for each, way, own in zip(wanted, best, possible, strict=True)),
         suffixes=file.suffixes,
         roles_by_order=file.roles_by_order,
         form=form,
-        doubts=tuple(doubts),
-        reordered=sum(later < earlier for earlier, later in pairwise(positions)),
+        doubts=("the classifier is square: whether it is stored transposed is not told",) if square else (),
+        reordered=sum(later < earlier for earlier, later in pairwise(_positions(best, order, file))),
     )
+
+
+def _learned(wanted: _Wanted, way: _Way, possible: Sequence[_Way], file: UnknownFile) -> LearnedRow:
+    alone = all(len(file.same[key]) == 1 for key in wanted.kinds)
+    is_open = len({each.names for each in possible}) > 1
+    evidence: Evidence = "order" if is_open else "shape" if alone else "names"
+    others = {each.template for each in possible} - {way.template} if is_open else ()
+    return LearnedRow(wanted.row, way.template, evidence, tuple(sorted(others)), way.names)
 
 
 # --- shapes ----------------------------------------------------------------------------------------------------------
@@ -169,8 +174,14 @@ def _form(shape: Shape, features: int) -> str | None:
     return "transposed" if shape[0] == features != shape[1] else None
 
 
-def _classes(shape: Shape, form: str | None) -> int:
-    return shape[1] if form == "transposed" else shape[0]
+def _wanted(table: FamilyTable, variant: Variant, classifier: Shape | None, form: str | None) -> list[_Wanted]:
+    """The rows that the file can have, with the shapes that it stores."""
+    classes = 1 if classifier is None else classifier[1] if form == "transposed" else classifier[0]
+    scopes = places(variant.architecture, classes)
+    rows = [row for row in table.rows if CANONICAL in row.names and (classifier is not None or row.kind != "linear")]
+    return [
+        _Wanted(row, scopes[row.each], [_stored_shape(row, place, form) for place in scopes[row.each]]) for row in rows
+    ]
 
 
 def _stored_shape(row: Row, place: Place, form: str | None) -> Shape:
@@ -180,10 +191,9 @@ def _stored_shape(row: Row, place: Place, form: str | None) -> Shape:
     return shape
 
 
-def _require_same_shapes(
-    tables: Tables, variant: Variant, file: UnknownFile, wanted: Counter[tuple[str, Shape]]
-) -> None:
+def _require_same_shapes(tables: Tables, variant: Variant, file: UnknownFile, rows: Sequence[_Wanted]) -> None:
     got = Counter({key: len(names) for key, names in file.same.items()})
+    wanted = Counter(key for row in rows for key in row.kinds)
     if got == wanted:
         return
     lines = [
@@ -214,28 +224,27 @@ def _others_that_fit(tables: Tables, got: Counter[tuple[str, Shape]]) -> str | N
 # --- the ways to name a row ------------------------------------------------------------------------------------------
 
 
-def _ways(row: Row, scope: Sequence[Place], shapes: Sequence[Shape], file: UnknownFile) -> list[_Way]:
-    """Every template that gives a module of the right shape at each of a row's places."""
+def _ways(wanted: _Wanted, file: UnknownFile) -> list[_Way]:
+    """Every template that gives a module of the right shape at each of a row's places, in the order of the file."""
     found: dict[str, _Way] = {}
-    contrasts = _contrasts(scope)
-    for anchor in file.same[row.kind, shapes[0]]:
-        for template in _templates(row, scope, shapes, file, anchor, contrasts):
+    contrasts = _contrasts(wanted.scope)
+    for anchor in file.same[wanted.row.kind, wanted.shapes[0]]:
+        for template in _templates(wanted, file, anchor, contrasts):
             if template not in found:
-                names = _fill(template, scope, shapes, row.kind, file)
+                names = _fill(template, wanted, file)
                 if names is not None:
                     found[template] = _Way(template, names)
     # `{stage}` and `{order}` can say the same of a network; the names they give are what counts.
-    return list({way.names: way for way in reversed(found.values())}.values())
+    distinct = {way.names: way for way in reversed(found.values())}.values()
+    return sorted(distinct, key=lambda way: file.modules[way.names[0]].position)
 
 
-def _fill(
-    template: str, scope: Sequence[Place], shapes: Sequence[Shape], kind: str, file: UnknownFile
-) -> tuple[str, ...] | None:
+def _fill(template: str, wanted: _Wanted, file: UnknownFile) -> tuple[str, ...] | None:
     names = []
-    for place, shape in zip(scope, shapes, strict=True):
+    for place, shape in zip(wanted.scope, wanted.shapes, strict=True):
         name = fill_template(template, place)
         module = file.modules.get(name)
-        if module is None or (module.kind, module.shape) != (kind, shape):
+        if module is None or (module.kind, module.shape) != (wanted.row.kind, shape):
             return None
         names.append(name)
     return tuple(names) if len(set(names)) == len(names) else None
@@ -252,29 +261,22 @@ def _contrasts(scope: Sequence[Place]) -> dict[str, int]:
     return found
 
 
-def _templates(
-    row: Row,
-    scope: Sequence[Place],
-    shapes: Sequence[Shape],
-    file: UnknownFile,
-    anchor: str,
-    contrasts: Mapping[str, int],
-) -> Iterator[str]:
+def _templates(wanted: _Wanted, file: UnknownFile, anchor: str, contrasts: Mapping[str, int]) -> Iterator[str]:
     """What the name of the first place's module may be a template of, from how the names of others differ."""
-    for marked in _marked(anchor, scope[0]):
+    for marked in _marked(anchor, wanted.scope[0]):
         parts = _FIELD.split(marked)
         choices: list[list[tuple[int, ...]]] = []
         for index in contrasts.values():
             differences = {
                 difference
-                for name in file.same[row.kind, shapes[index]]
-                for other in _marked(name, scope[index])
+                for name in file.same[wanted.row.kind, wanted.shapes[index]]
+                for other in _marked(name, wanted.scope[index])
                 if (difference := _difference(parts, _FIELD.split(other))) is not None
             }
             choices.append(_smallest(differences))
         for chosen in product(*choices):
             by_base = dict(zip(contrasts, chosen, strict=True))
-            yield from _counted(parts, by_base, scope, contrasts)
+            yield from _counted(parts, by_base, wanted.scope, contrasts)
 
 
 def _marked(name: str, place: Place) -> Iterator[str]:
@@ -352,27 +354,20 @@ def _words(text: str, steps: Mapping[str, int], scope: Sequence[Place], contrast
 # --- all rows together -----------------------------------------------------------------------------------------------
 
 
-def _solutions(
-    rows: Sequence[Row], ways: Sequence[Sequence[_Way]], scopes: Mapping[str, Sequence[Place]], file: UnknownFile
-) -> list[tuple[_Way, ...]]:
-    """Every choice of one way a row in which no module is taken twice."""
-    nameless = [row for row, own in zip(rows, ways, strict=True) if not own]
+def _solutions(wanted: Sequence[_Wanted], ways: Sequence[Sequence[_Way]], file: UnknownFile) -> list[tuple[_Way, ...]]:
+    """Every choice of one way a row in which no module is taken twice, up to a number that is never met in practice."""
+    nameless = [each for each, own in zip(wanted, ways, strict=True) if not own]
     if nameless:
-        lines = [
-            f"{len(scopes[row.each])} {row.kind} of {row.shape} ({row.names[CANONICAL]}), among them perhaps "
-            + ", ".join(_perhaps(row, scopes[row.each], file))
-            for row in nameless
-        ]
-        raise _no_pattern(lines, file.where)
-    order = sorted(range(len(rows)), key=lambda index: len(ways[index]))
+        raise _no_pattern([_described(each, file) for each in nameless], file.where)
+    order = sorted(range(len(wanted)), key=lambda index: len(ways[index]))
     found: list[tuple[_Way, ...]] = []
     chosen: dict[int, _Way] = {}
 
     def choose(depth: int, taken: frozenset[str]) -> None:
-        if len(found) >= _MOST_WAYS:
+        if len(found) == _MOST_WAYS:
             return
         if depth == len(order):
-            found.append(tuple(chosen[index] for index in range(len(rows))))
+            found.append(tuple(chosen[index] for index in range(len(wanted))))
             return
         for way in ways[order[depth]]:
             if taken.isdisjoint(way.names):
@@ -385,9 +380,10 @@ def _solutions(
     return found
 
 
-def _perhaps(row: Row, scope: Sequence[Place], file: UnknownFile) -> list[str]:
-    shape = tuple(int(size) for size in fill_template(row.shape, scope[0]).split())
-    return file.same[row.kind, shape][:3]
+def _described(wanted: _Wanted, file: UnknownFile) -> str:
+    perhaps = file.same[wanted.row.kind, wanted.shapes[0]][:3]
+    count = f"{len(wanted.scope)} {wanted.row.kind} of {wanted.row.shape}"
+    return f"{count} ({wanted.row.names[CANONICAL]}), among them perhaps {', '.join(perhaps)}"
 
 
 def _no_pattern(lines: Sequence[str], where: str) -> MappingError:
@@ -398,6 +394,19 @@ def _no_pattern(lines: Sequence[str], where: str) -> MappingError:
         got=shortened(lines),
         next_step="rename these modules in the program that writes the file",
     )
+
+
+def _network_order(wanted: Sequence[_Wanted]) -> list[tuple[int, int]]:
+    """Every place in the order in which the network runs: the index of its row, and its index in the row."""
+    indices = {id(each.row): index for index, each in enumerate(wanted)}
+    scopes = {each.row.each: each.scope for each in wanted}
+    seen: Counter[int] = Counter()
+    order = []
+    for row, _ in in_network_order([each.row for each in wanted], scopes):
+        index = indices[id(row)]
+        order.append((index, seen[index]))
+        seen[index] += 1
+    return order
 
 
 def _positions(solution: Sequence[_Way], order: Sequence[tuple[int, int]], file: UnknownFile) -> list[int]:
@@ -414,11 +423,3 @@ def _inversions(positions: Sequence[int]) -> int:
         total += len(seen) - place
         seen.insert(place, position)
     return total
-
-
-def _evidence(ways: Sequence[_Way], file: UnknownFile) -> Evidence:
-    if len({way.names for way in ways}) > 1:
-        return "order"
-    modules = [file.modules[name] for name in ways[0].names]
-    alone = all(len(file.same[module.kind, module.shape]) == 1 for module in modules)
-    return "shape" if alone else "names"

@@ -55,6 +55,9 @@ class UnknownFile:
         self.suffixes: dict[str, dict[str, str]] = {}
         self.roles_by_order: tuple[str, ...] = ()
         self.same: dict[tuple[str, Shape], list[str]] = defaultdict(list)
+        braced = [name for name in shapes if "{" in name or "}" in name]
+        if braced:
+            raise self._error("names with braces, which a table has for its own words", braced)
         groups: dict[str, dict[str, Shape]] = defaultdict(dict)
         for name, shape in shapes.items():
             module, suffix = _split(name, _separator(shapes))

@@ -16,7 +16,6 @@ LIKE = [
     "res2net50_w14_s8",
     "res2next50_w4_s4_c8",
     "res2net101_v1b_w26_s4",
-    "res2net200_vd_w26_s4",
     "res2net152_v1b_w26_s4",
     "res2net50_paddledet_w26_s4",
 ]
@@ -179,7 +178,7 @@ def test_a_square_classifier_is_a_doubt(tables: Tables) -> None:
     shapes = official(tables, "res2net50_w26_s4")
     shapes["fc.weight"], shapes["fc.bias"] = (2048, 2048), (2048,)
     (doubt,) = learn(tables, tables.catalog.find("res2net50_w26_s4"), shapes, "file").doubts
-    assert "whether it is stored transposed is not told" in doubt
+    assert doubt == "the classifier is square: whether it is stored transposed is not told"
 
 
 @pytest.mark.parametrize(
@@ -189,6 +188,7 @@ def test_a_square_classifier_is_a_doubt(tables: Tables) -> None:
         ({"neck.weight": (256, 256, 1, 1)}, "not expected: 1 conv of 256x256x1x1"),
         ({"layer2.0.conv1.weight": (208, 256, 3, 3)}, "missing: 1 conv of 208x256x1x1"),
         ({"layer2.0.bn1.more": (208,)}, "no convolution, BatchNorm or classifier"),
+        ({"layer{stage}.weight": (64, 3, 7, 7)}, "names with braces"),
     ],
 )
 def test_what_does_not_belong_is_named(tables: Tables, change: Shapes, message: str) -> None:

@@ -37,8 +37,6 @@ if TYPE_CHECKING:
     from r2convert.catalog.protocol import Acceleration, Interpolation, Pipeline, Precision
     from r2convert.checkpoint.open import Checkpoint
     from r2convert.checks.run import ImageRun, Probes, Request
-    from r2convert.doctor.ranking import Consultation as Consultation
-    from r2convert.doctor.ranking import KnownScore
     from r2convert.doctor.trials import Progress as Progress
     from r2convert.download.cache import Cache, CacheEntry
     from r2convert.download.cache import CachedFile as CachedFile
@@ -57,6 +55,8 @@ if TYPE_CHECKING:
     from r2convert.mapping.plan import PlanRow as PlanRow
     from r2convert.mapping.tables import Tables
     from r2convert.models.blocks import Classifier, FeatureExtractor
+    from r2convert.results.diagnosis import Diagnosis as Diagnosis
+    from r2convert.results.diagnosis import KnownScore
     from r2convert.results.documents import ChangedImage as ChangedImage
     from r2convert.results.documents import Comparison as Comparison
     from r2convert.results.documents import Container, PredictionFileSummary
@@ -1761,7 +1761,7 @@ def diagnose(
     leave_out: Sequence[str] = (),
     progress: Callable[[Progress], None] = _ignore,
     warn: Warn = _ignore,
-) -> tuple[Consultation, str]:
+) -> Diagnosis:
     """Find out why an accuracy is off: try the usual causes and rank them.
 
     Args:
@@ -1783,18 +1783,15 @@ def diagnose(
         progress: told before every setting is tried on some images.
         warn: told what is odd about the images.
 
-    Returns:
-        What was found, and where the network ran.
-
     Raises:
         InputError: the file or the images cannot be used.
         UsageError: options do not fit together, or the device is not available.
         AccessError: the file is not there, or memory ran out.
     """
     from r2convert.checks.run import Request
-    from r2convert.doctor.ranking import DoctorImages, consult
+    from r2convert.doctor.consultation import consult
+    from r2convert.doctor.trials import Device
     from r2convert.imagenet.datasets import open_validation_set
-    from r2convert.imagenet.validation_set import stratified_sample
 
     if measured_top5 is not None and measured is None:
         raise UsageError("--measured-top5 says more of --measured", expected="--measured 76.3 --measured-top5 93.1")
@@ -1805,22 +1802,23 @@ def diagnose(
     located = _locate(tables.catalog.find, checkpoint)
     said = tables.catalog.find_architecture(variant) if variant is not None else located.variant
     chosen = _device(device)
-    found = consult(
+    return consult(
         tables,
         Request(located.path, said, layout, key, prefix, tuple(leave_out)),
-        DoctorImages(stratified_sample(images, limit, seed=seed), len(images.images), images.is_full, seed),
+        images,
+        limit=limit,
+        seed=seed,
         measured=_known_score(measured, measured_top5),
         expected=_known_score(expected),
-        device=chosen,
-        batch_size=batch_size,
+        device=Device.of(chosen, batch_size),
+        device_name=_device_name(chosen) or chosen,
         thorough=thorough,
         progress=progress,
     )
-    return found, _device_name(chosen) or chosen
 
 
 def _known_score(top1: Decimal | None, top5: Decimal | None = None) -> KnownScore | None:
-    from r2convert.doctor.ranking import KnownScore
+    from r2convert.results.diagnosis import KnownScore
 
     if top1 is None:
         return None

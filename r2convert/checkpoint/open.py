@@ -47,6 +47,8 @@ class Checkpoint:
         left_out: tensors beside the network that were left out, with the reason.
         opaque: dotted names of the classes and functions whose objects are not looked into.
         warnings: what is odd about the file but harmless, one sentence each.
+        other_key: the key that takes the network's other weights (its moving average, or the raw ones), if the file
+            holds both and no key was asked for.
     """
 
     def __init__(
@@ -67,6 +69,7 @@ class Checkpoint:
         self.prefix_removed = state_dict.prefix_removed
         self.left_out = state_dict.left_out
         self.opaque = contents.opaque
+        self.other_key = state_dict.other_key
         self.warnings = contents.warnings + state_dict.warnings
         self._files = tuple(files)
         self._storages = contents.storages

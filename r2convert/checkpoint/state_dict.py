@@ -68,6 +68,7 @@ class StateDict(NamedTuple):
         prefix_removed: what was taken off every name: the prefixes of wrappers, and the one that was asked for.
         left_out: the tensors beside the network that were left out, with the reason.
         warnings: what was odd but harmless.
+        other_key: takes the network's other weights: its moving average, or the raw ones.
     """
 
     tensors: dict[str, TensorInfo]
@@ -77,6 +78,7 @@ class StateDict(NamedTuple):
     prefix_removed: str
     left_out: tuple[LeftOut, ...]
     warnings: tuple[str, ...]
+    other_key: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,11 +123,15 @@ def find_state_dict(root: object, selection: Selection, budget: WorkBudget, wher
     choice = _Choice(candidates, selection.recognise, where)
     chosen, takes_average = choice.by_key(selection.key) if selection.key else (choice.network(), False)
     named, others = _split(chosen.entries, where)
-    if takes_average and not inner_average(named) and not inner_average(without_prefixes(named)[0]):
+    average = inner_average(named) or inner_average(without_prefixes(named)[0])
+    if takes_average and not average:
         raise choice.no_average()
+    is_beside = any(name != original for name, original in average.items())
+    other_key = None if selection.key else choice.other_key or ("ema" if is_beside else None)
     selected = select(named, selection.prefix, selection.leave_out, takes_average=takes_average, where=where)
     metadata = _metadata_around(root, chosen.path) | summarise(others)
-    return _state_dict(selected, metadata, chosen.key or None, (*choice.notes, *_not_tensors(others)), where)
+    notes = (*choice.notes, *_not_tensors(others))
+    return _state_dict(selected, metadata, chosen.key or None, notes, where)._replace(other_key=other_key)
 
 
 def _state_dict(
@@ -233,6 +239,7 @@ class _Choice:
         self._what: dict[tuple[str, ...], str | None] = {}
         self._swapped = _swapped_by(candidates)
         self.notes: list[str] = []
+        self.other_key: str | None = None
 
     def network(self) -> _Candidate:
         """Choose the network itself."""
@@ -245,9 +252,11 @@ class _Choice:
                 f"{chosen.key} holds the moving average: {self._swapped.program} swaps the two on saving; "
                 f"take the raw weights with --key {self._swapped.raw}"
             )
+            self.other_key = self._swapped.raw
         elif self._averages:
             keys = ", ".join(dict.fromkeys(each.key for each in self._averages))
             self.notes.append(f"the file also holds a moving average of the network under {keys}: --key ema takes it")
+            self.other_key = "ema"
         return chosen
 
     def by_key(self, key: str) -> tuple[_Candidate, bool]:

@@ -328,7 +328,7 @@ def _measure(examined: Mapping[str, Examined], image_run: ImageRun) -> dict[str,
 
     groups: dict[Protocol, list[str]] = {}
     for name, each in examined.items():
-        groups.setdefault(image_run.protocol.applied_to(_default_protocol(each.identity)), []).append(name)
+        groups.setdefault(image_run.protocol.applied_to(default_protocol(each.identity)), []).append(name)
     if image_run.predictions is not None and len(groups) > 1:
         raise UsageError(
             "one file of predictions cannot hold those of networks that are shown different crops",
@@ -354,7 +354,7 @@ def _measure(examined: Mapping[str, Examined], image_run: ImageRun) -> dict[str,
     return measured
 
 
-def _default_protocol(identity: Identity) -> Protocol:
+def default_protocol(identity: Identity) -> Protocol:
     """How the publisher of the weights measured; for unknown weights that of the architecture's official ones."""
     if identity.weights is not None:
         return identity.weights.protocol

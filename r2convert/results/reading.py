@@ -19,10 +19,10 @@ from msgspec import Struct
 
 from r2convert.errors import AccessError, InputError
 from r2convert.files import printable
+from r2convert.results.diagnosis import Diagnosis
 from r2convert.results.documents import (
     Comparison,
     ConversionSummary,
-    DiagnosisSummary,
     Inspection,
     LearnedLayout,
     PredictionsComparison,
@@ -37,7 +37,7 @@ DOCUMENTS: dict[str, type[Struct]] = {
     "compare": Comparison,
     "predictions": PredictionsComparison,
     "verify": Verification,
-    "doctor": DiagnosisSummary,
+    "doctor": Diagnosis,
 }
 """What `--json` prints, by the name of its schema."""
 

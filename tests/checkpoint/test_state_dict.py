@@ -63,6 +63,7 @@ def test_an_openmmlab_file(tmp_path: Path) -> None:
 def test_a_moving_average_is_taken_only_when_asked_for(tmp_path: Path, average: str) -> None:
     path = save({average: AVERAGE, "state_dict": NETWORK}, tmp_path)
     assert (first_value(path), first_value(path, "ema"), first_value(path, average)) == (1, 5, 5)
+    assert (other_key(path), other_key(path, key="ema")) == ("ema", None)
     with open_checkpoint(path) as checkpoint:
         assert any(average in warning for warning in checkpoint.warnings)
     alone = save({average: AVERAGE}, tmp_path)
@@ -127,6 +128,11 @@ def firsts(tensors: dict[str, torch.Tensor]) -> dict[str, float]:
     return {name: float(tensor[0]) for name, tensor in tensors.items()}
 
 
+def other_key(path: Path, **options: Any) -> str | None:
+    with open_checkpoint(path, **options) as checkpoint:
+        return checkpoint.other_key
+
+
 def notes(path: Path, **selection: Any) -> str:
     with open_checkpoint(path, **selection) as checkpoint:
         return " | ".join(checkpoint.warnings)
@@ -180,12 +186,15 @@ def test_the_average_of_mmengine_is_where_the_network_belongs(tmp_path: Path) ->
     assert values(path) == values(path, key="ema") == firsts(network(5))
     assert values(path, key="ema_state_dict") == firsts(network(1))
     assert "swaps the two on saving" in notes(path)
+    assert other_key(path) == "ema_state_dict"
 
 
 def test_the_average_of_lightning_is_where_the_network_belongs(tmp_path: Path) -> None:
     path = save({"state_dict": network(5, "model."), "current_model_state": network(1, "model.")}, tmp_path)
     assert values(path) == values(path, key="ema") == firsts(network(5))
     assert "Lightning's WeightAveraging" in notes(path)
+    assert other_key(path) == "current_model_state"
+    assert other_key(path, key="current_model_state") is None
 
 
 def test_the_average_of_mmcv_lies_in_buffers_of_the_network(tmp_path: Path) -> None:
@@ -194,6 +203,7 @@ def test_the_average_of_mmcv_lies_in_buffers_of_the_network(tmp_path: Path) -> N
     path = save({"state_dict": {**network(), **buffers}}, tmp_path)
     assert values(path) == firsts(network())
     assert values(path, key="ema") == firsts({**network(), **learned})
+    assert other_key(path) == "ema"
     with open_checkpoint(path) as checkpoint:
         assert {each.name for each in checkpoint.left_out} == set(buffers)
         assert "moving average" in checkpoint.left_out[0].reason
@@ -218,6 +228,7 @@ def test_an_average_that_is_a_module_of_its_own(tmp_path: Path, module: str) -> 
 def test_a_file_without_an_average_says_so(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="no moving average"):
         open_checkpoint(save({"state_dict": network()}, tmp_path), key="ema")
+    assert other_key(save({"state_dict": network()}, tmp_path)) is None
 
 
 @pytest.mark.parametrize(

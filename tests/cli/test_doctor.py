@@ -71,7 +71,7 @@ def test_a_number_from_elsewhere_is_explained_in_json(doctor: Run, sound: Classi
     document = doctor(save(sound, tmp_path / "mm.pth"), "--measured", "0.0", "--thorough", "--json").json
     assert problems("doctor", document) == []
     assert document["ranked_by"] == "measured"
-    assert document["measured"] == {"top1": 0.0, "top5": None}
+    assert document["measured"] == {"top1": 0.0, "top5": None, "digit": 0.001}
     assert document["images"]["sample"] == document["as_given"]["images"] == 16
     assert document["verdict"] == "hard to tell apart"
     assert {"devkit-labels", "labels-one-up", "flat-folder"} <= set(document["explanations"])

@@ -2,23 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
+from r2convert.catalog.variant import Variant
 from r2convert.checks.run import Request
-from r2convert.doctor.causes import Cause, LabelOrder, Setting, causes_for
-from r2convert.doctor.changes import crop_functions, relabelling
-from r2convert.doctor.ranking import Consultation, DoctorImages, KnownScore, consult
-from r2convert.doctor.trials import Sampling, Trial, Trials, prepared, run_trials, shuffled
+from r2convert.doctor.causes import SOUND, Cause, causes_for, network_causes
+from r2convert.doctor.consultation import consult
+from r2convert.doctor.ranking import Ranking
+from r2convert.doctor.settings import LabelOrder, Setting, relabelled
+from r2convert.doctor.trials import Device, Trial, Trials
 from r2convert.imagenet.datasets import open_validation_set
-from r2convert.imagenet.preprocessing import pixel_function
+from r2convert.imagenet.preprocessing import STANDARD
+from r2convert.imagenet.validation_set import ValidationImage
 from r2convert.mapping.tables import Tables
 from r2convert.models.blocks import Classifier
+from r2convert.results.diagnosis import Diagnosis, KnownScore
 from tests.doctor.lab import LabSet, draw_pairs, lab_tables, trained
 
 WRONG_LABELS: dict[LabelOrder, int] = {"plus one": 9, "minus one": 7, "into devkit": 5, "into digits": 3}
@@ -29,12 +34,13 @@ WRONG_LABELS: dict[LabelOrder, int] = {"plus one": 9, "minus one": 7, "into devk
 class Tried:
     """A sound network with the trials of all its causes on all pictures."""
 
+    variant: Variant
     network: Classifier
     pictures: LabSet
     trials: Trials
 
 
-Ask = Callable[..., Consultation]
+Ask = Callable[..., Diagnosis]
 
 
 @pytest.fixture(autouse=True, scope="session")
@@ -66,10 +72,10 @@ def sound(lab: Tables, pictures: LabSet) -> Classifier:
 @pytest.fixture(scope="session")
 def tried(lab: Tables, tmp_path_factory: pytest.TempPathFactory) -> Tried:
     """Sixty-four pictures, of which some are labelled wrong, so that every label order has a score of its own."""
-    lab_set = mislabelled(draw_pairs(32, seed=1))
-    network = trained(lab.catalog.find("lab_dla"), lab_set)
-    causes = causes_for(lab.catalog.find("lab_dla").architecture, Setting())
-    return Tried(network, lab_set, try_all(network, lab_set, list(causes), tmp_path_factory.mktemp("val")))
+    variant, lab_set = lab.catalog.find("lab_dla"), mislabelled(draw_pairs(32, seed=1))
+    network = trained(variant, lab_set)
+    trials = try_all(network, network_causes(variant, {}), lab_set.write(tmp_path_factory.mktemp("val")))
+    return Tried(variant, network, lab_set, trials)
 
 
 def mislabelled(lab_set: LabSet) -> LabSet:
@@ -79,41 +85,38 @@ def mislabelled(lab_set: LabSet) -> LabSet:
     classes[-2:] = [0, 0]
     labels, place = [*classes], len(classes) - 3
     for order, count in WRONG_LABELS.items():
-        becomes = relabelling(order)
+        becomes = relabelled(order, [ValidationImage("", label, None) for label in range(1000)], 1000)
         for _ in range(count):
             labels[place] = int(np.flatnonzero(becomes == classes[place])[0])
             place -= 1
     return LabSet(tuple(pictures), tuple(classes), tuple(labels))
 
 
-def try_all(network: Classifier, lab_set: LabSet, causes: list[Cause], folder: Path) -> Trials:
+def try_all(network: Classifier, network_causes: Iterable[Cause], folder: Path, *, only_labels: bool = False) -> Trials:
     """Every cause on every picture."""
-    images = open_validation_set(lab_set.write(folder)).images
-    sampling = Sampling(shuffled(images, 0), pixel_function(), crop_functions(), workers=1)
-    ready = prepared(network, torch.device("cpu"), 16)
-    return run_trials(ready, sampling, Setting(), causes, lambda _: None, thorough=True)
+    device, images = Device.of("cpu", 16), open_validation_set(folder)
+    sound = Setting(STANDARD, device.prepared(network))
+    causes = causes_for(sound, network_causes, images)
+    others = [Trial(*each) for each in causes if each[1].shown == sound or not only_labels]
+    trials = Trials(images, device, Trial(SOUND, sound), others, thorough=True)
+    trials.run(0, 1, lambda _: None)
+    return trials
+
+
+def ranking(trials: Trials, known: KnownScore | None = None, all_images: int | None = None) -> Ranking:
+    """What the causes did, on all images there are unless more are said to be."""
+    count = len(trials.images.images) if all_images is None else all_images
+    return Ranking(trials.sound, trials.others, known, count)
 
 
 @pytest.fixture
 def ask(lab: Tables) -> Ask:
     """Consult the doctor on a file and a folder."""
 
-    def call(checkpoint: Path, folder: Path, expected: float | None = 100.0) -> Consultation:
-        images = open_validation_set(folder)
-        known = None if expected is None else KnownScore(expected / 100)
-        count = len(images.images)
-        return consult(lab, Request(checkpoint), DoctorImages(images, count, False, 0), expected=known, batch_size=16)
+    def call(checkpoint: Path, folder: Path, expected: float | None = 100.0, **options: Any) -> Diagnosis:
+        images, known = open_validation_set(folder), None if expected is None else KnownScore(expected / 100)
+        device = Device.of("cpu", 16)
+        request = Request(checkpoint, **options)
+        return consult(lab, request, images, limit=len(images.images), expected=known, device=device)
 
     return call
-
-
-def relabelled(trials: Trials, labels: np.ndarray) -> Trials:
-    """The same answers held against other labels, given in the order of the trials' images."""
-    fresh = [replace(trial, right=np.empty((0, 2), np.bool_), top=trial.top[:0]) for trial in _all(trials)]
-    for trial, before in zip(fresh, _all(trials), strict=True):
-        trial.add(before.top, labels)
-    return replace(trials, sound=fresh[0], others=tuple(fresh[1:]))
-
-
-def _all(trials: Trials) -> list[Trial]:
-    return [trials.sound, *trials.others]

@@ -6,28 +6,28 @@ from collections.abc import Callable
 from copy import deepcopy
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from torch import nn
 
-from r2convert.doctor.causes import LabelOrder
-from r2convert.doctor.changes import relabelling
-from r2convert.doctor.ranking import Consultation, Evidence, Question, diagnose, gather_evidence
-from r2convert.doctor.trials import prepared
-from r2convert.imagenet.labels import validation_labels, validation_name
+from r2convert.doctor.causes import SOUND
+from r2convert.doctor.evidence import bad_values, lost_images, untouched_layers
+from r2convert.doctor.ranking import Answer, Ranking, diagnose
+from r2convert.doctor.settings import LabelOrder, relabelled
+from r2convert.doctor.trials import Trial
+from r2convert.imagenet.labels import synsets, validation_labels, validation_name
 from r2convert.imagenet.validation_set import ValidationImage
 from r2convert.mapping.tables import Tables
 from r2convert.models.blocks import Classifier
-from tests.doctor.conftest import Ask, Tried, relabelled
+from r2convert.results.diagnosis import Diagnosis, Finding
+from tests.doctor.conftest import Ask, Tried, ranking, try_all
 from tests.doctor.lab import LabSet, draw_pairs, save, trained
 from tests.doctor.mistakes import FEEDS, squashed
 
 pytestmark = pytest.mark.slow
 
-NOTHING_SEEN = Evidence(images=64)
 State = dict[str, torch.Tensor]
 
 
@@ -49,16 +49,16 @@ def damaged(sound: Classifier, tmp_path: Path) -> Callable[[Callable[[State], No
     return write
 
 
-def first(consultation: Consultation) -> str:
+def first(diagnosis: Diagnosis | Answer) -> str:
     """The one explanation, which is also the first of the findings."""
-    assert consultation.diagnosis.verdict == "cause found", consultation.diagnosis
-    (explanation,) = consultation.diagnosis.explanations
-    assert consultation.diagnosis.findings[0] == explanation
-    return explanation.id
+    assert diagnosis.verdict == "cause found", diagnosis
+    (explanation,) = diagnosis.explanations
+    assert diagnosis.findings[0].id == explanation
+    return explanation
 
 
 def test_a_sound_file_on_sound_images_has_nothing(ask: Ask, sound: Classifier, folder: Path, tmp_path: Path) -> None:
-    found = ask(save(sound, tmp_path / "sound.pth"), folder).diagnosis
+    found = ask(save(sound, tmp_path / "sound.pth"), folder)
     assert found.verdict == "nothing is off"
     assert found.as_given.top1_correct == found.as_given.images == 16
     assert found.explanations == ()
@@ -71,7 +71,7 @@ def test_a_file_trained_for_another_input_is_recognised(
     network = trained(lab.catalog.find("lab_dla"), pictures, FEEDS[feed])
     found = ask(save(network, tmp_path / "other.pth"), folder)
     assert first(found) == feed
-    score = found.diagnosis.findings[0].score
+    score = found.findings[0].score
     assert score is not None
     assert score.top1_correct == 16
 
@@ -94,27 +94,23 @@ def test_a_file_trained_on_squashed_pictures_is_recognised(
         ("numbers-as-text-here", "into digits"),
     ],
 )
-def test_another_order_of_classes_is_recognised(tried: Tried, cause: str, order: LabelOrder) -> None:
-    labels = relabelling(order)[[_class_of(tried, image) for image in tried.trials.images]]
-    found = diagnose(relabelled(tried.trials, labels), Question(), NOTHING_SEEN, 64)
-    assert found.verdict == "cause found"
-    assert found.findings[0].id == cause
+def test_another_order_of_classes_is_recognised(tried: Tried, tmp_path: Path, cause: str, order: LabelOrder) -> None:
+    becomes = relabelled(order, [ValidationImage("", label, None) for label in range(1000)], 1000)
+    right = replace(tried.pictures, labels=tried.pictures.classes)
+    trials = try_all(tried.network, (), right.write(tmp_path, lambda label: int(becomes[label])), only_labels=True)
+    assert first(diagnose(ranking(trials), None)[1]) == cause
 
 
-def _class_of(tried: Tried, image: ValidationImage) -> int:
-    return tried.pictures.classes[int(Path(image.id).stem)]
-
-
-def test_images_in_wrong_folders_are_told_by_their_names(tried: Tried) -> None:
+def test_images_in_wrong_folders_are_told_by_their_names(tried: Tried, tmp_path: Path) -> None:
     official = np.array(validation_labels())
-    images = []
-    for image in tried.trials.images:
-        number = int(np.flatnonzero(official == _class_of(tried, image))[0]) + 1
-        images.append(ValidationImage(validation_name(number), (number * 7) % 1000, None))
-    trials = relabelled(replace(tried.trials, images=tuple(images)), np.array([image.label for image in images]))
-    found = diagnose(trials, Question(), NOTHING_SEEN, 64)
-    assert found.findings[0].id == "wrong-folders"
-    assert found.verdict == "cause found"
+    for place, (picture, label) in enumerate(zip(tried.pictures.pictures, tried.pictures.classes, strict=True)):
+        # The last two pictures are of one class.
+        number = int(np.flatnonzero(official == label)[place % 2]) + 1
+        folder = tmp_path / synsets()[(number * 7) % 1000]
+        folder.mkdir(exist_ok=True)
+        (folder / validation_name(number)).write_bytes(picture)
+    trials = try_all(tried.network, (), tmp_path, only_labels=True)
+    assert first(diagnose(ranking(trials), None)[1]) == "wrong-folders"
 
 
 def test_a_background_class_in_front_is_recognised(ask: Ask, damaged: Callable[..., Path], folder: Path) -> None:
@@ -125,23 +121,22 @@ def test_a_background_class_in_front_is_recognised(ask: Ask, damaged: Callable[.
 
     found = ask(damaged(add_background), folder)
     assert first(found) == "labels-one-up"
-    assert "background class" in found.diagnosis.findings[0].change
+    assert "background class" in found.findings[0].change
 
 
-def seen_in(network: Classifier, tried: Tried, lost: tuple[str, ...] = (), **known: Any) -> Evidence:
-    """What is seen in a file without running it on images."""
-    ready = prepared(network, torch.device("cpu"), 8)
-    trials = replace(tried.trials, crops=tried.trials.crops[:0], images=tried.trials.images[len(lost) :], lost=lost)
-    return gather_evidence(ready, trials, Question(), 64, **known)
+def seen(tried: Tried, certain: list[Finding], likely: list[Finding] | None = None) -> Finding:
+    """The one explanation where a file's score is sound and something is seen in it."""
+    found = diagnose(ranking(tried.trials), None, certain, likely or [])[1]
+    return found.findings[[each.id for each in found.findings].index(first(found))]
 
 
 def test_layers_that_were_never_loaded_are_named_before_everything(tried: Tried, sound: Classifier) -> None:
     network = deepcopy(sound)
     network.get_submodule("backbone.base_layer.1").load_state_dict(nn.BatchNorm2d(4).state_dict())
     nn.init.kaiming_uniform_(network.get_parameter("backbone.level5.root.conv.weight"), a=5**0.5)
-    found = diagnose(tried.trials, Question(), seen_in(network, tried), 64)
-    assert [each.id for each in found.explanations] == [found.findings[0].id] == ["untouched-layers"]
-    assert "2 layers still at their start: base_layer.1, level5.root.conv" in found.findings[0].evidence
+    finding = seen(tried, untouched_layers(network))
+    assert finding.id == "untouched-layers"
+    assert finding.evidence == ("2 layers still at their start: base_layer.1, level5.root.conv",)
 
 
 def test_a_classifier_that_was_never_loaded_is_named(tried: Tried, sound: Classifier) -> None:
@@ -149,19 +144,23 @@ def test_a_classifier_that_was_never_loaded_is_named(tried: Tried, sound: Classi
         network = deepcopy(sound)
         start(network.head.fc.weight, a=5**0.5)
         nn.init.zeros_(network.head.fc.bias)
-        found = diagnose(tried.trials, Question(), seen_in(network, tried), 64)
-        assert "1 layer still at its start: head.fc" in found.findings[0].evidence
+        assert seen(tried, untouched_layers(network)).evidence == ("1 layer still at its start: head.fc",)
 
 
-def test_values_that_no_training_gives_come_before_everything(tried: Tried, sound: Classifier) -> None:
-    found = diagnose(tried.trials, Question(), seen_in(sound, tried, bad_values=("bn1 has 64 negative variances",)), 64)
-    assert [each.id for each in found.explanations] == [found.findings[0].id] == ["bad-values"]
+def test_a_sound_file_has_no_layer_that_was_never_loaded(sound: Classifier) -> None:
+    assert untouched_layers(sound) == []
 
 
-def test_lost_images_are_a_cause_of_their_own(tried: Tried, sound: Classifier) -> None:
-    found = diagnose(tried.trials, Question(), seen_in(sound, tried, lost=("a.JPEG", "b.JPEG")), 64)
-    assert [each.id for each in found.explanations] == [found.findings[0].id] == ["lost-images"]
-    assert "2 of 64 images lost: a.JPEG, b.JPEG" in found.findings[0].evidence
+def test_values_that_no_training_gives_come_before_everything(tried: Tried) -> None:
+    assert seen(tried, bad_values(["bn1 has 64 negative variances"])).id == "bad-values"
+    assert bad_values([]) == []
+
+
+def test_lost_images_are_a_cause_of_their_own(tried: Tried) -> None:
+    finding = seen(tried, [], lost_images(["a.JPEG", "b.JPEG"], 64))
+    assert finding.id == "lost-images"
+    assert finding.evidence == ("2 of 64 images lost: a.JPEG, b.JPEG",)
+    assert lost_images(["a.JPEG"], 100) == []
 
 
 def test_a_convolution_of_another_network_is_placed_by_the_wiring_check(
@@ -172,7 +171,7 @@ def test_a_convolution_of_another_network_is_placed_by_the_wiring_check(
 
     found = ask(damaged(replace_by_another), folder)
     assert first(found) == "wiring"
-    assert "level3.tree1.bn1" in found.diagnosis.findings[0].evidence[0]
+    assert "level3.tree1.bn1" in found.findings[0].evidence[0]
 
 
 def test_statistics_of_another_network_are_recognised(ask: Ask, lab: Tables, tmp_path: Path) -> None:
@@ -184,9 +183,9 @@ def test_statistics_of_another_network_are_recognised(ask: Ask, lab: Tables, tmp
     for name, tensor in network.state_dict().items():
         if name.endswith("running_mean"):
             tensor.copy_(tensor[torch.randperm(len(tensor), generator=generator)] + 0.5)
-    found = ask(save(network, tmp_path / "mixed.pth"), unlike.write(tmp_path / "val")).diagnosis
-    assert found.findings[0].id == "training-mode"
-    assert found.findings[0].explains
+    found = ask(save(network, tmp_path / "mixed.pth"), unlike.write(tmp_path / "val"))
+    assert first(found) == "wiring"
+    assert found.findings[0].what == "running means and variances that are not those of the weights"
     assert "base_layer.1" in found.findings[0].evidence[0]
 
 
@@ -196,13 +195,29 @@ def test_what_nothing_explains_is_said_to_be_unexplained(ask: Ask, damaged: Call
         state["head.fc.weight"] = state["head.fc.weight"][order]
         state["head.fc.bias"] = state["head.fc.bias"][order]
 
-    found = ask(damaged(shuffle_classes), folder).diagnosis
+    found = ask(damaged(shuffle_classes), folder)
     assert found.verdict == "unexplained"
     assert found.explanations == ()
 
 
 def test_hardly_anything_right_is_off_even_if_nobody_knows_what_is_right(tried: Tried) -> None:
-    trials = relabelled(tried.trials, np.full(64, 999))
-    more = replace(trials.sound, right=np.zeros((128, 2), np.bool_))
-    found = diagnose(replace(trials, sound=more, others=()), Question(), NOTHING_SEEN, 50_000)
-    assert found.verdict == "unexplained"
+    nothing = Trial(SOUND, tried.trials.sound.setting, np.zeros((128, 2), np.bool_))
+    assert diagnose(Ranking(nothing, (), None, 50_000), None)[1].verdict == "unexplained"
+
+
+@pytest.mark.parametrize("better", ["average", "raw"])
+def test_the_moving_average_is_tried_as_well(
+    ask: Ask, sound: Classifier, folder: Path, tmp_path: Path, better: str
+) -> None:
+    """A file of timm's train.py, which keeps both: early in a run the average lags, later the raw weights are noisy."""
+    worse = {name: tensor.clone() for name, tensor in sound.state_dict().items()}
+    worse["head.fc.weight"] = worse["head.fc.weight"].roll(1, 0)
+    raw, average = (worse, sound.state_dict()) if better == "average" else (sound.state_dict(), worse)
+    torch.save({"epoch": 3, "arch": "lab_dla", "state_dict": raw, "state_dict_ema": average}, tmp_path / "last.pth.tar")
+    found = ask(tmp_path / "last.pth.tar", folder)
+    if better == "raw":
+        assert found.verdict == "nothing is off"
+        return
+    assert first(found) == "other-weights"
+    assert found.findings[0].change.endswith("take the others with --key ema")
+    assert ask(tmp_path / "last.pth.tar", folder, key="ema").verdict == "nothing is off"

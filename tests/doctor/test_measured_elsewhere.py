@@ -8,14 +8,14 @@ import pytest
 import torch
 from torch import Tensor
 
-from r2convert.doctor.causes import LabelOrder
-from r2convert.doctor.changes import relabelling
-from r2convert.doctor.ranking import Diagnosis, Evidence, KnownScore, Question, diagnose
-from tests.doctor.conftest import Tried
+from r2convert.doctor.ranking import Answer, diagnose
+from r2convert.doctor.settings import LabelOrder, relabelled
+from r2convert.doctor.trials import shuffled
+from r2convert.imagenet.validation_set import ValidationImage
+from r2convert.results.diagnosis import KnownScore
+from tests.doctor.conftest import Tried, ranking
 from tests.doctor.lab import published_input, top_five
 from tests.doctor.mistakes import FEEDS, RESIZES, in_training_mode, without_stem
-
-NOTHING_SEEN = Evidence(images=64)
 
 
 def score(top: Tensor, labels: tuple[int, ...]) -> KnownScore:
@@ -24,13 +24,12 @@ def score(top: Tensor, labels: tuple[int, ...]) -> KnownScore:
     return KnownScore(float((top[:, :1] == own).float().mean()), float((top == own).any(1).float().mean()))
 
 
-def diagnosed(tried: Tried, measured: KnownScore, sound: KnownScore | None = None) -> Diagnosis:
-    question = Question(measured, sound, "known" if sound else None)
-    return diagnose(tried.trials, question, NOTHING_SEEN, len(tried.pictures.labels))
+def diagnosed(tried: Tried, measured: KnownScore, known: KnownScore | None = None, images: int = 64) -> Answer:
+    return diagnose(ranking(tried.trials, known, images), measured)[1]
 
 
-def names(diagnosis: Diagnosis) -> list[str]:
-    return [finding.id for finding in diagnosis.explanations]
+def names(answer: Answer) -> list[str]:
+    return [*answer.explanations]
 
 
 @pytest.mark.parametrize("mistake", sorted(RESIZES))
@@ -63,14 +62,14 @@ def test_a_stem_that_was_not_loaded_is_among_what_leaves_almost_nothing_right(tr
     """Another random start has another score near chance: it can be recognised, but not told from the likes of it."""
     with without_stem(tried.network):
         measured = score(top_five(tried.network, tried.pictures), tried.pictures.labels)
-    found = diagnose(tried.trials, Question(measured), NOTHING_SEEN, 50_000)
+    found = diagnosed(tried, measured, images=50_000)
     assert found.verdict == "hard to tell apart"
     assert "stem-not-loaded" in names(found)
 
 
 def test_a_forgotten_eval_comes_first(tried: Tried) -> None:
     """In the same batches, since in training mode they decide the score."""
-    order = [int(Path(image.id).stem) for image in tried.trials.images]
+    order = [int(Path(image.id).stem) for image in shuffled(tried.trials.images.images, 0)]
     inputs = torch.stack([published_input(picture) for picture in tried.pictures.opened()])[order]
     with torch.no_grad(), in_training_mode(tried.network):
         answers = torch.cat([tried.network(batch).topk(5).indices for batch in inputs.tensor_split((8, 16, 32, 48))])
@@ -89,7 +88,8 @@ def test_a_forgotten_eval_comes_first(tried: Tried) -> None:
     ],
 )
 def test_an_order_of_classes_comes_first(tried: Tried, mistake: str, order: LabelOrder) -> None:
-    labels = tuple(map(int, relabelling(order)[list(tried.pictures.labels)]))
+    images = [ValidationImage("", label, None) for label in tried.pictures.labels]
+    labels = tuple(map(int, relabelled(order, images, 1000)))
     found = diagnosed(tried, score(top_five(tried.network, tried.pictures), labels))
     assert names(found) == [mistake] == [found.findings[0].id]
 
@@ -109,14 +109,13 @@ def test_a_number_that_nothing_gives_is_said_to_be_unexplained(tried: Tried) -> 
 def test_a_known_score_of_the_sound_setting_is_what_differences_are_taken_from(tried: Tried) -> None:
     """The sample is of a set on which both are ten points lower: only the difference fits."""
     sound = float(tried.trials.sound.right[:, 0].mean())
-    squashed = next(each for each in tried.trials.others if each.cause and each.cause.id == "squash")
+    squashed = next(each for each in tried.trials.others if each.cause.id == "squash")
     loss = sound - float(squashed.right[:, 0].mean())
-    question = Question(KnownScore(0.9 * sound - loss), KnownScore(0.9 * sound), "known")
-    found = diagnose(tried.trials, question, NOTHING_SEEN, 50_000)
+    found = diagnosed(tried, KnownScore(0.9 * sound - loss), KnownScore(0.9 * sound), images=50_000)
     assert "squash" in names(found)
 
 
 def test_a_file_that_gives_the_same_low_number_here_is_to_blame_itself(tried: Tried) -> None:
     here = score(top_five(tried.network, tried.pictures), tried.pictures.labels)
-    found = diagnosed(tried, here, KnownScore(0.95))
-    assert (found.explained, found.is_low_here, found.verdict) == ("gain", True, "unexplained")
+    ranked_by, found = diagnose(ranking(tried.trials, KnownScore(0.95)), here)
+    assert (ranked_by, found.is_low_here, found.verdict) == ("gain", True, "unexplained")

@@ -6,11 +6,17 @@ from math import inf
 
 import numpy as np
 import pytest
+import torch
 
-from r2convert.doctor.causes import Setting
-from r2convert.doctor.ranking import Diagnosis, Evidence, KnownScore, Question, diagnose, expect, images_that_tell
-from r2convert.doctor.trials import Right, Trial, Trials, changed_images
-from r2convert.imagenet.validation_set import ValidationImage
+from r2convert.catalog import load_catalog
+from r2convert.doctor.causes import SOUND
+from r2convert.doctor.ranking import Answer, Ranking, diagnose
+from r2convert.doctor.scores import Right, changed_images, hold, images_that_tell
+from r2convert.doctor.settings import Setting
+from r2convert.doctor.trials import Trial
+from r2convert.imagenet.preprocessing import STANDARD
+from r2convert.models.build import build_network
+from r2convert.results.diagnosis import KnownScore
 
 
 def right(top1: int, top5: int, images: int) -> Right:
@@ -19,30 +25,30 @@ def right(top1: int, top5: int, images: int) -> Right:
 
 
 def test_all_images_leave_no_doubt_but_the_last_digit() -> None:
-    found = expect(right(156, 187, 200), KnownScore(0.78), 200)
-    assert found.top1 == 0.78
+    found = hold(right(156, 187, 200), KnownScore(0.78), 200)
+    assert found.expectation.top1 == 0.78
     assert found.agrees
-    assert not expect(right(156, 187, 200), KnownScore(0.80), 200).agrees
+    assert not hold(right(156, 187, 200), KnownScore(0.80), 200).agrees
 
 
 def test_a_part_of_them_leaves_the_doubt_of_a_draw() -> None:
-    found = expect(right(156, 187, 200), KnownScore(0.80), 50_000)
+    found = hold(right(156, 187, 200), KnownScore(0.80), 50_000)
     assert found.agrees
-    assert found.standard_error == pytest.approx((0.78 * 0.22 / 200) ** 0.5, rel=0.05)
+    assert found.expectation.standard_error == pytest.approx((0.78 * 0.22 / 200) ** 0.5, rel=0.05)
 
 
 def test_a_difference_is_known_better_than_a_level() -> None:
     """Three images fewer of two hundred is known to a point, the level to three."""
     sound, other = right(156, 187, 200), right(153, 187, 200)
-    level = expect(other, KnownScore(0.765), 50_000)
-    paired = expect(other, KnownScore(0.765), 50_000, sound=(sound, KnownScore(0.78)))
-    assert paired.top1 == pytest.approx(0.765)
-    assert paired.standard_error < level.standard_error / 2
+    level = hold(other, KnownScore(0.765), 50_000)
+    paired = hold(other, KnownScore(0.765), 50_000, sound=(sound, KnownScore(0.78)))
+    assert paired.expectation.top1 == pytest.approx(0.765)
+    assert paired.expectation.standard_error < level.expectation.standard_error / 2
 
 
 def test_what_is_known_of_the_sound_setting_is_not_drawn() -> None:
     sound = right(156, 187, 200)
-    found = expect(sound, KnownScore(0.765), 50_000, sound=(sound, KnownScore(0.78)))
+    found = hold(sound, KnownScore(0.765), 50_000, sound=(sound, KnownScore(0.78)))
     assert not found.agrees
 
 
@@ -52,18 +58,18 @@ def test_the_expectation_covers_the_truth_as_often_as_it_says() -> None:
     population = right(3_900, 4_700, 5_000)
     truth = KnownScore(0.78)
     draws = [population[generator.permutation(5_000)[:256]] for _ in range(400)]
-    within = sum(expect(draw, truth, 5_000).probability > 0.0455 for draw in draws)
+    within = sum(hold(draw, truth, 5_000).expectation.probability > 0.0455 for draw in draws)
     assert 370 <= within <= 394
 
 
 def test_both_scores_are_taken_together() -> None:
-    assert expect(right(100, 150, 200), KnownScore(0.5, 0.75), 50_000).agrees
-    assert not expect(right(100, 150, 200), KnownScore(0.5, 0.95), 50_000).agrees
+    assert hold(right(100, 150, 200), KnownScore(0.5, 0.75), 50_000).agrees
+    assert not hold(right(100, 150, 200), KnownScore(0.5, 0.95), 50_000).agrees
 
 
 def test_a_setting_of_chance_stays_in_doubt_on_all_images() -> None:
-    assert not expect(right(100, 150, 200), KnownScore(0.55), 200).agrees
-    assert expect(right(100, 150, 200), KnownScore(0.55), inf).agrees
+    assert not hold(right(100, 150, 200), KnownScore(0.55), 200).agrees
+    assert hold(right(100, 150, 200), KnownScore(0.55), inf).agrees
 
 
 def test_images_are_compared_one_by_one() -> None:
@@ -71,45 +77,45 @@ def test_images_are_compared_one_by_one() -> None:
     assert changed_images(right(10, 10, 20), right(3, 3, 5)) == (0, 2)
 
 
-def diagnosed(correct: int, images: int, question: Question, all_images: int = 50_000) -> Diagnosis:
+def diagnosed(correct: int, images: int, known: KnownScore | None = None, all_images: int = 50_000) -> Answer:
     """With no cause that changes anything."""
-    sound = Trial(None, Setting(), np.zeros((images, 5), np.int16), right(correct, correct, images))
-    shown = tuple(ValidationImage(f"{number}.JPEG", 0, None) for number in range(images))
-    trials = Trials(sound, (), np.empty((0, 224, 224, 3), np.uint8), shown, (), images)
-    return diagnose(trials, question, Evidence(images=images), all_images)
+    with torch.device("meta"):
+        network = build_network(load_catalog({}).find("res2net50_w14_s8"))
+    sound = Trial(SOUND, Setting(STANDARD, network), right(correct, correct, images))
+    return diagnose(Ranking(sound, (), known, all_images), None)[1]
 
 
 @pytest.mark.parametrize(("correct", "images"), [(0, 8), (8, 8), (5, 8), (0, 34), (100, 128)])
 def test_too_few_images_to_tell_is_said_with_how_many_would_do(correct: int, images: int) -> None:
-    found = diagnosed(correct, images, Question())
+    found = diagnosed(correct, images)
     assert found.verdict == "too few images"
     enough = images_that_tell(correct / images, images)
     assert enough > images
     assert f"About {enough:,} would do (--limit {enough})" in found.summary
     # With so many, and as many of them right, it can be told.
-    again = diagnosed(round(enough * correct / images), enough, Question())
+    again = diagnosed(round(enough * correct / images), enough)
     assert again.verdict == ("unexplained" if correct == 0 else "nothing is off")
 
 
 def test_a_set_smaller_than_what_would_do_says_so() -> None:
-    assert "there are 8 here" in diagnosed(0, 8, Question(), all_images=8).summary
+    assert "there are 8 here" in diagnosed(0, 8, all_images=8).summary
 
 
 def test_a_sample_of_usual_size_is_enough() -> None:
-    assert diagnosed(200, 256, Question()).verdict == "nothing is off"
-    assert diagnosed(200, 256, Question(sound=KnownScore(0.78))).verdict == "nothing is off"
-    assert diagnosed(100, 256, Question(sound=KnownScore(0.78))).verdict == "unexplained"
+    assert diagnosed(200, 256).verdict == "nothing is off"
+    assert diagnosed(200, 256, KnownScore(0.78)).verdict == "nothing is off"
+    assert diagnosed(100, 256, KnownScore(0.78)).verdict == "unexplained"
 
 
 def test_all_images_of_a_known_score_leave_no_doubt() -> None:
-    assert diagnosed(8, 8, Question(sound=KnownScore(1.0)), all_images=8).verdict == "nothing is off"
-    assert diagnosed(6, 8, Question(sound=KnownScore(1.0)), all_images=8).verdict == "unexplained"
+    assert diagnosed(8, 8, KnownScore(1.0), all_images=8).verdict == "nothing is off"
+    assert diagnosed(6, 8, KnownScore(1.0), all_images=8).verdict == "unexplained"
 
 
 def test_eight_images_are_too_few_for_a_published_number_too() -> None:
-    found = diagnosed(5, 8, Question(sound=KnownScore(0.78)))
+    found = diagnosed(5, 8, KnownScore(0.78))
     assert found.verdict == "too few images"
-    assert diagnosed(0, 8, Question(sound=KnownScore(0.78))).verdict == "unexplained"
+    assert diagnosed(0, 8, KnownScore(0.78)).verdict == "unexplained"
 
 
 def test_the_interval_of_what_is_won_back_covers_the_truth() -> None:
@@ -123,6 +129,6 @@ def test_the_interval_of_what_is_won_back_covers_the_truth() -> None:
     nothing, covered = KnownScore(0.0), 0
     for _ in range(300):
         drawn = generator.permutation(4_000)[:200]
-        found = expect(after[drawn], nothing, 4_000, sound=(before[drawn], nothing))
-        covered += abs(found.top1 - 0.06) <= 3.29 * found.standard_error
+        found = hold(after[drawn], nothing, 4_000, sound=(before[drawn], nothing))
+        covered += abs(found.expectation.top1 - 0.06) <= 3.29 * found.expectation.standard_error
     assert covered >= 297

@@ -77,7 +77,7 @@ def command(
     r"""Find out why the accuracy of CHECKPOINT (a file, or a variant in the cache) is off.
 
     A few hundred images are run as published numbers are measured, then with one usual cause at a time: another
-    resize, channel order, normalisation, label order, pool or precision. If the score is too low here, causes are
+    resize, channel order, normalisation, label order, network or weights. If the score is too low here, causes are
     ranked by how much of it they win back. If it is too low elsewhere, say what it was with --measured, and they are
     ranked by how well each explains that number. Exit code 0 if nothing is off, 1 if something is.
 
@@ -89,13 +89,12 @@ def command(
     (located,) = options.locate(checkpoint, fetch=fetch)
     imagenet, chosen["device"] = options.images_path(imagenet), chosen["device"] or options.config().device
     with ImageProgress() as progress:
-        found, device = api.diagnose(located, imagenet, **chosen, progress=progress.tried, warn=print_warning)
-    # Here: they import torch, which `--help` and a mistyped option do not wait for.
-    from r2convert.report.diagnosis import diagnosis_summary, diagnosis_view
-
+        found = api.diagnose(located, imagenet, **chosen, progress=progress.tried, warn=print_warning)
     if as_json:
-        print_json(plain(diagnosis_summary(found, device)))
+        print_json(plain(found))
     else:
+        from r2convert.report.diagnosis import diagnosis_view  # brings in rich
+
         stdout_console().print(diagnosis_view(found, details=details))
-    if found.diagnosis.verdict != "nothing is off":
+    if found.verdict != "nothing is off":
         context.exit(EXIT_OFF)

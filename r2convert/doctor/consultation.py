@@ -1,0 +1,170 @@
+"""From a checkpoint and images to a diagnosis."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import replace
+
+from r2convert.catalog.printed import printed_interval
+from r2convert.catalog.variant import IMAGENET_IMAGES
+from r2convert.checks.claims import likely_weights
+from r2convert.checks.run import Probes, Request, default_protocol, examine
+from r2convert.doctor.causes import SOUND, causes_for, network_causes
+from r2convert.doctor.evidence import bad_values, lost_images, untouched_layers, wrong_wiring
+from r2convert.doctor.ranking import Ranking, diagnose
+from r2convert.doctor.settings import Setting, crop_maker
+from r2convert.doctor.trials import Device, Progress, Trial, Trials
+from r2convert.errors import DatasetError, MappingError, UsageError
+from r2convert.evaluation.resources import core_count
+from r2convert.imagenet.validation_set import ValidationSet, stratified_sample
+from r2convert.mapping.evidence import recognise
+from r2convert.mapping.identity import Identity, maker_of, resolve
+from r2convert.mapping.tables import Tables
+from r2convert.models.blocks import Classifier
+from r2convert.models.build import load_network
+from r2convert.results.diagnosis import CauseNotTried, Diagnosis, KnownScore, TriedImages, TriedSetting
+from r2convert.results.verification import environment
+
+
+def consult(
+    tables: Tables,
+    request: Request,
+    images: ValidationSet,
+    *,
+    limit: int,
+    seed: int = 0,
+    measured: KnownScore | None = None,
+    expected: KnownScore | None = None,
+    device: Device,
+    device_name: str = "",
+    thorough: bool = False,
+    progress: Callable[[Progress], None] = lambda _: None,
+) -> Diagnosis:
+    """Try the usual causes of a wrong accuracy and rank them.
+
+    Args:
+        tables: the tables of the catalogue.
+        request: the checkpoint.
+        images: where to draw the images from that causes are tried on.
+        limit: how many to draw.
+        seed: random seed of the sample.
+        measured: a score that was measured elsewhere on all of these images.
+        expected: the score that these images ought to give; by default the published one where it speaks of them.
+        device: where networks run.
+        device_name: what the results call it.
+        thorough: try every cause on every image, also what is clearly out of the question after a few.
+        progress: called before every setting is tried on some images.
+
+    Raises:
+        InputError: the file cannot be read, is none of the known networks, or is no classifier of the images' classes;
+            or none of the images can be read.
+        AccessError: the file is not there, or the device is out of memory.
+        UsageError: OpenCV is needed and not installed.
+    """
+    started = time.monotonic()
+    examined = examine(tables, request, Probes(), classes=None)
+    identity, sample = examined.identity, stratified_sample(images, limit, seed=seed)
+    network, other_weights = _networks(tables, request, device, images)
+    sound = Setting(default_protocol(identity), network)
+    crop_maker(*sound.cropped)  # says so where OpenCV is needed and missing
+    programs = {program.name: id_ for id_, program in tables.catalog.programs.items()}
+    others = {
+        programs.get(maker_of(tables.catalog, each), each.id): each
+        for each in identity.fits
+        if each != identity.variant
+    }
+    causes = causes_for(sound, network_causes(identity.variant, others, other_weights), images)
+    tried, not_tried = [], []
+    for cause, setting in causes:
+        try:
+            crop_maker(*setting.cropped)
+            tried.append(Trial(cause, setting))
+        except UsageError:
+            not_tried.append(CauseNotTried(cause.id, "OpenCV is not installed"))
+    trials = Trials(sample, device, Trial(SOUND, sound), tried, measured, thorough)
+    trials.run(seed, core_count(), progress)
+    if not trials.read:
+        raise DatasetError("none of the images can be read", where=str(images.path), got=", ".join(trials.lost[:3]))
+    known, source = _known_score(identity, images, expected)
+    ranking = Ranking(trials.sound, trials.others, known, len(images.images))
+    certain = [
+        *bad_values(
+            [each.note for each in examined.result.checks if (each.metric, each.verdict) == ("values", "fail")]
+        ),
+        *untouched_layers(network),
+    ]
+    best = next(iter(ranking.rising()), trials.sound)
+    likely = [
+        *(wrong_wiring(device, sound, trials.crops) and wrong_wiring(device, best.setting, trials.crops)),
+        *lost_images(trials.lost, len(sample.images)),
+    ]
+    ranked_by, answer = diagnose(ranking, measured, certain, likely)
+    return Diagnosis(
+        environment=environment(device_name or str(device.device)),
+        checkpoint=str(request.path),
+        variant=identity.variant.id,
+        layout=identity.layout,
+        sha256=examined.result.sha256,
+        images=TriedImages(
+            str(images.path), images.layout, len(images.images), len(sample.images), len(trials.lost), seed
+        ),
+        sound_setting=TriedSetting(
+            "opencv" if sound.protocol.pipeline == "opencv" else "pillow", protocol=str(sound.protocol)
+        ),
+        measured=measured,
+        sound=known,
+        sound_source=source,
+        verdict=answer.verdict,
+        summary=answer.summary,
+        is_low_here=answer.is_low_here,
+        ranked_by=ranked_by,
+        as_given=answer.as_given,
+        explanations=answer.explanations,
+        findings=answer.findings,
+        notes=answer.notes,
+        not_tried=tuple(not_tried),
+        images_shown=trials.shown,
+        seconds=round(time.monotonic() - started, 3),
+    )
+
+
+def _networks(
+    tables: Tables, request: Request, device: Device, images: ValidationSet
+) -> tuple[Classifier, tuple[str, Classifier] | None]:
+    """The network, and the one of the file's other weights with its key: the moving average, or the raw ones."""
+    with request.open(tables) as checkpoint:
+        resolution, other_key = recognise(tables, checkpoint, request.variant, request.layout), checkpoint.other_key
+        identity, classes = resolution.identity, len(images.classes)
+        # A background class in front is one of the causes.
+        if not identity.has_classifier or identity.classes not in (classes, classes + 1):
+            raise MappingError(
+                "this file has no accuracy on these images",
+                where=str(request.path),
+                expected=f"a classifier of {classes} classes, or one more for the background",
+                got=f"{identity.classes} classes" if identity.has_classifier else "a backbone without classifier",
+                next_step="`r2convert verify` checks the rest",
+            )
+        network = device.prepared(load_network(checkpoint, resolution))
+    if other_key is None:
+        return network, None
+    with replace(request, key=other_key).open(tables) as checkpoint:
+        other = resolve(tables, checkpoint, identity.variant, request.layout)
+        return network, (other_key, device.prepared(load_network(checkpoint, other)))
+
+
+def _known_score(
+    identity: Identity, images: ValidationSet, expected: KnownScore | None
+) -> tuple[KnownScore | None, str | None]:
+    """What a sound measurement gives on all images, and who says so."""
+    weights = likely_weights(identity)
+    claims = {claim.metric: claim for claim in reversed(weights.claims)} if weights else {}
+    if expected is not None:
+        return expected, "given as expected"
+    if "top1" not in claims or not images.is_full:
+        return None, None
+    intervals = [printed_interval(claims[metric]) for metric in ("top1", "top5") if metric in claims]
+    shares = [(each.first + each.last) / 2 / IMAGENET_IMAGES for each in intervals]
+    digit = (intervals[0].last - intervals[0].first + 1) / IMAGENET_IMAGES
+    source = claims["top1"].source + ("" if identity.weights else ", if the file is theirs")
+    return KnownScore(shares[0], shares[1] if len(shares) > 1 else None, digit), source

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -101,26 +102,23 @@ def _difference(name: str, one: Tensor, other: Tensor) -> OutputDifference:
     return OutputDifference(name, largest, largest / scale if scale else largest)
 
 
-class Peer(Protocol):
-    """An implementation that builds its own networks and reads files by its own rules."""
+@dataclass(frozen=True, slots=True)
+class Peer:
+    """An implementation that builds its own networks and reads files by its own rules.
 
-    @property
-    def name(self) -> str:
-        """Its package."""
+    Args:
+        name: its package.
+        version: the installed version.
+        layout: whose names its networks have.
+        build: its network for a variant and a number of classes, with fresh weights; ``None`` if it has none.
+        load: reads a file into a network, strictly; raises whatever it raises.
+    """
 
-    @property
-    def version(self) -> str:
-        """The installed version."""
-
-    @property
-    def layout(self) -> str:
-        """Whose names its networks have."""
-
-    def build(self, variant: Variant, classes: int) -> nn.Module | None:
-        """Its network for a variant, with fresh weights; ``None`` if it has none."""
-
-    def load(self, network: nn.Module, path: Path) -> None:
-        """Read a file into the network, strictly; raises whatever it raises."""
+    name: str
+    version: str
+    layout: str
+    build: Callable[[Variant, int], nn.Module | None]
+    load: Callable[[nn.Module, Path], object]
 
 
 def open_peer(name: PeerName) -> Peer:
@@ -129,77 +127,44 @@ def open_peer(name: PeerName) -> Peer:
     Raises:
         UsageError: the package is not installed, or cannot be imported.
     """
-    if name == "timm":
-        return Timm(_import("timm", "timm"))
-    return Mmpretrain(_import("mmpretrain.models", "mmpretrain mmcv-lite"), _import("mmengine.runner", "mmengine"))
+    return _timm() if name == "timm" else _mmpretrain()
 
 
-class Timm:
-    """pytorch-image-models: eleven of the twelve networks, under the names its published files have.
+def _timm() -> Peer:
+    """pytorch-image-models: eleven of the twelve networks, by the names that its files are published under."""
+    timm = _import("timm", "timm")
 
-    Args:
-        package: the imported ``timm``.
-    """
-
-    name = "timm"
-    layout = "timm"
-
-    def __init__(self, package: Any) -> None:
-        self._package = package
-        self.version = str(package.__version__)
-
-    def build(self, variant: Variant, classes: int) -> nn.Module | None:
-        """Timm's network, by the name that its file is published under."""
+    def build(variant: Variant, classes: int) -> nn.Module | None:
         files = [source.file_name for source in variant.sources if source.publisher == "timm"]
-        if not files:
-            return None
-        network: nn.Module = self._package.create_model(files[0].partition(".")[0], num_classes=classes)
-        return network
+        return timm.create_model(files[0].partition(".")[0], num_classes=classes) if files else None
 
-    def load(self, network: nn.Module, path: Path) -> None:
-        """Timm's own loader."""
-        self._package.models.load_checkpoint(network, str(path), strict=True)
+    def load(network: nn.Module, path: Path) -> None:
+        timm.models.load_checkpoint(network, str(path), strict=True)
+
+    return Peer("timm", str(timm.__version__), "timm", build, load)
 
 
-class Mmpretrain:
-    """OpenMMLab's mmpretrain: Res2Net v1 and v1b.
+def _mmpretrain() -> Peer:
+    """OpenMMLab's mmpretrain: Res2Net v1 and v1b, configured as its own configuration files are."""
+    models, runner = _import("mmpretrain.models", "mmpretrain mmcv-lite"), _import("mmengine.runner", "mmengine")
 
-    Args:
-        models: the imported ``mmpretrain.models``.
-        runner: the imported ``mmengine.runner``.
-    """
-
-    name = "mmpretrain"
-    layout = "mm"
-
-    def __init__(self, models: Any, runner: Any) -> None:
-        self._models = models
-        self._runner = runner
-        self.version = str(importlib.import_module("mmpretrain").__version__)
-
-    def build(self, variant: Variant, classes: int) -> nn.Module | None:
-        """Mmpretrain's image classifier, configured as its own configuration files are."""
+    def build(variant: Variant, classes: int) -> nn.Module | None:
         architecture = variant.architecture
         if not isinstance(architecture, StagedArchitecture) or architecture.family not in ("res2net", "res2net_v1b"):
             return None
         deep = architecture.stem == "deep"
-        backbone = {
-            "type": "Res2Net",
-            "depth": architecture.depth,
-            "scales": architecture.scales,
-            "base_width": architecture.base_width,
-            "deep_stem": deep,
-            "avg_down": deep,
-        }
+        sizes = {"depth": architecture.depth, "scales": architecture.scales, "base_width": architecture.base_width}
+        backbone = {"type": "Res2Net", **sizes, "deep_stem": deep, "avg_down": deep}
         head = {"type": "LinearClsHead", "num_classes": classes, "in_channels": 2048}
-        network: nn.Module = self._models.build_classifier(
+        network: nn.Module = models.build_classifier(
             {"type": "ImageClassifier", "backbone": backbone, "neck": {"type": "GlobalAveragePooling"}, "head": head}
         )
         return network
 
-    def load(self, network: nn.Module, path: Path) -> None:
-        """Mmengine's own loader."""
-        self._runner.load_checkpoint(network, str(path), map_location="cpu", strict=True, logger="silent")
+    def load(network: nn.Module, path: Path) -> None:
+        runner.load_checkpoint(network, str(path), map_location="cpu", strict=True, logger="silent")
+
+    return Peer("mmpretrain", str(importlib.import_module("mmpretrain").__version__), "mm", build, load)
 
 
 def _import(module: str, packages: str) -> Any:

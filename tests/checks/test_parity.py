@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from r2convert.catalog.variant import Variant
 from r2convert.checkpoint.open import open_checkpoint
-from r2convert.checks.parity import module_names, parity_check, run_parity
+from r2convert.checks.parity import Peer, module_names, parity_check, run_parity
 from r2convert.mapping.identity import resolve
 from r2convert.mapping.tables import Tables
 from r2convert.models.build import build_network, load_network
@@ -47,25 +47,20 @@ class NamedAsOfficial(nn.Module):
         return result
 
 
-class OfficialPeer:
+def official_peer(change: Change) -> Peer:
     """A peer whose network differs from ours as a test wants it to."""
 
-    name = "official"
-    version = "1.0"
-    layout = "timm"
-
-    def __init__(self, change: Change) -> None:
-        self._change = change
-
-    def build(self, variant: Variant, classes: int) -> nn.Module | None:
+    def build(variant: Variant, classes: int) -> nn.Module | None:
         if "_vd_" in variant.id:
             return None
         network = NamedAsOfficial(variant, classes)
-        self._change(network)
+        change(network)
         return network
 
-    def load(self, network: nn.Module, path: Path) -> None:
+    def load(network: nn.Module, path: Path) -> None:
         network.load_state_dict(torch.load(path, weights_only=True), strict=True)
+
+    return Peer("official", "1.0", "timm", build, load)
 
 
 @pytest.fixture(autouse=True)
@@ -80,7 +75,7 @@ def asked(tables: Tables, path: Path, change: Change = lambda network: None) -> 
     with open_checkpoint(path) as checkpoint:
         resolution = resolve(tables, checkpoint)
         reference = load_network(checkpoint, resolution)
-    return parity_check(run_parity(OfficialPeer(change), resolution, path, reference))
+    return parity_check(run_parity(official_peer(change), resolution, path, reference))
 
 
 @pytest.mark.parametrize(("variant", "layout"), [(V1, "official"), (DLA, "timm")])

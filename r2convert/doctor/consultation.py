@@ -15,7 +15,8 @@ from r2convert.doctor.evidence import bad_values, lost_images, untouched_layers,
 from r2convert.doctor.ranking import Ranking, diagnose
 from r2convert.doctor.settings import Setting, crop_maker
 from r2convert.doctor.trials import Device, Progress, Trial, Trials
-from r2convert.errors import DatasetError, MappingError, UsageError
+from r2convert.errors import DatasetError, InputError, MappingError, UsageError
+from r2convert.evaluation.backends import require_classifier
 from r2convert.evaluation.resources import core_count
 from r2convert.imagenet.validation_set import ValidationSet, stratified_sample
 from r2convert.mapping.evidence import recognise
@@ -146,11 +147,16 @@ def _networks(
                 next_step="`r2convert verify` checks the rest",
             )
         network = device.prepared(load_network(checkpoint, resolution))
+        require_classifier(network, identity.classes, where=str(request.path))
     if other_key is None:
         return network, None
-    with replace(request, key=other_key).open(tables) as checkpoint:
-        other = resolve(tables, checkpoint, identity.variant, request.layout)
-        return network, (other_key, device.prepared(load_network(checkpoint, other)))
+    try:
+        with replace(request, key=other_key).open(tables) as checkpoint:
+            other = resolve(tables, checkpoint, identity.variant, request.layout)
+            return network, (other_key, device.prepared(load_network(checkpoint, other)))
+    except InputError:
+        # Some programs average the parameters alone, which make no network.
+        return network, None
 
 
 def _known_score(

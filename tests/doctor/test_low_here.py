@@ -17,6 +17,7 @@ from r2convert.doctor.evidence import bad_values, lost_images, untouched_layers
 from r2convert.doctor.ranking import Answer, Ranking, diagnose
 from r2convert.doctor.settings import LabelOrder, relabelled
 from r2convert.doctor.trials import Trial
+from r2convert.errors import CheckpointError
 from r2convert.imagenet.labels import synsets, validation_labels, validation_name
 from r2convert.imagenet.validation_set import ValidationImage
 from r2convert.mapping.tables import Tables
@@ -221,3 +222,37 @@ def test_the_moving_average_is_tried_as_well(
     assert first(found) == "other-weights"
     assert found.findings[0].change.endswith("take the others with --key ema")
     assert ask(tmp_path / "last.pth.tar", folder, key="ema").verdict == "nothing is off"
+
+
+def test_an_average_that_makes_no_network_is_passed_over(
+    ask: Ask, sound: Classifier, folder: Path, tmp_path: Path
+) -> None:
+    average = {name: tensor for name, tensor in sound.state_dict().items() if "running" not in name}
+    torch.save({"state_dict": sound.state_dict(), "state_dict_ema": average}, tmp_path / "last.pth.tar")
+    assert ask(tmp_path / "last.pth.tar", folder).verdict == "nothing is off"
+
+
+def test_own_classes_are_counted_like_any_others(ask: Ask, sound: Classifier, pictures: LabSet, tmp_path: Path) -> None:
+    """A fine-tune on sixteen classes of one's own, whose folders were numbered and sorted as text."""
+    state = {name: tensor.clone() for name, tensor in sound.state_dict().items()}
+    for name in ("head.fc.weight", "head.fc.bias"):
+        state[name] = state[name][list(pictures.classes)]
+    torch.save(state, tmp_path / "own.pth")
+    names = [f"kind-{number:02d}" for number in range(16)]
+    as_text = sorted(range(16), key=str)
+    for place, picture in enumerate(pictures.pictures):
+        for folder, label in (("right", place), ("as-text", as_text.index(place))):
+            (tmp_path / folder / names[label]).mkdir(parents=True)
+            (tmp_path / folder / names[label] / f"{place:02d}.jpg").write_bytes(picture)
+    found = ask(tmp_path / "own.pth", tmp_path / "right")
+    assert found.verdict == "nothing is off"
+    assert not {"devkit-labels", "wrong-folders"} & {each.id for each in found.findings}
+    assert first(ask(tmp_path / "own.pth", tmp_path / "as-text")) == "numbers-as-text-here"
+
+
+def test_a_network_of_other_images_is_refused(ask: Ask, sound: Classifier, folder: Path, tmp_path: Path) -> None:
+    state = {name: tensor.clone() for name, tensor in sound.state_dict().items()}
+    state["backbone.base_layer.0.weight"] = state["backbone.base_layer.0.weight"][:, :1]
+    torch.save(state, tmp_path / "grey.pth")
+    with pytest.raises(CheckpointError, match="cannot be shown RGB images"):
+        ask(tmp_path / "grey.pth", folder)

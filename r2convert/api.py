@@ -1,68 +1,78 @@
 """What r2convert does, one typed function a command: the Python API, which the command line calls and then prints.
 
 No function prints. What takes long reports to a callback, and what a user should know of a data set goes to ``warn``.
-Every error is an :class:`~r2convert.errors.R2ConvertError`.
+Every error is an :class:`~r2convert.errors.R2ConvertError`. What ``r2convert`` exports is documented in full; the other
+functions are for the command line, and say only what is theirs alone.
 
-Only the catalogue is imported at the top, which every command needs. The reader and the tables would double the time
-of ``r2convert list``, HTTP would slow conversions down, and torch takes seconds: they are imported where they are used.
+Imports inside functions cost start-up, and most commands need one of them only. Beyond what ``r2convert list`` needs,
+the tables and the reader take as long to import as the whole of click, HTTP and numpy five times that, and torch
+seconds.
 """
 
 from __future__ import annotations
 
 import os
-from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import replace
 from decimal import Decimal
+from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, NamedTuple, TypeVar, cast
+from typing import TYPE_CHECKING, Literal, NamedTuple, get_args
 
-from r2convert.catalog.loading import Catalog, load_catalog, load_layouts
-from r2convert.catalog.printed import readable
+from r2convert.catalog.loading import load_catalog, load_layouts
 from r2convert.catalog.protocol import ACCELERATIONS as ACCELERATIONS
 from r2convert.catalog.protocol import INTERPOLATIONS as INTERPOLATIONS
 from r2convert.catalog.protocol import PIPELINES as PIPELINES
 from r2convert.catalog.protocol import PRECISIONS as PRECISIONS
-from r2convert.catalog.protocol import Protocol, ProtocolOptions
+from r2convert.catalog.protocol import Protocol, one_of
+from r2convert.catalog.protocol import ProtocolOptions as ProtocolOptions
 from r2convert.catalog.variant import PEERS as PEERS
 from r2convert.catalog.variant import WEIGHTS_LICENCE as WEIGHTS_LICENCE
 from r2convert.catalog.variant import Layout as Layout
 from r2convert.catalog.variant import Publisher as Publisher
 from r2convert.catalog.variant import Source
 from r2convert.catalog.variant import Variant as Variant
-from r2convert.errors import AccessError, MappingError, R2ConvertError, UnsupportedCheckpointError, UsageError
+from r2convert.checkpoint.elements import DType
+from r2convert.download import listing, locating
+from r2convert.download.cache import Cache, recorded_digests
+from r2convert.download.cache import copy_to as copy_to
+from r2convert.download.listing import ListedVariant as ListedVariant
+from r2convert.download.listing import ListedWeights as ListedWeights
+from r2convert.download.locating import HUB, cached_path
+from r2convert.download.locating import Located as Located
+from r2convert.errors import AccessError, R2ConvertError, UsageError
 
 if TYPE_CHECKING:
     from r2convert.catalog.protocol import Acceleration, Interpolation, Pipeline, Precision
     from r2convert.checkpoint.open import Checkpoint
     from r2convert.checks.run import ImageRun, Probes, Request
     from r2convert.doctor.trials import Progress as Progress
-    from r2convert.download.cache import Cache, CacheEntry
     from r2convert.download.cache import CachedFile as CachedFile
+    from r2convert.download.cache import CacheEntry
+    from r2convert.download.housekeeping import CacheRow
     from r2convert.download.housekeeping import Verified as Verified
     from r2convert.download.importing import Imported as Imported
     from r2convert.download.pins import Pin
     from r2convert.download.transfer import ProgressSink
     from r2convert.evaluation.engine import AccuracyProgress as AccuracyProgress
     from r2convert.evaluation.engine import Network as Network
-    from r2convert.evaluation.prediction_store import Measurement
+    from r2convert.evaluation.prediction_store import PredictionFile
     from r2convert.evaluation.preprocessor import Preprocessor as Preprocessor
     from r2convert.imagenet.validation_set import ValidationSet
     from r2convert.mapping.conversion import Conversion as Conversion
     from r2convert.mapping.identity import Resolution
     from r2convert.mapping.plan import Plan as Plan
-    from r2convert.mapping.plan import PlanRow as PlanRow
+    from r2convert.mapping.readers import ListedLayout as ListedLayout
+    from r2convert.mapping.readers import TensorNames as TensorNames
     from r2convert.mapping.tables import Tables
     from r2convert.models.blocks import Classifier, FeatureExtractor
     from r2convert.results.diagnosis import Diagnosis as Diagnosis
     from r2convert.results.diagnosis import KnownScore
     from r2convert.results.documents import ChangedImage as ChangedImage
     from r2convert.results.documents import Comparison as Comparison
-    from r2convert.results.documents import Container, PredictionFileSummary
     from r2convert.results.documents import Inspection as Inspection
     from r2convert.results.documents import LearnedLayout as LearnedLayout
-    from r2convert.results.documents import PairedCounts as PairedCounts
     from r2convert.results.documents import PredictionComparison as PredictionComparison
     from r2convert.results.documents import PredictionsComparison as PredictionsComparison
     from r2convert.results.reading import Run as Run
@@ -74,211 +84,83 @@ if TYPE_CHECKING:
 
 TargetLayout = Layout
 CastTo = Literal["float32", "float16", "bfloat16"]
+CASTS: tuple[CastTo, ...] = get_args(CastTo)
+FileOrVariant = str | os.PathLike[str] | Located
+Channels = tuple[float, float, float]
 Warn = Callable[[str], None]
-Item = TypeVar("Item")
-Choice = TypeVar("Choice", bound=str)
-
-
-_FLOAT32_BYTES = 4
-_HUB = "hf://"
 
 
 def _ignore(_: object) -> None:
     """Whoever passes no callback is told nothing."""
 
 
-# --- Variants and where their files are ------------------------------------------------------------------------------
+class Part(NamedTuple):
+    """Which tensors of a file are meant, and what they are said to be: see :func:`map_checkpoint`."""
+
+    variant: str | None = None
+    layout: Layout | None = None
+    key: str | None = None
+    prefix: str = ""
+    leave_out: Sequence[str] = ()
 
 
-class Located(NamedTuple):
-    """A checkpoint to read.
-
-    Args:
-        path: where it is.
-        variant: the variant that it was asked for as, if it was.
-    """
-
-    path: Path
-    variant: Variant | None = None
-
-
-FileOrVariant = str | os.PathLike[str] | Located
-
-
-class ListedVariant(NamedTuple):
-    """A variant as ``r2convert list`` shows it.
-
-    Args:
-        variant: the variant.
-        cached: the file of each of its sources, in their order; ``None`` where it is not in the cache.
-        published: metric -> what the official README prints, with its unit.
-    """
-
-    variant: Variant
-    cached: tuple[CachedFile | None, ...]
-    published: Mapping[str, str]
-
-
-class TensorNames(NamedTuple):
-    """A variant's tensors under the names of two layouts.
-
-    Args:
-        variant: id of the variant.
-        source: one layout.
-        target: the other.
-        tensors: name in each (``None`` where it has none) and shape in the first, in network order.
-    """
-
-    variant: str
-    source: str
-    target: str
-    tensors: tuple[tuple[str | None, str | None, tuple[int, ...]], ...]
-
-
-def variants() -> tuple[Variant, ...]:
-    """Every variant of the catalogue.
-
-    Raises:
-        CatalogError: a mapping file is damaged.
-    """
-    return tuple(load_catalog().variants.values())
-
-
-def layouts(*, written: bool = False) -> tuple[str, ...]:
-    """The names of the layouts; only those that a file can be written in if ``written``.
-
-    Raises:
-        CatalogError: a mapping file is damaged.
-    """
-    return tuple(layout.name for layout in load_layouts() if layout.written_as or not written)
-
-
-def list_variants() -> list[ListedVariant]:
-    """Every variant, what is published about it, and what of it is in the cache.
-
-    Raises:
-        CatalogError: a mapping file is damaged.
-        CacheError: the cache cannot be read.
-    """
-    from r2convert.download.cache import Cache
-
-    cache = Cache.default()
-    return [
-        ListedVariant(variant, tuple(cache.lookup(source) for source in variant.sources), _official_numbers(variant))
-        for variant in variants()
-    ]
-
-
-def _official_numbers(variant: Variant) -> dict[str, str]:
-    official = [claim for claim in variant.claims if claim.source == "official README"]
-    return {claim.metric: readable(claim.printed, claim.unit) for claim in official}
-
-
-def tensor_names(variant: str, *, source: Layout | None = None, target: Layout = "mm") -> TensorNames:
-    """The names of a variant's tensors in two layouts, with their shapes.
-
-    Args:
-        variant: any name of the variant.
-        source: the layout of the first column; by default that of its official file.
-        target: the layout of the second column.
-
-    Raises:
-        UnknownVariantError: no variant has this name.
-        UsageError: the variant does not exist in one of the layouts.
-    """
-    tables = _tables()
-    found = tables.catalog.find(variant)
-    first = source or ("official" if "official" in tables.of(found).table.layouts else found.sources[0].layout)
-    for layout in (first, target):
-        tables.require_layout(found, layout)
-    expansion = tables.of(found)
-    rows = (
-        (slot.names.get(first), slot.names.get(target), expansion.shape_in(first, slot))
-        for slot in expansion.slots
-        if first in slot.names or target in slot.names
-    )
-    return TensorNames(found.id, first, target, tuple(rows))
-
-
-def locate(checkpoint: FileOrVariant, *, fetch: bool = False, progress: ProgressSink | None = None) -> Located:
-    """Tell a path from a variant's name, and find the variant's file in the cache.
-
-    Args:
-        checkpoint: a path object, which is always a path; or a string, which is a name if it has neither a slash nor
-            a suffix and no such file exists. ``hf://ORG/REPO[@REVISION][/FILE]`` is a file on the Hugging Face hub.
-        fetch: download the file of a variant or of the hub if it is not in the cache.
-        progress: told about the download.
-
-    Raises:
-        AccessError: the variant's file is not in the cache, is damaged there, or could not be downloaded.
-        UnknownVariantError: it looks like a name, and no variant has it.
-        UsageError: it is empty.
-    """
-    # A path is told without the catalogue, which takes longer to read than a small file.
-    return _locate(lambda name: load_catalog().find(name), checkpoint, fetch=fetch, progress=progress)
-
-
-def _locate(
-    find: Callable[[str], Variant],
-    checkpoint: FileOrVariant,
-    *,
-    fetch: bool = False,
-    progress: ProgressSink | None = None,
-) -> Located:
-    if isinstance(checkpoint, Located):
-        return checkpoint
-    if isinstance(checkpoint, str) and checkpoint.startswith(_HUB):
-        return Located(_from_hub(checkpoint, fetch=fetch, progress=progress).path, None)
-    from r2convert.download.locating import locate as look_up
-    from r2convert.download.locating import refuse_damaged
-
-    path, variant = look_up(find, checkpoint)
-    if path is not None:
-        return Located(path, variant)
-    assert variant is not None  # noqa: S101 - only a variant has no path
-    from r2convert.download.cache import Cache
-
-    cache = Cache.default()
-    if fetch:
-        from r2convert.download.download import fetch_variant
-
-        return Located(fetch_variant(variant, cache, progress=progress).path, variant)
-    refuse_damaged(variant)
-    raise AccessError(
-        f"{variant.id} is not in the cache",
-        where=str(cache.folder),
-        next_step=_how_to_get(variant) if variant.sources else "nobody publishes it: give the path of your own file",
-    )
-
-
-def _from_hub(reference: str, *, fetch: bool, progress: ProgressSink | None) -> CachedFile:
-    from r2convert.download.cache import Cache
-    from r2convert.download.hub import cached_hub_file, fetch_hub_file  # here: they bring in the HTTP library
-
-    cache = Cache.default()
-    if fetch:
-        return fetch_hub_file(reference, cache, progress=progress)
-    found = cached_hub_file(reference, cache)
-    if found is None:
-        raise AccessError(f"{reference} is not in the cache", where=str(cache.folder), next_step="--fetch downloads it")
-    return found
-
-
-def _how_to_get(variant: Variant) -> str:
-    size = variant.sources[0].size
-    claim = next((claim for claim in variant.claims if claim.metric == "parameters"), None)
-    download = "downloads it"
-    if size is not None:
-        download += f" ({size / 1e6:.0f} MB)"
-    elif claim is not None:
-        download += f" (about {_FLOAT32_BYTES * Decimal(claim.printed):.0f} MB)"
-    return f"`r2convert fetch {variant.id}`, or --fetch, {download}; in Python `r2convert.fetch({variant.id!r})`"
+_WHOLE = Part()
+_AS_PUBLISHED = ProtocolOptions()
 
 
 def _tables() -> Tables:
     from r2convert.mapping.tables import Tables
 
     return Tables(load_catalog())
+
+
+# --- Variants and where their files are ------------------------------------------------------------------------------
+
+
+def variants() -> tuple[Variant, ...]:
+    """Every variant of the catalogue."""
+    return tuple(load_catalog().variants.values())
+
+
+def publishers() -> tuple[str, ...]:
+    """Everybody whose weights are known."""
+    return load_catalog().publishers
+
+
+def layouts(*, written: bool = False) -> tuple[str, ...]:
+    """The names of the layouts; only those that a file can be written in if ``written``."""
+    return tuple(layout.name for layout in load_layouts() if layout.written_as or not written)
+
+
+def list_variants(
+    *, publisher: Publisher | None = None, layout: Layout | None = None, cached: bool = False
+) -> list[ListedVariant]:
+    """Every architecture with its weights, what is published about them, and what of it is in the cache.
+
+    With ``publisher``, ``layout`` or ``cached``, only weights of this publisher, in this layout, or in the cache.
+    """
+    look_up = Cache.default().lookup
+    return listing.list_variants(load_catalog(), look_up, publisher=publisher, layout=layout, cached=cached)
+
+
+def list_layouts() -> list[ListedLayout]:
+    """Every layout: who reads it, what can be built there, and what is computed otherwise."""
+    from r2convert.mapping.readers import list_layouts as by_reader
+
+    return by_reader(_tables())
+
+
+def tensor_names(variant: str, *, source: Layout | None = None, target: Layout = "mm") -> TensorNames:
+    """The names of a variant's tensors in two layouts, by default its official file's and ``mm``, with their shapes."""
+    from r2convert.mapping.readers import tensor_names as in_layouts
+
+    return in_layouts(_tables(), variant, source, target)
+
+
+def locate(checkpoint: FileOrVariant, *, fetch: bool = False, progress: ProgressSink | None = None) -> Located:
+    """Tell a path from a variant's name, and find the variant's file in the cache: see :func:`locating.locate`."""
+    # A path is told without the catalogue, which takes longer to read than a small file.
+    return locating.locate(lambda name: load_catalog().find(name), checkpoint, fetch=fetch, progress=progress)
 
 
 # --- fetch and cache -------------------------------------------------------------------------------------------------
@@ -330,15 +212,13 @@ def fetch(
         >>> file.path.name
         'res2net50_14w_8s-6527dddc.pth'
     """
-    from r2convert.download.cache import Cache
-    from r2convert.download.download import fetch_variant
+    from r2convert.download.download import choose_source, fetch_source
+    from r2convert.download.hub import fetch_hub_file
 
-    if variant.startswith(_HUB):
-        from r2convert.download.hub import fetch_hub_file
-
+    if variant.startswith(HUB):
         return fetch_hub_file(variant, Cache.default(), offline=offline, progress=progress)
-    found = load_catalog().find(variant)
-    return fetch_variant(found, Cache.default(), publisher=publisher, offline=offline, progress=progress)
+    source = choose_source(load_catalog().find(variant), publisher)
+    return fetch_source(source, Cache.default(), offline=offline, progress=progress)
 
 
 def fetch_all(
@@ -349,26 +229,16 @@ def fetch_all(
     at_once: int = 4,
     display: Callable[[int], ProgressSink] | None = None,
 ) -> FetchedFiles:
-    """Fetch several files at once; one that fails does not stop the others.
+    """Fetch several files as :func:`fetch` does, ``at_once`` in parallel; one that fails does not stop the others.
 
-    Args:
-        names: any names of the variants, or files of the hub as in :func:`fetch`; none for every variant (that the
-            publisher has).
-        publisher: whose files; by default each variant's first.
-        offline: use no network.
-        at_once: parallel downloads.
-        display: given the number of files, gives what is told about the transfers, from several threads.
-
-    Raises:
-        UnknownVariantError: no variant has a name.
-        UsageError: the publisher has no file of a variant.
+    Without names, every variant (that the publisher has) is fetched. ``display`` gets the number of files, and gives
+    what is told about the transfers.
     """
-    from r2convert.download.cache import Cache
-    from r2convert.download.download import fetch_sources
+    from r2convert.download.download import choose_sources, fetch_sources
 
-    on_hub = [name for name in names if name.startswith(_HUB)]
+    on_hub = [name for name in names if name.startswith(HUB)]
     variants = [name for name in names if name not in on_hub]
-    wanted = [] if on_hub and not variants else _wanted(load_catalog(), variants, publisher)
+    wanted = [] if on_hub and not variants else choose_sources(load_catalog(), variants, publisher)
     progress = display(len(wanted) + len(on_hub)) if display is not None else None
     sources = [source for _, source in wanted]
     outcomes = fetch_sources(sources, Cache.default(), at_once=at_once, offline=offline, progress=progress)
@@ -385,25 +255,6 @@ def fetch_all(
     return FetchedFiles(tuple(files), tuple(errors))
 
 
-def _wanted(catalog: Catalog, names: Sequence[str], publisher: Publisher | None) -> list[tuple[Variant, Source]]:
-    """Each file once, also if two names or two variants mean it."""
-    from r2convert.download.download import choose_source
-
-    if names:
-        chosen = [catalog.find(name) for name in names]
-    else:
-        chosen = [each for each in catalog.variants.values() if _has_source(each, publisher)]
-    if not chosen:
-        publishers = sorted({source.publisher for each in catalog.variants.values() for source in each.sources})
-        raise UsageError("nobody publishes under this name", expected=" or ".join(publishers), got=publisher)
-    pairs = [(variant, choose_source(variant, publisher)) for variant in chosen]
-    return list({source.file_name: (variant, source) for variant, source in pairs}.values())
-
-
-def _has_source(variant: Variant, publisher: Publisher | None) -> bool:
-    return any(publisher in (None, source.publisher) for source in variant.sources)
-
-
 def import_file(
     path: str | os.PathLike[str],
     names: Sequence[str] = (),
@@ -413,167 +264,60 @@ def import_file(
 ) -> Imported:
     """Take a file brought by hand into the cache, recognised by its hash, else by its names and shapes.
 
-    Args:
-        path: the file, under any name.
-        names: the variants that it may be; none for all of them.
-        publisher: whose file it is, where the content alone cannot tell.
-        progress: told about the copy.
-
-    Raises:
-        UnknownFileError: it is none of the published files.
-        UsageError: it could be one of several.
-        WrongFileError: another file was recorded under its name before.
-        AccessError: it cannot be read, or the cache cannot be written.
+    ``names`` are the variants that it may be, by default all; see :func:`r2convert.download.importing.import_file`.
     """
-    from r2convert.download.cache import Cache
     from r2convert.download.importing import import_file as take
+    from r2convert.mapping.inspection import recogniser_of_files
 
     tables = _tables()
     possible = [tables.catalog.find(name) for name in names] or list(tables.catalog.variants.values())
-    return take(Path(path), possible, Cache.default(), fits=_recogniser(tables), publisher=publisher, progress=progress)
-
-
-def _recogniser(tables: Tables) -> Callable[[Path, Variant, Source], bool]:
-    """What tells whether a file has the names and shapes of a published one; it reads a file once."""
-    from functools import cache as once
-
-    from r2convert.checkpoint.open import open_checkpoint
-    from r2convert.mapping.identity import match
-
-    @once
-    def shapes(file: Path) -> dict[str, tuple[int, ...]]:
-        with open_checkpoint(file) as checkpoint:
-            return {name: tensor.shape for name, tensor in checkpoint.tensors.items()}
-
-    def fits(file: Path, variant: Variant, source: Source) -> bool:
-        return match(tables, (variant,), source.layout, shapes(file)) is not None
-
-    return fits
-
-
-def copy_to(file: CachedFile, folder: Path) -> Path:
-    """Put a copy of a cached file into a folder; it has the recorded hash or is not there.
-
-    Raises:
-        AccessError: the folder cannot be written.
-        WrongFileError: the copy's hash differs.
-    """
-    from r2convert.download.cache import copy_to as deliver
-
-    return deliver(file, folder)
-
-
-class CacheRow(NamedTuple):
-    """One file of the cache folder.
-
-    Args:
-        path: where it lies.
-        size: bytes.
-        state: ``file``, ``damaged``, ``partial``, ``bad`` or ``leftover``.
-        trust: how far its hash is known; ``None`` where the catalogue does not know the file.
-        sha256: its hash, hex, where one is recorded.
-        origin: where it came from.
-    """
-
-    path: Path
-    size: int
-    state: str
-    trust: str | None
-    sha256: str | None
-    origin: str | None
+    fits = recogniser_of_files(tables)
+    return take(Path(path), possible, Cache.default(), fits=fits, publisher=publisher, progress=progress)
 
 
 def cache_folder() -> Path:
     """Where the cache is: ``R2CONVERT_CACHE``, or the platform's folder for user caches."""
-    from r2convert.download.cache import Cache
-
     return Cache.default().folder
 
 
 def cache_is_new() -> bool:
     """Whether nothing has been downloaded yet."""
-    from r2convert.download.cache import Cache
-
     return not Cache.default().pins.all()
-
-
-def cache_rows() -> list[CacheRow]:
-    """What lies in the cache folder; a file that changed since it was last hashed is hashed again.
-
-    Raises:
-        CacheError: the folder, the record or a file cannot be read.
-    """
-    from r2convert.download.cache import Cache
-
-    cache = Cache.default()
-    sources = {source.file_name: source for source in _sources()}
-    return [_cache_row(cache, entry, sources.get(entry.path.name)) for entry in cache.entries()]
 
 
 def _sources() -> list[Source]:
     return [source for variant in variants() for source in variant.sources]
 
 
-def _cache_row(cache: Cache, entry: CacheEntry, source: Source | None) -> CacheRow:
-    from r2convert.download.cache import CachedFile
+def cache_rows() -> list[CacheRow]:
+    """What lies in the cache folder; a file that changed since it was last hashed is hashed again."""
+    from r2convert.download.housekeeping import cache_rows as rows
 
-    path, size = entry.path, entry.size
-    if entry.kind != "file":
-        return CacheRow(path, size, entry.kind, None, None, None)
-    if source is None:
-        known = entry.pin
-        return CacheRow(path, size, "file", None, known.sha256 if known else None, known.origin if known else None)
-    found = cache.examine(source)
-    if isinstance(found, CachedFile):
-        return CacheRow(path, size, "file", found.trust, found.sha256, found.origin)
-    return CacheRow(path, size, "damaged", None, None, None)
+    return rows(Cache.default(), _sources())
 
 
 def verify_cache(following: Callable[[Sequence[CacheEntry]], Iterable[CacheEntry]] = iter) -> list[Verified]:
     """Hash every file in the cache again; damaged ones are put aside.
 
-    Args:
-        following: gives out the files one by one, and so knows how far the work is.
-
-    Raises:
-        CacheError: the folder, the record or a file cannot be read.
+    ``following`` gives out the files one by one, and so knows how far the work is.
     """
-    from r2convert.download.cache import Cache
     from r2convert.download.housekeeping import verify_cache as verify_all_files
 
     return verify_all_files(Cache.default(), _sources(), following)
 
 
 def clean_cache() -> tuple[list[CacheEntry], list[CacheEntry]]:
-    """Remove partial downloads and bad files; give what was removed, and what is in use and was left alone.
-
-    Raises:
-        CacheError: the folder cannot be read, or something in it cannot be removed.
-    """
-    from r2convert.download.cache import Cache
+    """Remove partial downloads and bad files; give what was removed, and what is in use and was left alone."""
     from r2convert.download.housekeeping import clean_cache as clean
 
     return clean(Cache.default())
 
 
 def forget_hash(file_name: str) -> Pin:
-    """Forget the recorded hash of a file, so that a new one is accepted; give what was recorded.
+    """Forget the recorded hash of a file, so that a new one is accepted; give what was recorded."""
+    from r2convert.download.housekeeping import forget_hash as forget
 
-    Raises:
-        UsageError: no hash of it is recorded.
-    """
-    from r2convert.download.cache import Cache
-
-    cache = Cache.default()
-    known = cache.pins.get(file_name)
-    if known is None:
-        raise UsageError(
-            f"no hash of {file_name!r} is recorded",
-            where=str(cache.folder),
-            expected=", ".join(sorted(cache.pins.all())) or "(nothing is recorded yet)",
-        )
-    cache.pins.forget(file_name)
-    return known
+    return forget(Cache.default(), file_name)
 
 
 # --- inspect, map, compare -------------------------------------------------------------------------------------------
@@ -581,117 +325,19 @@ def forget_hash(file_name: str) -> Pin:
 
 def inspect(
     checkpoint: FileOrVariant,
+    part: Part = _WHOLE,
     *,
-    variant: str | None = None,
-    key: str | None = None,
-    prefix: str = "",
-    leave_out: Sequence[str] = (),
     digests: bool = True,
 ) -> Inspection:
     """Say what a file really is: container, layout, variant, tensors, parameters and digests.
 
-    Args:
-        checkpoint: a checkpoint, or the name of a variant in the cache.
-        variant: the variant, where names and shapes fit several.
-        key: which of several state dicts in the file, e.g. ``state_dict`` or ``ema``.
-        prefix: only the tensors under this prefix, e.g. ``backbone.``.
-        leave_out: shell patterns; tensors whose names match one are left out, and the receipt says so.
-        digests: read every byte: SHA-256, content hash, and whether all values are finite.
-
-    Raises:
-        MappingError: the file is not the variant that it is said to be.
-        UnknownVariantError: no variant has this name.
-        CheckpointError: the file is damaged, unsafe or of a kind that is not read.
-        AccessError: it is not there or cannot be read.
+    Arguments and errors are those of :func:`map_checkpoint`. Without ``digests``, only names and shapes are read.
     """
-    from r2convert.checkpoint.open import open_checkpoint
-    from r2convert.mapping.identity import recogniser
-    from r2convert.results.documents import AccountedTensor, Inspection, TensorEntry
+    from r2convert.mapping.inspection import inspect as describe
 
     tables = _tables()
-    path, recognise = _locate(tables.catalog.find, checkpoint).path, recogniser(tables)
-    said = tables.catalog.find_architecture(variant) if variant is not None else None
-    with open_checkpoint(
-        path, key=key, prefix=prefix, leave_out=leave_out, recognise=recognise, digest=digests
-    ) as opened:
-        resolution, problem = _resolve_or_reason(tables, opened, said)
-        warnings = [*opened.warnings, *([problem] if problem else [])]
-        content = None
-        if digests:
-            from r2convert.mapping.values import read_values
-
-            content, problems = read_values(opened, resolution)
-            if resolution is not None:
-                resolution = _weighed(tables, opened, resolution, content)
-            warnings += problems
-        identity = resolution.identity if resolution else None
-        if identity is not None:
-            warnings += [identity.variant.note] if identity.variant.note else []
-            warnings += [] if identity.has_classifier else ["a backbone: it has no classifier"]
-            doubt = tables.catalog.layouts[identity.layout].doubt
-            warnings += [doubt] if doubt else []
-        return Inspection(
-            path=str(opened.path),
-            size=opened.size,
-            container=cast("Container", opened.container),
-            layout=identity.layout if identity else None,
-            variant=identity.variant.id if identity else None,
-            architectures=tuple(each.id for each in identity.fits) if identity else (),
-            weights=identity.weights.id if identity and identity.weights else None,
-            evidence=identity.evidence if identity else None,
-            classes=identity.classes if identity and identity.has_classifier else None,
-            tensors=len(opened.tensors),
-            dtypes=dict(Counter(tensor.dtype.value for tensor in opened.tensors.values())),
-            parameters=_parameters(opened, resolution),
-            wrapper=opened.wrapper,
-            prefix_removed=opened.prefix_removed or None,
-            left_out=tuple(AccountedTensor(each.name, each.reason) for each in opened.left_out),
-            unread={name: each.kind for name, each in opened.unread.items()},
-            metadata=dict(opened.metadata),
-            opaque=opened.opaque,
-            sha256=opened.sha256() if digests else None,
-            content_hash=content,
-            warnings=tuple(warnings),
-            tensor_list=tuple(
-                TensorEntry(name, tensor.dtype.value, tensor.shape) for name, tensor in opened.tensors.items()
-            ),
-        )
-
-
-def _resolve_or_reason(
-    tables: Tables, checkpoint: Checkpoint, said: Variant | None
-) -> tuple[Resolution | None, str | None]:
-    """What a file is, or why that is not known; where the user says what it is, that is an error."""
-    from r2convert.mapping.identity import resolve
-
-    try:
-        return resolve(tables, checkpoint, said), None
-    except (MappingError, UnsupportedCheckpointError) as error:
-        if said is not None:
-            raise
-        return None, " ".join(str(error).split())
-
-
-def _weighed(tables: Tables, opened: Checkpoint, resolution: Resolution, content: str | None = None) -> Resolution:
-    """What an open file is, with all evidence weighed; the whole file is read for its SHA-256."""
-    from r2convert.download.cache import recorded_digests
-    from r2convert.mapping.evidence import clues_of, weigh
-
-    clues = clues_of(opened, sha256=opened.sha256(), content_hash=content, pins=recorded_digests())
-    return weigh(tables, resolution, clues)
-
-
-def _parameters(checkpoint: Checkpoint, resolution: Resolution | None) -> int:
-    if resolution is not None:
-        slots = resolution.expansion.names(resolution.identity.layout)
-        learned = [tensor for name, tensor in checkpoint.tensors.items() if name in slots and slots[name].is_learned]
-        return sum(tensor.elements for tensor in learned)
-    statistics = ("running_mean", "running_var", "_mean", "_variance")
-    return sum(
-        tensor.elements
-        for name, tensor in checkpoint.tensors.items()
-        if tensor.dtype.is_floating and not name.endswith(statistics)
-    )
+    with _open(tables, locate(checkpoint), part, digest=digests) as opened:
+        return describe(tables, opened, _said(tables, part), digests=digests, pins=recorded_digests())
 
 
 def learn_layout(
@@ -729,9 +375,8 @@ def learn_layout(
     from r2convert.checkpoint.open import open_checkpoint
     from r2convert.mapping.draft import learn_layout as learn
 
-    tables = _tables()
-    variant = tables.catalog.find_architecture(like)
-    path, folder = _locate(tables.catalog.find, checkpoint).path, None if output is None else Path(output)
+    tables, path = _tables(), locate(checkpoint).path
+    variant, folder = tables.catalog.find_architecture(like), None if output is None else Path(output)
     with open_checkpoint(path, key=key, prefix=prefix, leave_out=leave_out) as opened:
         return learn(tables, opened, variant, name, folder, overwrite=overwrite)
 
@@ -804,80 +449,42 @@ def map_checkpoint(
         >>> len(conversion.plan.rows_of("rename")), conversion.plan.rows_of("drop")
         (896, ())
     """
-    from r2convert.checkpoint.elements import DType
+    part, digest, place = Part(variant, layout, key, prefix, leave_out), digests or receipt, Path(dst)
+    chosen = {"overwrite": overwrite, "receipt": receipt, "check": check}
+    with _planned(src, part, to, backbone_only, place=place, digest=digest) as (opened, plan, settle):
+        from r2convert.mapping.conversion import convert
 
-    cast = DType(_one_of(("float32", "float16", "bfloat16"), dtype, "dtype")) if dtype is not None else None
-    src, digest = locate(src), digests or receipt
-    _require_fitting(src.path, Path(dst), to)
-    planned = _planned(src, to, variant, layout, key, prefix, leave_out, backbone_only, digest=digest)
-    with planned as (checkpoint, plan, settle):
-        from r2convert.mapping.conversion import convert  # here: by now the source is being hashed
-
-        return convert(
-            checkpoint,
-            plan,
-            Path(dst),
-            overwrite=overwrite,
-            receipt=receipt,
-            check=check,
-            digest=digest,
-            dtype=cast,
-            settle=settle,
-        )
+        return convert(opened, plan, place, **chosen, digest=digest, dtype=_dtype(dtype), settle=settle)
 
 
 def plan_conversion(
     src: FileOrVariant,
     dst: str | os.PathLike[str] | None = None,
+    part: Part = _WHOLE,
     *,
     to: TargetLayout = "mm",
-    variant: str | None = None,
-    layout: Layout | None = None,
-    key: str | None = None,
-    prefix: str = "",
-    leave_out: Sequence[str] = (),
     backbone_only: bool = False,
     overwrite: bool = False,
 ) -> Planned:
-    """What :func:`map_checkpoint` would do; nothing is written.
+    """What :func:`map_checkpoint` would do, with the same arguments and errors; nothing is written.
 
-    Args:
-        src: the checkpoint, or the name of a variant in the cache.
-        dst: where to write, to have the place checked too.
-        to: the layout that the output would get.
-        variant: the variant, instead of detecting it from names and shapes.
-        layout: the source's layout, instead of detecting it from the names.
-        key: which of several state dicts in the file.
-        prefix: only the tensors under this prefix.
-        leave_out: shell patterns; tensors whose names match one are left out, and the receipt says so.
-        backbone_only: leave the classifier out.
-        overwrite: whether the output may exist.
-
-    Raises:
-        MappingError, CheckpointError, UsageError, AccessError: what :func:`map_checkpoint` would raise.
+    Without ``dst``, the place is not checked.
     """
     from r2convert.mapping.conversion import require_possible
 
-    src = locate(src)
-    if dst is not None:
-        _require_fitting(src.path, Path(dst), to)
-    planned = _planned(src, to, variant, layout, key, prefix, leave_out, backbone_only, digest=False)
-    with planned as (checkpoint, plan, _):
-        plan.require_clean(str(checkpoint.path))
-        if dst is not None:
-            require_possible(plan, Path(dst), overwrite=overwrite)
-        return Planned(checkpoint.path, plan)
+    place = None if dst is None else Path(dst)
+    with _planned(src, part, to, backbone_only, place=place, digest=False) as (opened, plan, _):
+        plan.require_clean(str(opened.path))
+        if place is not None:
+            require_possible(plan, place, overwrite=overwrite)
+        return Planned(opened.path, plan)
 
 
 def publish(
     src: FileOrVariant,
     folder: str | os.PathLike[str],
+    part: Part = _WHOLE,
     *,
-    variant: str | None = None,
-    layout: Layout | None = None,
-    key: str | None = None,
-    prefix: str = "",
-    leave_out: Sequence[str] = (),
     backbone_only: bool = False,
     dtype: CastTo | None = None,
     overwrite: bool = False,
@@ -886,72 +493,33 @@ def publish(
 ) -> Conversion:
     """Convert to the mm layout under the name that OpenMMLab's model zoo would give the file, its hash included.
 
-    Args:
-        src: the checkpoint, or the name of a variant in the cache.
-        folder: where to write; made if need be.
-        variant: the variant, instead of detecting it from names and shapes.
-        layout: the source's layout, instead of detecting it from the names.
-        key: which of several state dicts in the file.
-        prefix: only the tensors under this prefix.
-        leave_out: shell patterns; tensors whose names match one are left out, and the receipt says so.
-        backbone_only: leave the classifier out.
-        dtype: cast floating-point tensors to this type.
-        overwrite: replace a file of the same name.
-        receipt: write a receipt beside the output.
-        check: read the output back and compare it before it is put in place.
-
-    Raises:
-        MappingError, CheckpointError, UsageError, AccessError: as :func:`map_checkpoint`.
+    ``folder`` is made if need be; all else, the errors too, as in :func:`map_checkpoint`.
     """
-    from r2convert.checkpoint.elements import DType
     from r2convert.mapping.conversion import publish as publish_in
 
-    cast = DType(_one_of(("float32", "float16", "bfloat16"), dtype, "dtype")) if dtype is not None else None
-    planned = _planned(src, "mm", variant, layout, key, prefix, leave_out, backbone_only, digest=True)
-    with planned as (checkpoint, plan, settle):
-        options = {"overwrite": overwrite, "receipt": receipt, "check": check}
-        return publish_in(checkpoint, plan, Path(folder), **options, dtype=cast, settle=settle)
+    chosen = {"overwrite": overwrite, "receipt": receipt, "check": check}
+    with _planned(src, part, "mm", backbone_only, digest=True) as (opened, plan, settle):
+        return publish_in(opened, plan, Path(folder), **chosen, dtype=_dtype(dtype), settle=settle)
 
 
-def _require_fitting(source: Path, destination: Path, to: str) -> None:
-    """Refuse what people write by mistake for an output: a folder, or the source itself."""
-    if destination.is_dir():
-        stem, _, ending = source.name.partition(".")
-        written = _tables().catalog.layouts[to].written_as
-        suffix = f".{ending}" if f".{ending}" in written else written[0]
-        raise UsageError(
-            "the output is a folder",
-            where=str(destination),
-            expected="the path of a file",
-            next_step=f"add the file's name: {destination / f'{stem}-{to}{suffix}'}",
-        )
-    if os.path.exists(destination) and os.path.exists(source) and os.path.samefile(source, destination):  # noqa: PTH110, PTH121
-        raise UsageError(
-            "the output would replace the source",
-            where=str(destination),
-            next_step="choose another name: a source is never written to, not with --overwrite either",
-        )
+def _dtype(name: CastTo | None) -> DType | None:
+    return None if name is None else DType(one_of(CASTS, name, "dtype"))
 
 
 @contextmanager
 def _planned(
-    src: FileOrVariant,
-    to: str,
-    variant: str | None,
-    layout: str | None,
-    key: str | None,
-    prefix: str,
-    leave_out: Sequence[str],
-    backbone_only: bool,
-    *,
-    digest: bool,
+    src: FileOrVariant, part: Part, to: str, backbone_only: bool, *, place: Path | None = None, digest: bool
 ) -> Iterator[tuple[Checkpoint, Plan, Callable[[str], Plan]]]:
     """The open source, the plan for it with the warnings of both, and what weighs the evidence once it is hashed."""
     from r2convert.mapping.plan import plan_conversion as plan_for
     from r2convert.mapping.plan import with_evidence
 
-    with _opened(src, variant, layout, key, prefix, leave_out, digest=digest) as (tables, checkpoint, resolution):
+    with _opened(src, part, digest=digest) as (tables, checkpoint, resolution):
         plan = plan_for(tables, resolution, to, checkpoint.tensors, backbone_only=backbone_only)
+        if place is not None:
+            from r2convert.mapping.conversion import require_file  # here: by now the source is being hashed
+
+            require_file(tables, checkpoint.path, place, to)
 
         def with_all_warnings(plan: Plan) -> Plan:
             unread = ((name, f"{each.kind}, which is not read") for name, each in checkpoint.unread.items())
@@ -966,26 +534,40 @@ def _planned(
 
 @contextmanager
 def _opened(
-    checkpoint: FileOrVariant,
-    variant: str | None,
-    layout: str | None,
-    key: str | None,
-    prefix: str,
-    leave_out: Sequence[str],
-    *,
-    digest: bool = False,
+    checkpoint: FileOrVariant, part: Part, *, digest: bool = False
 ) -> Iterator[tuple[Tables, Checkpoint, Resolution]]:
     """An open file and what it is."""
-    from r2convert.checkpoint.open import open_checkpoint
-    from r2convert.mapping.identity import recogniser, resolve
+    from r2convert.mapping.identity import resolve
 
-    tables = _tables()
-    located = _locate(tables.catalog.find, checkpoint)
-    said = tables.catalog.find_architecture(variant) if variant is not None else located.variant
-    with open_checkpoint(
-        located.path, key=key, prefix=prefix, leave_out=leave_out, recognise=recogniser(tables), digest=digest
-    ) as opened:
-        yield tables, opened, resolve(tables, opened, said, layout)
+    tables, located = _tables(), locate(checkpoint)
+    said = _said(tables, part) or located.variant
+    with _open(tables, located, part, digest=digest) as opened:
+        yield tables, opened, resolve(tables, opened, said, part.layout)
+
+
+def _open(tables: Tables, located: Located, part: Part, *, digest: bool = False) -> Checkpoint:
+    from r2convert.checkpoint.open import open_checkpoint
+    from r2convert.mapping.identity import recogniser
+
+    return open_checkpoint(
+        located.path,
+        key=part.key,
+        prefix=part.prefix,
+        leave_out=part.leave_out,
+        recognise=recogniser(tables),
+        digest=digest,
+    )
+
+
+def _said(tables: Tables, part: Part) -> Variant | None:
+    return None if part.variant is None else tables.catalog.find_architecture(part.variant)
+
+
+def _weighed(tables: Tables, opened: Checkpoint, resolution: Resolution) -> Resolution:
+    """What an open file is, with all evidence weighed; the whole file is read for its SHA-256."""
+    from r2convert.mapping.evidence import clues_of, weigh
+
+    return weigh(tables, resolution, clues_of(opened, sha256=opened.sha256(), pins=recorded_digests()))
 
 
 def load_model(
@@ -1042,8 +624,8 @@ def load_model(
     from r2convert.models.build import load_features, load_network
 
     load = load_features if features_only else load_network
-    located = locate(checkpoint, fetch=fetch)
-    with _opened(located, variant, layout, key, prefix, leave_out, digest=True) as (tables, opened, resolution):
+    located, part = locate(checkpoint, fetch=fetch), Part(variant, layout, key, prefix, leave_out)
+    with _opened(located, part, digest=True) as (tables, opened, resolution):
         return load(opened, _weighed(tables, opened, resolution))
 
 
@@ -1072,7 +654,6 @@ def preprocess(weights: str) -> Preprocessor:
         >>> ready(Image.new("RGB", (500, 375))).shape
         torch.Size([3, 224, 224])
     """
-    from r2convert.catalog.protocol import Protocol
     from r2convert.evaluation.preprocessor import Preprocessor
 
     known = load_catalog().find(weights).weights
@@ -1118,38 +699,24 @@ def compare(
     """
     from r2convert.mapping.comparison import compare as compare_files
 
-    with _both(a, b, variant, key, prefix, leave_out) as ((one, first), (other, second)):
+    with _both(a, b, Part(variant, None, key, prefix, leave_out)) as ((one, first), (other, second)):
         return compare_files(one, first, other, second)
 
 
 def compare_activations(
     a: FileOrVariant,
     b: FileOrVariant,
-    *,
-    variant: str | None = None,
-    key: str | None = None,
-    prefix: str = "",
-    leave_out: Sequence[str] = (),
+    part: Part = _WHOLE,
 ) -> ActivationComparison:
     """Run two networks of one architecture on one random image in float64, and compare them layer by layer.
 
-    Args:
-        a: a checkpoint, or the name of a variant in the cache.
-        b: another.
-        variant: the variant of both, where names and shapes fit several.
-        key: which of several state dicts in a file that has several.
-        prefix: only the tensors under this prefix, in a file that has it.
-        leave_out: shell patterns; tensors whose names match one are left out of both.
-
-    Raises:
-        UsageError: they are not known networks of one architecture.
-        MappingError, CheckpointError, AccessError: as :func:`compare`.
+    Arguments and errors are those of :func:`compare`, and a :class:`UsageError` if it is not one architecture.
     """
     from r2convert.checks.parity import compare_activations as compare_outputs
     from r2convert.checks.parity import random_input
     from r2convert.models.build import load_network
 
-    with _both(a, b, variant, key, prefix, leave_out) as ((one, first), (other, second)):
+    with _both(a, b, part) as ((one, first), (other, second)):
         if first is not None and second is not None:
             # Equal names do not tell two networks apart; a digest or a receipt may.
             tables = _tables()
@@ -1166,30 +733,28 @@ def compare_activations(
 
 @contextmanager
 def _both(
-    a: FileOrVariant, b: FileOrVariant, variant: str | None, key: str | None, prefix: str, leave_out: Sequence[str]
+    a: FileOrVariant, b: FileOrVariant, part: Part
 ) -> Iterator[tuple[tuple[Checkpoint, Resolution | None], tuple[Checkpoint, Resolution | None]]]:
     """Two open files and what they are; if one is unknown, both keep their own names."""
-    from r2convert.checkpoint.open import open_checkpoint
-    from r2convert.mapping.identity import recogniser
+    from r2convert.mapping.inspection import resolve_or_reason
 
     tables = _tables()
-    said = tables.catalog.find_architecture(variant) if variant is not None else None
+    said = _said(tables, part)
     with ExitStack() as stack:
         opened: list[Checkpoint] = []
         problems: list[UsageError] = []
-        for each in (a, b):
-            path, recognise = _locate(tables.catalog.find, each).path, recogniser(tables)
+        for located in (locate(a), locate(b)):
             try:
-                opened.append(open_checkpoint(path, key=key, prefix=prefix, leave_out=leave_out, recognise=recognise))
+                opened.append(_open(tables, located, part))
             except UsageError as error:
                 # What is asked for need be in one of the two only: the average of one file against another file.
                 problems.append(error)
-                opened.append(open_checkpoint(path, recognise=recognise))
+                opened.append(_open(tables, located, _WHOLE))
             stack.enter_context(opened[-1])
         if len(problems) == len(opened):
             raise problems[0]
         one, other = opened
-        first, second = (_resolve_or_reason(tables, each, said)[0] for each in (one, other))
+        first, second = (resolve_or_reason(tables, each, said)[0] for each in (one, other))
         if first is None or second is None:
             first = second = None
         yield (one, first), (other, second)
@@ -1204,35 +769,15 @@ def compare_predictions(
 ) -> PredictionsComparison:
     """Compare two files that ``verify`` has written predictions into, image by image.
 
-    Args:
-        a: a prediction file.
-        b: another.
-        network_a: which network of the first, if it holds several.
-        network_b: which network of the second.
+    ``network_a`` and ``network_b`` choose from files that hold several networks.
 
     Raises:
         UsageError: it is not clear which networks are meant, or they were shown other images.
         InputError: a file is damaged.
-        AccessError: a file cannot be read.
     """
-    from r2convert.evaluation.prediction_comparison import compare_predictions as compare_files
-    from r2convert.evaluation.prediction_store import read_measurement
-    from r2convert.results.documents import PredictionsComparison
+    from r2convert.evaluation.prediction_comparison import compare_files
 
-    one, other = Path(a), Path(b)
-    comparisons = compare_files(one, other, network_a=network_a, network_b=network_b)
-    return PredictionsComparison(
-        equal=all(comparison.equal for comparison in comparisons),
-        a=_summary(one, read_measurement(one)),
-        b=_summary(other, read_measurement(other)),
-        comparisons=comparisons,
-    )
-
-
-def _summary(path: Path, question: Measurement) -> PredictionFileSummary:
-    from r2convert.results.documents import PredictionFileSummary
-
-    return PredictionFileSummary(str(path), question.precision, question.accelerations, question.pipeline)
+    return compare_files(Path(a), Path(b), network_a=network_a, network_b=network_b)
 
 
 def synsets() -> Sequence[str]:
@@ -1260,13 +805,9 @@ class ImageSet(NamedTuple):
 def open_images(
     path: str | os.PathLike[str], *, limit: int | None = None, seed: int = 0, warn: Warn = _ignore
 ) -> ImageSet:
-    """Open the validation images of ImageNet-1k.
+    """Open the validation images of ImageNet-1k: a folder, an uncompressed tar or a list file.
 
-    Args:
-        path: a folder, an uncompressed tar or a list file.
-        limit: use a random sample of this many images, stratified by class.
-        seed: random seed of the sample.
-        warn: told what is odd about the images.
+    With ``limit``, a random sample of this many images is taken, stratified by class. ``warn`` is told what is odd.
 
     Raises:
         DatasetError: they cannot be used as a validation set.
@@ -1306,8 +847,8 @@ def verify(
     image_size: int | None = None,
     crop_pct: float | None = None,
     interpolation: Interpolation | None = None,
-    mean: tuple[float, float, float] | None = None,
-    std: tuple[float, float, float] | None = None,
+    mean: Channels | None = None,
+    std: Channels | None = None,
     variant: str | None = None,
     layout: Layout | None = None,
     key: str | None = None,
@@ -1364,26 +905,18 @@ def verify(
     """
     return verify_all(
         [checkpoint],
+        Part(variant, layout, key, prefix, leave_out),
         images=open_images(imagenet, limit=limit) if imagenet is not None else None,
         device=device,
         batch_size=batch_size,
         precision=precision,
-        pipeline=pipeline,
-        image_size=image_size,
-        crop_pct=crop_pct,
-        interpolation=interpolation,
-        mean=mean,
-        std=std,
-        variant=variant,
-        layout=layout,
-        key=key,
-        prefix=prefix,
-        leave_out=leave_out,
+        protocol=ProtocolOptions(pipeline, image_size, crop_pct, interpolation, mean, std),
     ).results[0]
 
 
 def verify_all(
     checkpoints: Sequence[FileOrVariant] = (),
+    part: Part = _WHOLE,
     *,
     images: ImageSet | None = None,
     fail_fast: bool = False,
@@ -1391,12 +924,7 @@ def verify_all(
     batch_size: int | None = None,
     precision: Precision = "strict",
     accelerate: Sequence[Acceleration] = (),
-    pipeline: Pipeline | None = None,
-    image_size: int | None = None,
-    crop_pct: float | None = None,
-    interpolation: Interpolation | None = None,
-    mean: tuple[float, float, float] | None = None,
-    std: tuple[float, float, float] | None = None,
+    protocol: ProtocolOptions = _AS_PUBLISHED,
     predictions: str | os.PathLike[str] | None = None,
     resume: bool = False,
     overwrite: bool = False,
@@ -1404,64 +932,24 @@ def verify_all(
     wiring: str | os.PathLike[str] | bool = False,
     peer: str | None = None,
     input_size: tuple[int, int] = (224, 224),
-    variant: str | None = None,
-    layout: Layout | None = None,
-    key: str | None = None,
-    prefix: str = "",
-    leave_out: Sequence[str] = (),
     following: Callable[[Sequence[Request]], Iterable[Request]] = iter,
     progress: Callable[[AccuracyProgress], None] = _ignore,
 ) -> VerifyRun:
-    """Check several checkpoints; with images, all networks see them in one pass.
+    """Check several checkpoints, by default those in the cache; with images, all networks see them in one pass.
 
     One file among several that cannot be read is told with the results, and the others are checked; a single one
-    raises its error.
-
-    Args:
-        checkpoints: checkpoints, or names of variants in the cache; none for everything in the cache.
-        images: measure accuracy on these.
-        fail_fast: stop once a published accuracy is certainly missed.
-        device: where networks run; by default a GPU where there is one.
-        batch_size: initial batch size; by default the device's.
-        precision: how networks compute.
-        accelerate: what else makes them faster, in any precision but ``strict``.
-        pipeline: how images become crops; by default, like all that follows, as the publisher of the weights has it.
-        image_size: pixels of the crop.
-        crop_pct: share of the resized short side that the crop takes.
-        interpolation: ``bilinear`` or ``bicubic``.
-        mean: of red, green and blue, for pixels from 0 to 1.
-        std: their standard deviations.
-        predictions: a file to keep every image's prediction in.
-        resume: continue what an interrupted run left in ``predictions``.
-        overwrite: replace the ``predictions`` file.
-        crop_cache: a folder to keep crops in; later runs decode no image.
-        wiring: compare what BatchNorms see with what they remember, on synthetic images (``True``) or on those of a
-            folder.
-        peer: an independent implementation to compare with: ``timm`` or ``mmpretrain``.
-        input_size: height and width of the image that operations are counted for.
-        variant: the variant, instead of detecting it from names and shapes.
-        layout: the layout, instead of detecting it from the names.
-        key: which of several state dicts in the files.
-        prefix: only the tensors under this prefix.
-        leave_out: shell patterns; tensors whose names match one are left out, and the receipt says so.
-        following: gives out the files one by one, and so knows how far the work is; not with images.
-        progress: told after every batch.
-
-    Raises:
-        InputError: a file cannot be used.
-        UsageError: options do not fit together, the device is not available, or a package is not installed.
-        AccessError: a file cannot be read or written.
+    raises its error. Arguments and errors are those of :func:`verify`, and the options of the command line:
+    ``fail_fast`` stops once a published accuracy is certainly missed, ``accelerate`` makes networks faster in any
+    precision but ``strict``, ``predictions`` is a file to keep every image's prediction in, which ``resume`` continues
+    and ``overwrite`` replaces, ``crop_cache`` a folder to keep crops in, ``wiring`` runs synthetic images (``True``) or
+    those of a folder, ``peer`` is another implementation to compare with, and operations are counted for images of
+    ``input_size`` (height, width). ``following`` gives out the files one by one, and so knows how far the work is;
+    ``progress`` is told after every batch.
     """
     from r2convert.checks.run import verify_checkpoints
 
     tables = _tables()
-    requests = _requests(tables, checkpoints, variant, layout, key, prefix, leave_out)
-    if not requests:
-        raise UsageError(
-            "there is nothing to verify: the cache is empty",
-            expected="a checkpoint, or a variant in the cache",
-            next_step="give the path of a file, or `r2convert fetch VARIANT` one",
-        )
+    requests = _requests(tables, checkpoints, part)
     unchecked: list[tuple[Path, R2ConvertError]] = []
 
     def note(request: Request, error: R2ConvertError) -> None:
@@ -1469,33 +957,33 @@ def verify_all(
 
     # One bad file among several must not cost the results of the others.
     on_error = note if len(requests) > 1 else None
-    chosen = _device(device) if images is not None or wiring else None
-    if images is None:
-        probes = _probes(input_size, wiring, peer, chosen)
+    place = _device(device) if images is not None or wiring else None
+    if images is None or place is None:
+        probes = _probes(input_size, wiring, peer, place)
         results = [
             result
             for request in following(requests)
             for result in verify_checkpoints(tables, [request], None, probes, on_error)
         ]
-        return VerifyRun(tuple(results), _device_name(chosen), tuple(unchecked))
+        return VerifyRun(tuple(results), place and _device_name(place), tuple(unchecked))
     from r2convert.evaluation.processes import joined_processes
 
     with joined_processes():
         run = _image_run(
             images,
-            chosen,
+            place,
+            precision,
+            accelerate,
+            protocol=protocol,
             batch_size=batch_size,
-            protocol=_protocol_options(pipeline, image_size, crop_pct, interpolation, mean, std),
-            precision=precision,
-            accelerate=accelerate,
-            progress=progress if is_first_process() else _ignore,
+            progress=progress,
             fail_fast=fail_fast,
-            predictions=(predictions, resume, overwrite),
+            predictions=_prediction_file(predictions, resume, overwrite),
             crop_cache=crop_cache,
         )
-        probes = _probes(input_size, wiring, peer, chosen)
+        probes = _probes(input_size, wiring, peer, place)
         results = verify_checkpoints(tables, requests, run, probes, on_error)
-        return VerifyRun(tuple(results), _device_name(chosen), tuple(unchecked))
+        return VerifyRun(tuple(results), _device_name(place), tuple(unchecked))
 
 
 def evaluate(
@@ -1512,8 +1000,8 @@ def evaluate(
     image_size: int | None = None,
     crop_pct: float | None = None,
     interpolation: Interpolation | None = None,
-    mean: tuple[float, float, float] | None = None,
-    std: tuple[float, float, float] | None = None,
+    mean: Channels | None = None,
+    std: Channels | None = None,
     predictions: str | os.PathLike[str] | None = None,
     resume: bool = False,
     overwrite: bool = False,
@@ -1567,14 +1055,13 @@ def evaluate(
     with joined_processes():
         run = _image_run(
             open_images(imagenet, limit=limit, seed=seed, warn=warn),
-            device,
+            _device(device),
+            precision,
+            accelerate,
+            protocol=ProtocolOptions(pipeline, image_size, crop_pct, interpolation, mean, std),
             batch_size=batch_size,
-            protocol=_protocol_options(pipeline, image_size, crop_pct, interpolation, mean, std),
-            precision=precision,
-            accelerate=accelerate,
-            progress=progress if is_first_process() else _ignore,
-            fail_fast=False,
-            predictions=(predictions, resume, overwrite),
+            progress=progress,
+            predictions=_prediction_file(predictions, resume, overwrite),
             crop_cache=crop_cache,
         )
         return measure_accuracy(
@@ -1592,27 +1079,14 @@ def evaluate(
 
 
 def verify_references(*, input_size: tuple[int, int] = (224, 224)) -> VerifyRun:
-    """Check the reference networks themselves against the published sizes; needs no file.
-
-    Args:
-        input_size: height and width of the image that operations are counted for.
-
-    Raises:
-        UsageError: a network cannot be shown images of that size.
-    """
+    """Check the reference networks themselves against the published sizes; needs no file."""
     from r2convert.checks.run import verify_references as verify_every_reference
 
     return VerifyRun(tuple(verify_every_reference(_tables(), input_size)))
 
 
 def cached_checkpoints() -> list[Located]:
-    """The file of every variant that has a sound one in the cache.
-
-    Raises:
-        CacheError: the cache cannot be read.
-    """
-    from r2convert.download.locating import cached_path
-
+    """The file of every variant that has a sound one in the cache."""
     found = [(cached_path(variant), variant) for variant in variants()]
     return [Located(path, variant) for path, variant in found if path is not None]
 
@@ -1622,21 +1096,23 @@ def is_first_process() -> bool:
     return os.environ.get("RANK", "0") == "0"
 
 
-def _requests(
-    tables: Tables,
-    checkpoints: Sequence[FileOrVariant],
-    variant: str | None,
-    layout: str | None,
-    key: str | None,
-    prefix: str,
-    leave_out: Sequence[str],
-) -> list[Request]:
+def _requests(tables: Tables, checkpoints: Sequence[FileOrVariant], part: Part) -> list[Request]:
     """The files to verify, each with what the caller says of it."""
+    located = [locate(each) for each in checkpoints] if checkpoints else cached_checkpoints()
+    if not located:
+        raise UsageError(
+            "there is nothing to verify: the cache is empty",
+            expected="a checkpoint, or a variant in the cache",
+            next_step="give the path of a file, or `r2convert fetch VARIANT` one",
+        )
+    return [_request(tables, each, part) for each in located]
+
+
+def _request(tables: Tables, located: Located, part: Part) -> Request:
     from r2convert.checks.run import Request
 
-    said = tables.catalog.find_architecture(variant) if variant is not None else None
-    located = [_locate(tables.catalog.find, each) for each in checkpoints] if checkpoints else cached_checkpoints()
-    return [Request(each.path, said or each.variant, layout, key, prefix, tuple(leave_out)) for each in located]
+    said = _said(tables, part) or located.variant
+    return Request(located.path, said, part.layout, part.key, part.prefix, tuple(part.leave_out))
 
 
 def _device(name: str | None) -> str:
@@ -1645,76 +1121,53 @@ def _device(name: str | None) -> str:
     return str(choose_device(name))
 
 
-def _device_name(device: str | None) -> str | None:
-    if device is None:
-        return None
+def _device_name(device: str) -> str:
     from r2convert.evaluation.precision import device_name
 
     return device_name(device)
 
 
 def _image_run(
-    opened: ImageSet,
-    device: str | None,
-    *,
-    batch_size: int | None,
-    protocol: ProtocolOptions,
+    images: ImageSet,
+    device: str,
     precision: str,
-    accelerate: Sequence[Acceleration],
+    accelerate: Sequence[str],
+    *,
+    protocol: ProtocolOptions,
+    batch_size: int | None,
     progress: Callable[[AccuracyProgress], None],
-    fail_fast: bool,
-    predictions: tuple[str | os.PathLike[str] | None, bool, bool],
+    predictions: PredictionFile | None,
     crop_cache: str | os.PathLike[str] | None,
+    fail_fast: bool = False,
 ) -> ImageRun:
+    """Images and how to show them; what does not go together is said before files are read."""
     from r2convert.checks.run import ImageRun
     from r2convert.evaluation.precision import accelerations_for, choose_device
-    from r2convert.evaluation.prediction_store import PredictionFile
 
-    place, resume, overwrite = predictions
-    if resume and place is None:
-        raise UsageError("--resume continues a prediction file", expected="--predictions FILE --resume")
-    chosen_precision = _one_of(PRECISIONS, precision, "precision")
-    chosen = choose_device(device)
-    # Said before files are read and images shown.
-    accelerations = accelerations_for(
-        chosen_precision, [_one_of(ACCELERATIONS, each, "acceleration") for each in accelerate], chosen
-    )
-    kept = PredictionFile(Path(place), resume=resume, overwrite=overwrite) if place is not None else None
-    if kept is not None:
-        kept.require_place()
+    chosen, place = one_of(PRECISIONS, precision, "precision"), choose_device(device)
+    accelerations = [one_of(ACCELERATIONS, each, "acceleration") for each in accelerate]
     return ImageRun(
-        opened.images,
-        opened.full_set,
-        chosen,
+        *images,
+        place,
         batch_size=batch_size,
         protocol=protocol,
-        precision=chosen_precision,
-        accelerations=accelerations,
-        progress=progress,
+        precision=chosen,
+        accelerations=accelerations_for(chosen, accelerations, place),
+        progress=progress if is_first_process() else _ignore,
         fail_fast=fail_fast,
-        predictions=kept,
-        crop_cache=Path(crop_cache) if crop_cache is not None else None,
+        predictions=predictions,
+        crop_cache=None if crop_cache is None else Path(crop_cache),
     )
 
 
-def _protocol_options(
-    pipeline: str | None,
-    image_size: int | None,
-    crop_pct: float | None,
-    interpolation: str | None,
-    mean: tuple[float, float, float] | None,
-    std: tuple[float, float, float] | None,
-) -> ProtocolOptions:
-    options = ProtocolOptions(
-        pipeline=None if pipeline is None else _one_of(PIPELINES, pipeline, "pipeline"),
-        image_size=image_size,
-        crop_pct=crop_pct,
-        interpolation=None if interpolation is None else _one_of(INTERPOLATIONS, interpolation, "interpolation"),
-        mean=mean,
-        std=std,
-    )
-    options.applied_to(Protocol())  # says so before any file is read if no image can be prepared like this
-    return options
+def _prediction_file(place: str | os.PathLike[str] | None, resume: bool, overwrite: bool) -> PredictionFile | None:
+    from r2convert.evaluation.prediction_store import PredictionFile
+
+    if place is None:
+        return None
+    kept = PredictionFile(Path(place), resume=resume, overwrite=overwrite)
+    kept.require_place()
+    return kept
 
 
 def _probes(
@@ -1730,21 +1183,14 @@ def _probes(
     if peer is not None:
         from r2convert.checks.parity import open_peer
 
-        opened_peer = open_peer(_one_of(PEERS, peer, "peer"))
+        opened_peer = open_peer(one_of(PEERS, peer, "peer"))
     return Probes(input_size, images, opened_peer, device or "cpu")
-
-
-def _one_of(choices: tuple[Choice, ...], value: str, what: str) -> Choice:
-    """A value as one of those that are known: calls need not be type-checked."""
-    for choice in choices:
-        if choice == value:
-            return choice
-    raise UsageError(f"there is no {what} {value!r}", expected=" or ".join(choices))
 
 
 def diagnose(
     checkpoint: FileOrVariant,
-    imagenet: str | os.PathLike[str],
+    images: ImageSet,
+    part: Part = _WHOLE,
     *,
     measured: Decimal | None = None,
     measured_top5: Decimal | None = None,
@@ -1754,64 +1200,31 @@ def diagnose(
     thorough: bool = False,
     device: str | None = None,
     batch_size: int | None = None,
-    variant: str | None = None,
-    layout: Layout | None = None,
-    key: str | None = None,
-    prefix: str = "",
-    leave_out: Sequence[str] = (),
     progress: Callable[[Progress], None] = _ignore,
-    warn: Warn = _ignore,
 ) -> Diagnosis:
     """Find out why an accuracy is off: try the usual causes and rank them.
 
-    Args:
-        checkpoint: a checkpoint, or the name of a variant in the cache.
-        imagenet: the validation images.
-        measured: top-1 in per cent that was measured elsewhere on all of these images; its digits say how exact it is.
-        measured_top5: the same for top-5.
-        expected: top-1 in per cent that these images ought to give; by default the published one.
-        limit: how many images to try causes on.
-        seed: random seed of that sample.
-        thorough: try every cause on every image.
-        device: where the network runs; by default a GPU where there is one.
-        batch_size: images that run at once.
-        variant: the variant, instead of detecting it from names and shapes.
-        layout: the layout, instead of detecting it from the names.
-        key: which of several state dicts in the file.
-        prefix: only the tensors under this prefix.
-        leave_out: shell patterns; tensors whose names match one are left out, and the receipt says so.
-        progress: told before every setting is tried on some images.
-        warn: told what is odd about the images.
-
-    Raises:
-        InputError: the file or the images cannot be used.
-        UsageError: options do not fit together, or the device is not available.
-        AccessError: the file is not there, or memory ran out.
+    Arguments and errors are those of :func:`verify`, and these: ``measured`` and ``measured_top5`` are per cent that
+    were measured elsewhere on all of the images, whose digits say how exact they are; ``expected`` is the top-1 that
+    they ought to give, by default the published one; causes are tried on ``limit`` images, sampled by ``seed``,
+    and all of them on every image if ``thorough``. ``progress`` is told before every setting is tried.
     """
-    from r2convert.checks.run import Request
-    from r2convert.doctor.consultation import consult
-    from r2convert.doctor.trials import Device
-    from r2convert.imagenet.datasets import open_validation_set
-
     if measured_top5 is not None and measured is None:
         raise UsageError("--measured-top5 says more of --measured", expected="--measured 76.3 --measured-top5 93.1")
-    images = open_validation_set(Path(imagenet))
-    for warning in images.warnings:
-        warn(warning)
-    tables = _tables()
-    located = _locate(tables.catalog.find, checkpoint)
-    said = tables.catalog.find_architecture(variant) if variant is not None else located.variant
-    chosen = _device(device)
+    from r2convert.doctor.consultation import consult
+    from r2convert.doctor.trials import Device
+
+    tables, place = _tables(), _device(device)
     return consult(
         tables,
-        Request(located.path, said, layout, key, prefix, tuple(leave_out)),
-        images,
+        _request(tables, locate(checkpoint), part),
+        images.images,
         limit=limit,
         seed=seed,
         measured=_known_score(measured, measured_top5),
         expected=_known_score(expected),
-        device=Device.of(chosen, batch_size),
-        device_name=_device_name(chosen) or chosen,
+        device=Device.of(place, batch_size),
+        device_name=_device_name(place),
         thorough=thorough,
         progress=progress,
     )
@@ -1833,15 +1246,7 @@ ReportKind = Literal["html", "markdown", "metafile"]
 
 
 def read_results(paths: Sequence[str]) -> list[Run]:
-    """Read what ``verify --json`` has written.
-
-    Args:
-        paths: the files; ``-`` is standard input.
-
-    Raises:
-        InputError: a file is no such document.
-        AccessError: a file cannot be read.
-    """
+    """Read what ``verify --json`` has written; ``-`` is standard input."""
     from r2convert.results.reading import read_run
 
     return [read_run(path) for path in paths]
@@ -1856,16 +1261,9 @@ def render_report(
 ) -> str:
     """Results as the text of a report.
 
-    Args:
-        runs: what to report.
-        kind: ``html``: one self-contained page; ``markdown``: the table as model zoos print it; ``metafile``:
-            OpenMMLab's model-index YAML with the measured numbers.
-        imagenet: the images that were measured on, to show those that were confused in the page.
-        predictions: of two runs, what :func:`compare_predictions` says, to show in the page which images changed.
-
-    Raises:
-        UsageError: a page needs packages that are not installed, or the predictions are not those of the runs.
-        DatasetError: the images cannot be used.
+    ``html`` is one self-contained page, ``markdown`` the table as model zoos print it, ``metafile`` OpenMMLab's
+    model-index YAML with the measured numbers. In the page, ``imagenet``, the images that were measured on, shows
+    confused ones, and ``predictions``, what :func:`compare_predictions` says of two runs, which images changed.
     """
     if kind == "html":
         return _page(runs, Path(imagenet) if imagenet is not None else None, predictions)
@@ -1879,8 +1277,6 @@ def render_report(
 
 
 def _page(runs: Sequence[Run], imagenet: Path | None, predictions: PredictionsComparison | None) -> str:
-    from importlib.util import find_spec
-
     if find_spec("jinja2") is None:
         raise UsageError(
             "--html needs a package that is not installed",
@@ -1897,35 +1293,15 @@ def _page(runs: Sequence[Run], imagenet: Path | None, predictions: PredictionsCo
 def selftest(*, against: Literal["torch"] | None = None) -> tuple[list[Trial], list[str] | None]:
     """Make every file of the catalogue of bad files and see that the reader refuses it as it should.
 
-    Args:
-        against: also load each file with ``torch.load(weights_only=True)``, in a confined process of its own.
-
-    Returns:
-        One trial a file, and what torch did with each if that was asked for.
+    With ``against``, each is also loaded with ``torch.load(weights_only=True)``, in a confined process of its own.
     """
-    import tempfile
+    from r2convert.selftest.bad_files import try_every_file
 
-    from r2convert.selftest.bad_files import bad_files
-    from r2convert.selftest.trial import try_bad_file
-
-    with tempfile.TemporaryDirectory(prefix="r2convert-selftest-") as folder:
-        trials = [
-            try_bad_file(bad_file, Path(folder) / f"{index:03}{bad_file.suffix}")
-            for index, bad_file in enumerate(bad_files())
-        ]
-        if against is None:
-            return trials, None
-        from r2convert.selftest.torch_judge import judge_with_torch
-
-        return trials, judge_with_torch([trial.path for trial in trials])
+    return try_every_file(with_torch=against is not None)
 
 
 def demo_stage(folder: Path) -> AbstractContextManager[DemoStage]:
-    """Build what ``r2convert demo`` works on: a stand-in for an official file, served on the loopback, and images.
-
-    Args:
-        folder: an empty folder to build it in.
-    """
+    """Build what ``r2convert demo`` works on in an empty folder: a served stand-in for an official file, and images."""
     from r2convert.selftest.demo import prepare_demo
 
     return prepare_demo(folder)

@@ -1,6 +1,7 @@
-"""What MkDocs writes into pages by itself: the commands as click knows them, the JSON fields as the schemas do.
+"""What MkDocs writes into pages by itself: the commands as click knows them, JSON fields, the catalogue.
 
-A page says ``<!-- commands -->`` or ``<!-- schema: verify -->`` where these belong. Commands are described here and
+A page says ``<!-- commands -->``, ``<!-- schema: verify -->``, ``<!-- architectures -->`` or ``<!-- layouts -->`` where
+these belong. Commands are described here and
 not by mkdocs-click, which puts them in alphabetical order, loses the groups of options that ``--help`` shows, and runs
 the lines of an example together.
 """
@@ -11,12 +12,13 @@ import inspect
 import json
 import logging
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 import click
 
+from r2convert import api
 from r2convert.cli.app import COMMANDS, application
 from r2convert.cli.options import Option
 
@@ -29,8 +31,10 @@ _BLOCK = "\b"
 def on_page_markdown(markdown: str, config: Any, **_: object) -> str:
     """Fill in a page's generated parts; MkDocs calls this for every page."""
     schemas = Path(config["docs_dir"]) / "reference" / "schemas"
-    if "<!-- commands -->" in markdown:
-        markdown = markdown.replace("<!-- commands -->", "\n".join(describe_commands()))
+    generated = {"commands": describe_commands, "architectures": describe_architectures, "layouts": describe_layouts}
+    for name, describe in generated.items():
+        if f"<!-- {name} -->" in markdown:
+            markdown = markdown.replace(f"<!-- {name} -->", "\n".join(describe()))
     return re.sub(
         r"<!-- schema: (\w+) -->",
         lambda found: "\n".join(describe_schema(schemas / f"{found[1]}.schema.json")),
@@ -88,6 +92,37 @@ def _options(command: click.Command, context: click.Context) -> Iterator[str]:
         yield f"| {group.lower()} | |\n|---|---|"
         yield from (f"| `{names}` | {_cell(meaning)} |" for names, meaning in records)
         yield ""
+
+
+def describe_architectures() -> Iterator[str]:
+    """Every architecture with its weights, a row each."""
+    yield "| architecture | parameters | FLOPs | weights | top-1 | top-5 | files |\n|---|--:|--:|---|--:|--:|---|"
+    for row in api.list_variants():
+        sizes = [row.published.get(metric, "") for metric in ("parameters", "flops")]
+        cells = [f"`{row.variant.id}`", *sizes]
+        for weights in row.weights:
+            accuracies = [weights.published.get(metric, "").removesuffix(" %") for metric in ("top1", "top5")]
+            files = [f"[{source.layout}]({source.urls[0]})" for source in weights.weights.sources]
+            yield f"| {' | '.join([*cells, f'`{weights.tag}`', *accuracies, ', '.join(files)])} |"
+            cells = [""] * len(cells)
+    yield ""
+
+
+def describe_layouts() -> Iterator[str]:
+    """Every layout: who reads it, what can be built there, and what is computed otherwise."""
+    for row in api.list_layouts():
+        yield f"### {row.facts.name}\n\nRead by {row.facts.reader}.\n"
+        yield f"- **Written as** {' '.join(f'`{each}`' for each in row.facts.written_as) or 'nothing: it is read only'}"
+        yield from (f"- **Without** some tensors: {each}" for each in filter(None, [row.facts.absent]))
+        yield from (f"- **Builds** {each}" for each in filter(None, [_ids(row.builds)]))
+        yield from (f"- **Computes otherwise** {_ids(ids)}: {how}" for how, ids in row.otherwise.items())
+        yield from (f"- **Caution**: {each}" for each in filter(None, [row.facts.caution]))
+        yield from (f"- **Cannot build** {each}: {row.limits}" for each in filter(None, [_ids(row.unbuilt)]))
+        yield ""
+
+
+def _ids(names: Iterable[str]) -> str:
+    return ", ".join(f"`{name}`" for name in names)
 
 
 def describe_schema(path: Path) -> Iterator[str]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Literal, TypeVar, get_args
 
 from r2convert.errors import UsageError
 
@@ -23,6 +23,8 @@ INTERPOLATIONS: tuple[Interpolation, ...] = get_args(Interpolation)
 PRECISIONS: tuple[Precision, ...] = get_args(Precision)
 ACCELERATIONS: tuple[Acceleration, ...] = get_args(Acceleration)
 """What each of these does to a network stands in :mod:`r2convert.evaluation.precision`."""
+
+Choice = TypeVar("Choice", bound=str)
 
 MEAN = (0.485, 0.456, 0.406)
 STANDARD_DEVIATION = (0.229, 0.224, 0.225)
@@ -86,6 +88,9 @@ class ProtocolOptions:
         interpolation: see :class:`Protocol`.
         mean: see :class:`Protocol`.
         std: see :class:`Protocol`.
+
+    Raises:
+        UsageError: there is no such pipeline or filter, or no image can be prepared like this.
     """
 
     pipeline: Pipeline | None = None
@@ -94,6 +99,13 @@ class ProtocolOptions:
     interpolation: Interpolation | None = None
     mean: tuple[float, float, float] | None = None
     std: tuple[float, float, float] | None = None
+
+    def __post_init__(self) -> None:
+        if self.pipeline is not None:
+            one_of(PIPELINES, self.pipeline, "pipeline")
+        if self.interpolation is not None:
+            one_of(INTERPOLATIONS, self.interpolation, "interpolation")
+        self.applied_to(Protocol())
 
     def applied_to(self, protocol: Protocol) -> Protocol:
         """The protocol of some weights with what was asked for.
@@ -125,3 +137,15 @@ def resized_side(crop: int, crop_share: float) -> int:
             "a crop cannot be this share of the image", expected="above 0 and at most 1", got=f"{crop_share:g}"
         )
     return math.floor(crop / crop_share)
+
+
+def one_of(choices: tuple[Choice, ...], value: str, what: str) -> Choice:
+    """A value as one of those that are known: calls need not be type-checked.
+
+    Raises:
+        UsageError: it is none of them.
+    """
+    for choice in choices:
+        if choice == value:
+            return choice
+    raise UsageError(f"there is no {what} {value!r}", expected=" or ".join(choices))

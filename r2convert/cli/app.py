@@ -26,7 +26,7 @@ EXIT_INTERNAL = 70
 
 COMMANDS: Mapping[str, str] = MappingProxyType(
     {
-        "list": "All variants, what is published about them, and what is in the cache.",
+        "list": "Architectures and weights, what is published, what is in the cache.",
         "fetch": "Download weights, verify them and keep them in the cache.",
         "inspect": "What a file really is: container, layout, variant, tensors.",
         "layout": "Learn the names of an unknown code base from one file.",

@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import functools
 import os
+import stat
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 from click.core import ParameterSource
@@ -23,11 +25,15 @@ from r2convert.cli.config import CACHE_VARIABLE, Config, load_config
 from r2convert.cli.console import print_detail
 from r2convert.errors import UsageError
 
+if TYPE_CHECKING:
+    from r2convert.cli.progress import TransferDisplay
+
 Function = Callable[..., Any]
 
 SYNTHETIC = ""
 """What ``--wiring`` without a folder stands for."""
 
+_BLOCK = 1 << 20
 _SMALLEST_SIDE = 32
 _LARGEST_SIDE = 100_000
 
@@ -60,6 +66,7 @@ class Command(click.Command):
 STDOUT = "-"
 _CONFIG = "r2convert.config"
 GENERAL = "General options"
+CHOICE = "Which weights"
 CHECKPOINT = "The checkpoint"
 CHECKS = "Checks"
 IMAGES = "Images"
@@ -103,6 +110,20 @@ TARGET_LAYOUT = LayoutName(written=True)
 def option(*names: str, **attributes: Any) -> Callable[[Function], Function]:
     """One option; ``group`` says under which heading the help lists it."""
     return click.option(*names, cls=Option, **attributes)
+
+
+def _as_one(name: str, kind: Callable[..., Any], members: Sequence[str]) -> Callable[[Function], Function]:
+    """Hand some of the options over as one value, which is a parameter of :mod:`r2convert.api`."""
+
+    def decorate(function: Function) -> Function:
+        @functools.wraps(function)
+        def call(*arguments: Any, **options: Any) -> Any:
+            given = {member: options.pop(member) for member in members if member in options}
+            return function(*arguments, **options, **{name: kind(**given)})
+
+        return call
+
+    return decorate
 
 
 def _together(*options: Callable[[Function], Function]) -> Callable[[Function], Function]:
@@ -197,6 +218,11 @@ def complete_variant(_: click.Context, __: click.Parameter, incomplete: str) -> 
     return [CompletionItem(each.id, help=each.name) for each in api.variants() if each.id.startswith(incomplete)]
 
 
+def complete_publisher(_: click.Context, __: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """Publishers that begin with what has been typed."""
+    return [CompletionItem(name) for name in api.publishers() if name.startswith(incomplete)]
+
+
 class Checkpoint(click.ParamType[str]):
     """A path, a folder, a variant or - for standard input; looked up by :func:`locate` once the options are clear."""
 
@@ -237,27 +263,38 @@ def locate(*names: str, fetch: bool) -> tuple[api.Located, ...]:
 
 
 def _locate(names: Sequence[str], *, fetch: bool) -> tuple[api.Located, ...]:
-    if not fetch:
-        return tuple(_from_stdin() if name == STDOUT else api.locate(name) for name in names)
+    if not fetch and STDOUT not in names:
+        return tuple(map(api.locate, names))
     from r2convert.cli.progress import TransferDisplay  # here: rich takes a sixth of the time of a conversion
 
     with TransferDisplay() as display:
         return tuple(
-            _from_stdin() if name == STDOUT else api.locate(name, fetch=True, progress=display) for name in names
+            _from_stdin(display) if name == STDOUT else api.locate(name, fetch=fetch, progress=display)
+            for name in names
         )
 
 
-def _from_stdin() -> api.Located:
+def _from_stdin(display: TransferDisplay) -> api.Located:
     """Standard input as a file, which can be read in any order; it goes when the command ends."""
-    import shutil
-    import tempfile
-
     folder = click.get_current_context().with_resource(tempfile.TemporaryDirectory(prefix="r2convert-"))
-    path = Path(folder) / "standard-input"
+    path, state = Path(folder) / "standard-input", os.fstat(sys.stdin.fileno())
+    display.started("standard input", state.st_size if stat.S_ISREG(state.st_mode) else None, 0)
     with path.open("wb") as file:
-        shutil.copyfileobj(sys.stdin.buffer, file)
+        while block := sys.stdin.buffer.read(_BLOCK):
+            file.write(block)
+            display.advanced("standard input", len(block))
+    display.finished("standard input")
     return api.Located(path)
 
+
+variant_option = option(
+    "--variant",
+    "--architecture",
+    "variant",
+    group=CHECKPOINT,
+    shell_complete=complete_variant,
+    help="The variant, instead of detecting it; where names fit several, this says which.",
+)
 
 part_options = _together(
     option("--key", group=CHECKPOINT, help="Which of several state dicts in the file, e.g. state_dict or ema."),
@@ -276,14 +313,9 @@ part_options = _together(
     ),
 )
 
-variant_option = option(
-    "--variant",
-    "--architecture",
-    "variant",
-    group=CHECKPOINT,
-    shell_complete=complete_variant,
-    help="The variant, instead of detecting it; where names fit several, this says which.",
-)
+_as_part = _as_one("part", api.Part, api.Part._fields)
+
+checkpoint_options = _together(variant_option, part_options, fetch_option, _as_part)
 
 identity_options = _together(
     variant_option,
@@ -296,6 +328,7 @@ identity_options = _together(
     ),
     part_options,
     fetch_option,
+    _as_part,
 )
 
 
@@ -383,6 +416,11 @@ image_options = _together(
     ),
     option("--resume", group=OUTPUT, is_flag=True, help="Continue what an interrupted run left in --predictions."),
     option("--overwrite", group=OUTPUT, is_flag=True, help="Replace the --predictions file."),
+    _as_one(
+        "protocol",
+        api.ProtocolOptions,
+        ("pipeline", "image_size", "crop_pct", "interpolation", "mean", "std"),
+    ),
 )
 
 
@@ -407,6 +445,7 @@ network_options = _together(
     option(
         "--wiring",
         group=CHECKS,
+        type=FILE,
         is_flag=False,
         flag_value=SYNTHETIC,
         callback=_parse_wiring,

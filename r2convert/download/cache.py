@@ -15,7 +15,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal
 
-from r2convert.download.pins import Downloadable, Expectation, Objection, Pin, PinBook, Trust
+from r2convert.catalog.variant import Source
+from r2convert.download.pins import Expectation, Objection, Pin, PinBook, Trust
 from r2convert.errors import AccessError, CacheError, CatalogError, OutputExistsError
 from r2convert.files import PART_SUFFIX, copy_verified, sha256_of
 
@@ -101,7 +102,7 @@ class Cache:
 
         return cls(user_cache_path("r2convert", appauthor=False))
 
-    def path_of(self, source: Downloadable) -> Path:
+    def path_of(self, source: Source) -> Path:
         """Return where the finished file of ``source`` lies, or will lie.
 
         Raises:
@@ -113,7 +114,7 @@ class Cache:
             raise CatalogError(f"a cached file cannot be called {name!r}", expected="a plain file name")
         return self.folder / name
 
-    def expectation(self, source: Downloadable) -> Expectation:
+    def expectation(self, source: Source) -> Expectation:
         """Return what the file of ``source`` must be, by catalogue and record.
 
         Raises:
@@ -122,7 +123,7 @@ class Cache:
         pin = self.pins.get(source.file_name)
         return Expectation.of(source, pin.sha256 if pin else None, pin.size if pin else None)
 
-    def lookup(self, source: Downloadable) -> CachedFile | None:
+    def lookup(self, source: Source) -> CachedFile | None:
         """Return the finished file of ``source`` if it is there and sound.
 
         The size and the recorded hash are checked; the file is read again where its size or modification
@@ -134,7 +135,7 @@ class Cache:
         found = self.examine(source)
         return found if isinstance(found, CachedFile) else None
 
-    def examine(self, source: Downloadable, *, hash_again: bool = False) -> CachedFile | DamagedFile | None:
+    def examine(self, source: Source, *, hash_again: bool = False) -> CachedFile | DamagedFile | None:
         """Tell a sound file from a damaged and from a missing one.
 
         Args:
@@ -210,7 +211,7 @@ class Cache:
         except OSError as problem:
             raise _unusable(folder, problem) from problem
 
-    def _remember(self, source: Downloadable, pin: Pin) -> None:
+    def _remember(self, source: Source, pin: Pin) -> None:
         try:
             self.pins.record(source.file_name, pin)
         except CacheError:

@@ -5,17 +5,18 @@ from __future__ import annotations
 import queue
 import threading
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import MappingProxyType
 
+from r2convert.catalog.loading import Catalog
 from r2convert.catalog.variant import FileFormat, Publisher, Source, Variant
-from r2convert.download.addresses import Address, HostMemory, mirror_address, mirror_from_environment
+from r2convert.download.addresses import Address, mirror_address, mirror_from_environment
 from r2convert.download.cache import Cache, CachedFile, DamagedFile, today
 from r2convert.download.partial import PartialFile, locked
-from r2convert.download.pins import Downloadable, Expectation, Objection, Pin
-from r2convert.download.transfer import LARGEST_FILE, Conditions, ProgressSink, SilentProgress, Transfer, copy_into
-from r2convert.download.transport import MirrorFaultError, Patience, in_brief
+from r2convert.download.pins import Expectation, Objection, Pin
+from r2convert.download.transfer import FetchSettings, ProgressSink, SilentProgress, Transfer, copy_into
+from r2convert.download.transport import MirrorFaultError, in_brief
 from r2convert.errors import FetchError, MirrorsFailedError, OfflineError, R2ConvertError, UsageError, WrongFileError
 
 _CONTAINERS: Mapping[FileFormat, tuple[str, ...]] = MappingProxyType(
@@ -48,51 +49,6 @@ def objection_to_content(path: Path, file_format: FileFormat) -> Objection | Non
     return Objection("it is no sound file of this format", f"a {file_format} file", description)
 
 
-@dataclass(frozen=True, slots=True)
-class FetchSettings:
-    """How a run fetches.
-
-    Args:
-        patience: time limits and retries.
-        largest_file: bytes; a file of unknown size may not be larger.
-        hosts: hosts that failed; share one settings object over a run and no file waits for them again.
-        cancelled: set from another thread to stop.
-    """
-
-    patience: Patience = field(default_factory=Patience)
-    largest_file: int = LARGEST_FILE
-    hosts: HostMemory = field(default_factory=HostMemory)
-    cancelled: threading.Event = field(default_factory=threading.Event)
-
-
-def fetch_variant(
-    variant: Variant,
-    cache: Cache,
-    *,
-    publisher: Publisher | None = None,
-    offline: bool = False,
-    mirror: str | None = None,
-    progress: ProgressSink | None = None,
-    settings: FetchSettings | None = None,
-) -> CachedFile:
-    """Return the verified file that holds a variant's weights: :func:`fetch_source` of one of its sources.
-
-    Args:
-        variant: whose weights.
-        cache: where to.
-        publisher: whose file; by default the variant's first source.
-        offline: use no network.
-        mirror: base URL or folder tried first; by default ``R2CONVERT_MIRROR``; empty: none.
-        progress: told about transfers, retries and waits.
-        settings: limits, and what a run remembers.
-
-    Raises:
-        UsageError: the publisher has no file of this variant.
-    """
-    source = choose_source(variant, publisher)
-    return fetch_source(source, cache, offline=offline, mirror=mirror, progress=progress, settings=settings)
-
-
 def choose_source(variant: Variant, publisher: Publisher | None = None) -> Source:
     """Return a variant's first source, or its first source from one publisher.
 
@@ -110,8 +66,28 @@ def choose_source(variant: Variant, publisher: Publisher | None = None) -> Sourc
     )
 
 
+def choose_sources(
+    catalog: Catalog, names: Sequence[str], publisher: Publisher | None = None
+) -> list[tuple[Variant, Source]]:
+    """Return the files of the variants of these names, or of all; each once, also if two names or variants mean it.
+
+    Raises:
+        UnknownVariantError: no variant has a name.
+        UsageError: the publisher has no file of a variant, or none at all.
+    """
+    known = [(variant, source) for variant in catalog.variants.values() for source in variant.sources]
+    if publisher is not None and publisher not in {source.publisher for _, source in known}:
+        publishers = sorted({source.publisher for _, source in known})
+        raise UsageError("nobody publishes under this name", expected=" or ".join(publishers), got=publisher)
+    chosen = [catalog.find(name) for name in names] or [
+        variant for variant, source in known if publisher in (None, source.publisher)
+    ]
+    pairs = [(variant, choose_source(variant, publisher)) for variant in chosen]
+    return list({source.file_name: (variant, source) for variant, source in pairs}.values())
+
+
 def fetch_source(
-    source: Downloadable,
+    source: Source,
     cache: Cache,
     *,
     offline: bool = False,
@@ -161,7 +137,7 @@ def bring_in(
     return job.run([Address(str(path.absolute()))], sha256)
 
 
-def _addresses(source: Downloadable, mirror: str | None, offline: bool) -> list[Address]:
+def _addresses(source: Source, mirror: str | None, offline: bool) -> list[Address]:
     texts = [mirror_address(mirror, source.file_name)] if mirror else []
     addresses = [Address.of(text) for text in (*texts, *source.urls)]
     return [address for address in addresses if not (offline and address.is_url)]
@@ -170,12 +146,11 @@ def _addresses(source: Downloadable, mirror: str | None, offline: bool) -> list[
 class _Job:
     """One file to bring into the cache."""
 
-    def __init__(self, source: Downloadable, cache: Cache, progress: ProgressSink, settings: FetchSettings) -> None:
+    def __init__(self, source: Source, cache: Cache, progress: ProgressSink, settings: FetchSettings) -> None:
         self._source = source
         self._cache = cache
         self._progress = progress
         self._settings = settings
-        self._conditions = Conditions(settings.patience, settings.largest_file, progress, settings.cancelled)
 
     def run(self, addresses: list[Address], sha256: str | None = None) -> CachedFile:
         """Bring the file in from the first address that gives it; ``sha256``: what it has to be besides."""
@@ -236,12 +211,12 @@ class _Job:
     def _fill(self, address: Address, partial: PartialFile, wanted: Expectation) -> int:
         """Bring all bytes to the disk; return the file's modification time in ns."""
         if address.is_url:
-            conditions = self._conditions
-            if self._settings.hosts.is_down(address.text):  # asked again because nothing else is left: once is enough
-                conditions = replace(conditions, patience=replace(conditions.patience, attempts=1))
-            Transfer(address, partial, wanted, conditions).run()
+            settings = self._settings
+            if settings.hosts.is_down(address.text):  # asked again because nothing else is left: once is enough
+                settings = replace(settings, patience=replace(settings.patience, attempts=1))
+            Transfer(address, partial, wanted, settings, self._progress).run()
         else:
-            copy_into(partial, Path(address.text), wanted, self._conditions)
+            copy_into(partial, Path(address.text), wanted, self._settings.largest_file, self._progress)
         return partial.finish()
 
     def _wrong_file(
@@ -276,7 +251,7 @@ class _Job:
         self._progress.message(f"{self._source.file_name}: {text}")
 
 
-def _offline_error(source: Downloadable, cache: Cache) -> OfflineError:
+def _offline_error(source: Source, cache: Cache) -> OfflineError:
     return OfflineError(
         f"{source.file_name} is not in the cache, and the network may not be used",
         where=str(cache.folder),
@@ -285,7 +260,7 @@ def _offline_error(source: Downloadable, cache: Cache) -> OfflineError:
     )
 
 
-def _failure(source: Downloadable, errors: list[FetchError]) -> FetchError:
+def _failure(source: Source, errors: list[FetchError]) -> FetchError:
     """Return the one error there is, or one that lists them all."""
     advice = (
         "try again later (a download continues where it stopped), set R2CONVERT_MIRROR, "

@@ -5,14 +5,35 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from filelock import FileLock, Timeout
 
 from r2convert.catalog.variant import Source
 from r2convert.download.cache import PINS_LOCK, Cache, CachedFile, CacheEntry, DamagedFile
-from r2convert.download.pins import Expectation, Objection
-from r2convert.errors import CacheError
+from r2convert.download.pins import Expectation, Objection, Pin
+from r2convert.errors import CacheError, UsageError
 from r2convert.files import sha256_of
+
+
+class CacheRow(NamedTuple):
+    """One file of the cache folder.
+
+    Args:
+        path: where it lies.
+        size: bytes.
+        state: ``file``, ``damaged``, ``partial``, ``bad`` or ``leftover``.
+        trust: how far its hash is known; ``None`` where the catalogue does not know the file.
+        sha256: its hash, hex, where one is recorded.
+        origin: where it came from.
+    """
+
+    path: Path
+    size: int
+    state: str
+    trust: str | None = None
+    sha256: str | None = None
+    origin: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +51,31 @@ class Verified:
     sha256: str | None
     objection: Objection | None
     known: bool = True
+
+
+def cache_rows(cache: Cache, sources: Iterable[Source]) -> list[CacheRow]:
+    """What lies in the cache folder; a file that changed since it was last hashed is hashed again.
+
+    Args:
+        cache: the cache.
+        sources: the catalogue's sources.
+
+    Raises:
+        CacheError: the folder, the record or a file cannot be read.
+    """
+    by_name = {source.file_name: source for source in sources}
+    return [_row(cache, entry, by_name.get(entry.path.name)) for entry in cache.entries()]
+
+
+def _row(cache: Cache, entry: CacheEntry, source: Source | None) -> CacheRow:
+    path, size = entry.path, entry.size
+    if entry.kind != "file" or source is None:
+        recorded = (entry.pin.sha256, entry.pin.origin) if entry.pin else ()
+        return CacheRow(path, size, entry.kind, None, *recorded)
+    found = cache.examine(source)
+    if isinstance(found, CachedFile):
+        return CacheRow(path, size, "file", found.trust, found.sha256, found.origin)
+    return CacheRow(path, size, "damaged")
 
 
 def verify_cache(
@@ -76,6 +122,26 @@ def _verify_by_record(entry: CacheEntry) -> Verified:
         return Verified(entry.path, sha256, None, known=False)
     wanted = Expectation(entry.path.name, seen_sha256=entry.pin.sha256, size=entry.pin.size)
     return Verified(entry.path, sha256, wanted.objection(sha256, size))
+
+
+def forget_hash(cache: Cache, file_name: str) -> Pin:
+    """Forget the recorded hash of a file, so that a new one is accepted.
+
+    Returns:
+        What was recorded.
+
+    Raises:
+        UsageError: no hash of it is recorded.
+    """
+    known = cache.pins.get(file_name)
+    if known is None:
+        raise UsageError(
+            f"no hash of {file_name!r} is recorded",
+            where=str(cache.folder),
+            expected=", ".join(sorted(cache.pins.all())) or "(nothing is recorded yet)",
+        )
+    cache.pins.forget(file_name)
+    return known
 
 
 def clean_cache(cache: Cache) -> tuple[list[CacheEntry], list[CacheEntry]]:

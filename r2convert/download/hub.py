@@ -12,16 +12,19 @@ import json
 import os
 import re
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import PurePosixPath
+from types import MappingProxyType
 from typing import Any
 from urllib.parse import quote
 
-from r2convert.catalog.variant import FileFormat
+from r2convert.catalog.variant import FileFormat, Source
 from r2convert.download.addresses import Address
 from r2convert.download.cache import Cache, CachedFile
-from r2convert.download.download import FetchSettings, fetch_source
-from r2convert.download.transfer import ProgressSink
+from r2convert.download.download import fetch_source
+from r2convert.download.locating import HUB
+from r2convert.download.transfer import FetchSettings, ProgressSink
 from r2convert.download.transport import MirrorFaultError, Patience, Transport
 from r2convert.errors import FetchError, OfflineError, ServerRefusedError, UsageError
 
@@ -71,19 +74,6 @@ class HubReference:
         """Return the name in the cache of a file of this repository, or what all of these begin with."""
         revision = "" if self.revision == "main" else f"@{self.revision}"
         return "--".join(("hf", *f"{self.repo}{revision}".split("/"), *path.split("/")))
-
-
-@dataclass(frozen=True, slots=True)
-class HubFile:
-    """A file on the hub, as :class:`~r2convert.download.pins.Downloadable`."""
-
-    file_name: str
-    format: FileFormat
-    urls: tuple[str, ...]
-    sha256_prefix: str | None = None
-    size: int | None = None
-    sha256: None = None
-    """Never pinned: a branch moves. The hub gives the hash that the file must have when it is first seen."""
 
 
 def cached_hub_file(text: str, cache: Cache) -> CachedFile | None:
@@ -140,13 +130,15 @@ def fetch_hub_file(
     return fetch_source(_hub_file(reference, path, files[path]), cache, progress=progress, settings=settings)
 
 
-def _hub_file(reference: HubReference, path: str, described: dict[str, Any] | None = None) -> HubFile:
-    described = described or {}
+def _hub_file(reference: HubReference, path: str, described: Mapping[str, Any] = MappingProxyType({})) -> Source:
+    """Never pinned, since a branch moves: the hub gives the hash that the file must have when it is first seen."""
     digest, size = (described.get("lfs") or {}).get("sha256"), described.get("size")
-    return HubFile(
-        reference.file_name(path),
-        _FORMATS.get(PurePosixPath(path.lower()).suffix, "pth"),
-        (f"{_endpoint()}/{reference.repo}/resolve/{quote(reference.revision, safe='')}/{quote(path)}",),
+    return Source(
+        publisher=HUB,
+        layout="",
+        format=_FORMATS.get(PurePosixPath(path.lower()).suffix, "pth"),
+        file_name=reference.file_name(path),
+        urls=(f"{_endpoint()}/{reference.repo}/resolve/{quote(reference.revision, safe='')}/{quote(path)}",),
         sha256_prefix=digest if isinstance(digest, str) and re.fullmatch("[0-9a-f]{64}", digest) else None,
         size=size if type(size) is int else None,
     )

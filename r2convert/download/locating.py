@@ -1,48 +1,85 @@
-"""What people hand in as a checkpoint: a path, or the name of a variant whose file is in the cache."""
+"""What people hand in as a checkpoint: a path, a folder, a file on the hub, or the name of a variant."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from decimal import Decimal
 from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
 
 from r2convert.catalog.variant import Variant
+from r2convert.download.cache import Cache, CachedFile, DamagedFile
 from r2convert.errors import AccessError, UnknownVariantError, UsageError
 
+if TYPE_CHECKING:
+    from r2convert.download.transfer import ProgressSink
+
+HUB = "hf://"
 _SUFFIXES = (".pth", ".pt", ".safetensors", ".pdparams", ".bin", ".ckpt", ".tar")
 """What the names of checkpoints end in, among the files of a folder."""
 _LISTED = 20
+_FLOAT32_BYTES = 4
 
 
-def locate(find: Callable[[str], Variant], checkpoint: str | os.PathLike[str]) -> tuple[Path | None, Variant | None]:
+class Located(NamedTuple):
+    """A checkpoint to read.
+
+    Args:
+        path: where it is.
+        variant: the variant that it was asked for as, if it was.
+    """
+
+    path: Path
+    variant: Variant | None = None
+
+
+def locate(
+    find: Callable[[str], Variant],
+    checkpoint: str | os.PathLike[str] | Located,
+    *,
+    fetch: bool = False,
+    progress: ProgressSink | None = None,
+) -> Located:
     """Tell a path from a variant's name, and find the variant's file in the cache.
 
     Args:
         find: gives the variant of a name, as :meth:`~r2convert.catalog.loading.Catalog.find` does.
         checkpoint: a path object, which is always a path; or a string, which is a name if it has neither a slash nor
-            a suffix and no such file exists. A folder stands for the one checkpoint in it.
-
-    Returns:
-        The path, and the variant if it was given by name; no path if the cache has no
-        sound file of it.
+            a suffix and no such file exists. A folder stands for the one checkpoint in it;
+            ``hf://ORG/REPO[@REVISION][/FILE]`` is a file on the Hugging Face hub.
+        fetch: download the file of a variant or of the hub if it is not in the cache.
+        progress: told about the download.
 
     Raises:
+        AccessError: the file is not in the cache, is damaged there, or could not be downloaded.
         UnknownVariantError: it looks like a name, and no variant has it.
         UsageError: it is empty, or a folder of several checkpoints.
     """
+    if isinstance(checkpoint, Located):
+        return checkpoint
     text = os.fspath(checkpoint)
     if not text:
         raise UsageError("a checkpoint's name is empty", expected="a file, or a variant in the cache")
+    if isinstance(checkpoint, str) and text.startswith(HUB):
+        return Located(_from_hub(text, fetch=fetch, progress=progress).path)
     # The functions of os.path never raise: why a file cannot be had is told by whoever opens it.
     path = Path(os.path.expanduser(text))  # noqa: PTH111
     if isinstance(checkpoint, os.PathLike) or os.path.lexists(path) or path.suffix or "/" in text:
-        return _checkpoint_in(path) if os.path.isdir(path) else path, None  # noqa: PTH112
+        return Located(_checkpoint_in(path) if os.path.isdir(path) else path)  # noqa: PTH112
     try:
         variant = find(text)
     except UnknownVariantError as error:
         what = f"there is no file {text!r}, and no variant is called that"
         raise UnknownVariantError(what, expected=error.expected, next_step=error.next_step) from None
-    return cached_path(variant), variant
+    return Located(_from_cache(variant, fetch=fetch, progress=progress), variant)
+
+
+def cached_path(variant: Variant) -> Path | None:
+    """The variant's file in the cache, the first of its sources that is there and sound."""
+    cache = Cache.default()
+    files = (cache.lookup(source) for source in variant.sources)
+    return next((file.path for file in files if file is not None), None)
 
 
 def _checkpoint_in(folder: Path) -> Path:
@@ -67,27 +104,49 @@ def _checkpoint_in(folder: Path) -> Path:
     return found[0] if found else folder
 
 
-def cached_path(variant: Variant) -> Path | None:
-    """The variant's file in the cache, the first of its sources that is there and sound."""
-    from r2convert.download.cache import Cache  # here: whoever hands in a path should not wait for what the cache needs
+def _from_cache(variant: Variant, *, fetch: bool, progress: ProgressSink | None) -> Path:
+    path = cached_path(variant)
+    if path is not None:
+        return path
+    cache = Cache.default()
+    if fetch:
+        # Here, as below: they bring in the HTTP library.
+        from r2convert.download.download import choose_source, fetch_source
+
+        return fetch_source(choose_source(variant), cache, progress=progress).path
+    _refuse_damaged(variant, cache)
+    raise AccessError(
+        f"{variant.id} is not in the cache",
+        where=str(cache.folder),
+        next_step=_how_to_get(variant) if variant.sources else "nobody publishes it: give the path of your own file",
+    )
+
+
+def _from_hub(reference: str, *, fetch: bool, progress: ProgressSink | None) -> CachedFile:
+    from r2convert.download.hub import cached_hub_file, fetch_hub_file
 
     cache = Cache.default()
-    for source in variant.sources:
-        cached = cache.lookup(source)
-        if cached is not None:
-            return cached.path
-    return None
+    if fetch:
+        return fetch_hub_file(reference, cache, progress=progress)
+    found = cached_hub_file(reference, cache)
+    if found is None:
+        raise AccessError(f"{reference} is not in the cache", where=str(cache.folder), next_step="--fetch downloads it")
+    return found
 
 
-def refuse_damaged(variant: Variant) -> None:
-    """Say so if the variant's file is in the cache but is not what it should be: it is not simply missing.
+def _how_to_get(variant: Variant) -> str:
+    size = variant.sources[0].size
+    parameters = next(iter(variant.claims_on("parameters")), None)
+    download = "downloads it"
+    if size is not None:
+        download += f" ({size / 1e6:.0f} MB)"
+    elif parameters is not None:
+        download += f" (about {_FLOAT32_BYTES * Decimal(parameters.printed):.0f} MB)"
+    return f"`r2convert fetch {variant.id}`, or --fetch, {download}; in Python `r2convert.fetch({variant.id!r})`"
 
-    Raises:
-        AccessError: it is damaged.
-    """
-    from r2convert.download.cache import Cache, DamagedFile
 
-    cache = Cache.default()
+def _refuse_damaged(variant: Variant, cache: Cache) -> None:
+    """Say so if the variant's file is in the cache but is not what it should be: it is not simply missing."""
     for source in variant.sources:
         found = cache.examine(source)
         if isinstance(found, DamagedFile):

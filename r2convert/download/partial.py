@@ -41,14 +41,12 @@ class Origin:
         etag: strong entity tag, if any.
         last_modified: the date header, if any.
         total: size of the whole file in bytes, if announced.
-        resumable: false where the bytes were decoded on arrival, so that offsets mean nothing to the server.
     """
 
     url: str
     etag: str | None = None
     last_modified: str | None = None
     total: int | None = None
-    resumable: bool = True
 
 
 class PartialFile:
@@ -266,7 +264,7 @@ def _read_origin(path: Path) -> Origin | None:
         return None
     texts = (origin.url, origin.etag, origin.last_modified)
     sound = isinstance(origin.url, str) and all(text is None or isinstance(text, str) for text in texts)
-    sound = sound and (origin.total is None or type(origin.total) is int) and type(origin.resumable) is bool
+    sound = sound and (origin.total is None or type(origin.total) is int)
     return origin if sound else None
 
 
@@ -334,8 +332,6 @@ def plan_resume(origin: Origin | None, have: int, url: str, wanted: Expectation)
         return ResumePlan(why_not=f"it has {have:,} bytes, the file only {total:,}")
     if total is not None and have == total:
         return ResumePlan(offset=have, complete=True)
-    if not origin.resumable:
-        return ResumePlan(why_not="it arrived compressed, so the server cannot tell where it stopped")
     if url != origin.url:
         if wanted.sha256 is None:
             return ResumePlan(why_not="it came from another address, and no full hash could tell two files apart")
@@ -364,8 +360,6 @@ def objection_to_rest(
     total = wanted.size if wanted.size is not None else origin.total
     if total is not None and rest.total is not None and rest.total != total:
         return f"the file now has {rest.total:,} bytes instead of {total:,}"
-    if not rest.resumable:
-        return "the server compresses the rest"
     same_address = rest.url == origin.url
     if same_address and origin.etag is not None and rest.etag is not None and rest.etag != origin.etag:
         return "the file on the server has changed"

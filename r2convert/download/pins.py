@@ -10,9 +10,9 @@ import json
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Literal
 
-from r2convert.catalog.variant import FileFormat
+from r2convert.catalog.variant import Source
 from r2convert.download.addresses import Address
 from r2convert.errors import AccessError, CacheError
 from r2convert.files import write_text
@@ -21,34 +21,6 @@ Trust = Literal["pinned", "seen", "unknown"]
 
 _DECIDING_PREFIX = 8
 """Hex digits of a hash that rule out an accident (1 in 4e9); a shorter prefix does not."""
-
-
-class Downloadable(Protocol):
-    """A file that somebody publishes: a :class:`~r2convert.catalog.variant.Source`, or a file on a hub."""
-
-    @property
-    def file_name(self) -> str:
-        """Its name in the cache."""
-
-    @property
-    def format(self) -> FileFormat:
-        """What it is stored as."""
-
-    @property
-    def urls(self) -> tuple[str, ...]:
-        """Where to get it, first choice first."""
-
-    @property
-    def sha256_prefix(self) -> str | None:
-        """First hex digits of its SHA-256, as published."""
-
-    @property
-    def sha256(self) -> str | None:
-        """Its full SHA-256, where it can never be another."""
-
-    @property
-    def size(self) -> int | None:
-        """Its size in bytes, where known."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +42,7 @@ class Expectation:
     size: int | None = None
 
     @classmethod
-    def of(cls, source: Downloadable, seen_sha256: str | None = None, seen_size: int | None = None) -> Expectation:
+    def of(cls, source: Source, seen_sha256: str | None = None, seen_size: int | None = None) -> Expectation:
         """Join what the catalogue says of ``source`` with what was recorded at first sight."""
         if source.sha256 is not None:  # the catalogue outranks what happened to be seen first
             seen_sha256 = seen_size = None

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
-from r2convert.download.addresses import Address
+from r2convert.download.addresses import Address, HostMemory
 from r2convert.download.partial import Origin, PartialFile, ResumePlan, objection_to_rest, plan_resume
 from r2convert.download.pins import Expectation
 from r2convert.download.transport import Answer, MirrorFaultError, Patience, Transport, in_brief
@@ -58,19 +58,19 @@ LARGEST_FILE = 4 << 30
 
 
 @dataclass(frozen=True, slots=True)
-class Conditions:
-    """What holds for a whole run.
+class FetchSettings:
+    """How a run fetches.
 
     Args:
         patience: time limits and retries.
-        largest_file: bytes; more than that is never accepted.
-        progress: told about every step.
-        cancelled: set from outside to end waits and transfers.
+        largest_file: bytes; a file of unknown size may not be larger.
+        hosts: hosts that failed; share one settings object over a run and no file waits for them again.
+        cancelled: set from another thread to end waits and transfers.
     """
 
     patience: Patience = field(default_factory=Patience)
     largest_file: int = LARGEST_FILE
-    progress: ProgressSink = field(default_factory=SilentProgress)
+    hosts: HostMemory = field(default_factory=HostMemory)
     cancelled: threading.Event = field(default_factory=threading.Event)
 
 
@@ -81,15 +81,24 @@ class Transfer:
         address: the URL.
         partial: the file to fill; it may already hold bytes.
         wanted: what the file must be.
-        conditions: limits and progress.
+        settings: limits.
+        progress: told about every step.
     """
 
-    def __init__(self, address: Address, partial: PartialFile, wanted: Expectation, conditions: Conditions) -> None:
+    def __init__(
+        self,
+        address: Address,
+        partial: PartialFile,
+        wanted: Expectation,
+        settings: FetchSettings,
+        progress: ProgressSink,
+    ) -> None:
         self._address = address
         self._url = address.text
         self._partial = partial
         self._wanted = wanted
-        self._conditions = conditions
+        self._settings = settings
+        self._progress = progress
         self._furthest = partial.size
 
     def run(self) -> None:
@@ -100,7 +109,7 @@ class Transfer:
             CacheError: the disk refuses (retrying elsewhere would not help).
         """
         failures = 0
-        patience = self._conditions.patience
+        patience = self._settings.patience
         with Transport(patience) as transport:
             while True:
                 try:
@@ -115,13 +124,13 @@ class Transfer:
                     return
 
     def _wait(self, fault: MirrorFaultError, failures: int) -> None:
-        patience = self._conditions.patience
+        patience = self._settings.patience
         wait = patience.backoff(failures) if fault.wait is None else fault.wait
         if wait > patience.longest_wait:
             self._tell(f"the server asks for {wait:,.0f} s of patience: not waiting")
             raise fault
         self._tell(f"{in_brief(fault.error)}: trying again in {wait:.1f} s")
-        if self._conditions.cancelled.wait(wait):
+        if self._settings.cancelled.wait(wait):
             raise fault
 
     def _try_once(self, transport: Transport) -> None:
@@ -162,7 +171,7 @@ class Transfer:
         self._copy(answer)
 
     def _copy(self, answer: Answer) -> None:
-        partial, progress = self._partial, self._conditions.progress
+        partial, progress = self._partial, self._progress
         name = self._wanted.file_name
         progress.started(name, answer.total or self._wanted.size, partial.size)
         limit = self._limit(answer)
@@ -171,7 +180,7 @@ class Transfer:
                 raise self._too_long(limit)
             partial.write(chunk)
             progress.advanced(name, len(chunk))
-            if self._conditions.cancelled.is_set():
+            if self._settings.cancelled.is_set():
                 raise MirrorFaultError(UnreachableError("the transfer was stopped", where=self._url))
         known = partial.origin.total if partial.origin is not None else None
         total = answer.total or self._wanted.size or known
@@ -187,7 +196,7 @@ class Transfer:
     def _limit(self, answer: Answer) -> int:
         if self._wanted.size is not None:
             return self._wanted.size
-        return answer.total if answer.total is not None else self._conditions.largest_file
+        return answer.total if answer.total is not None else self._settings.largest_file
 
     def _check_announcement(self, answer: Answer) -> None:
         """Refuse before the first byte what the headers already rule out."""
@@ -201,8 +210,8 @@ class Transfer:
                     got=f"{total:,} bytes",
                 )
             )
-        if total is not None and total > self._conditions.largest_file:
-            raise self._too_long(self._conditions.largest_file)
+        if total is not None and total > self._settings.largest_file:
+            raise self._too_long(self._settings.largest_file)
         if total is None and not answer.delimited and not self._wanted.hash_decides:
             raise MirrorFaultError(
                 ServerRefusedError(
@@ -225,10 +234,10 @@ class Transfer:
         )
 
     def _tell(self, text: str) -> None:
-        self._conditions.progress.message(f"{self._wanted.file_name}: {text}")
+        self._progress.message(f"{self._wanted.file_name}: {text}")
 
 
-def copy_into(partial: PartialFile, path: Path, wanted: Expectation, conditions: Conditions) -> None:
+def copy_into(partial: PartialFile, path: Path, wanted: Expectation, largest_file: int, progress: ProgressSink) -> None:
     """Copy a file from a folder on this machine, or on a mounted share, into the partial file, hashing it on the way.
 
     Raises:
@@ -238,14 +247,14 @@ def copy_into(partial: PartialFile, path: Path, wanted: Expectation, conditions:
     try:
         with open_regular(path) as stream:
             size = os.fstat(stream.fileno()).st_size
-            _check_size(path, size, wanted, conditions.largest_file)
+            _check_size(path, size, wanted, largest_file)
             partial.require_space(size)
-            partial.begin(Origin(url=str(path), total=size, resumable=False))
-            conditions.progress.started(wanted.file_name, size, 0)
+            partial.begin(Origin(url=str(path), total=size))
+            progress.started(wanted.file_name, size, 0)
             # One byte more than there were shows a file that somebody is still writing to.
             while block := stream.read(min(_BLOCK, size + 1 - partial.size)):
                 partial.write(block)
-                conditions.progress.advanced(wanted.file_name, len(block))
+                progress.advanced(wanted.file_name, len(block))
                 if partial.size > size:
                     break
     except OSError as problem:

@@ -1,4 +1,4 @@
-"""One HTTP request for one file, under one deadline: redirects checked, faults classified, body as decoded chunks.
+"""One HTTP request for one file, under one deadline: redirects checked, faults classified, body as chunks.
 
 ``requests`` brings proxies, ``REQUESTS_CA_BUNDLE`` and ``.netrc`` from the environment. Redirects are followed
 here and not by it, because each target has to pass :func:`r2convert.download.addresses.check_address`.
@@ -12,7 +12,6 @@ import random
 import re
 import socket
 import time
-import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -34,7 +33,6 @@ if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
 
 _CHUNK = 1 << 20
-_ZLIB_OR_GZIP = 32 + zlib.MAX_WBITS
 _MOST_REDIRECTS = 10
 _REDIRECTS = (301, 302, 303, 307, 308)
 _PASSING = (408, 425, 429, 500, 502, 503, 504)
@@ -271,27 +269,24 @@ class Answer:
         self._response = response
         self.status = response.status_code
         headers = response.headers
-        encoding = headers.get("Content-Encoding", "").strip().lower()
-        self.encoded = encoding not in ("", "identity")
         self.start, end, total = _content_range(headers.get("Content-Range"))
         announced = _whole_number(headers.get("Content-Length"))
         if "chunked" in headers.get("Transfer-Encoding", "").lower():
             announced = None  # RFC 9112, 6.3: chunked framing outranks a length
         if self.status == 200:
-            self.start, total = 0, None if self.encoded else announced
+            self.start, total = 0, announced
         elif self.status == 206 and self.start is not None and end is not None:
             announced = end - self.start + 1
         self.total = total
         self.delimited = announced is not None or "chunked" in headers.get("Transfer-Encoding", "").lower()
         self.content_type = headers.get("Content-Type", "")
-        self.body = Body(response.raw, encoding, None if self.encoded else announced, url, deadline)
+        self.body = Body(response.raw, announced, url, deadline)
         etag = headers.get("ETag")
         self.origin = Origin(
             url=url,
             etag=None if etag is None or etag.startswith("W/") else etag,
             last_modified=headers.get("Last-Modified"),
             total=total,
-            resumable=not self.encoded,
         )
 
     def __enter__(self) -> Answer:
@@ -339,10 +334,14 @@ class Transport:
             if if_range is not None:
                 headers["If-Range"] = if_range
         response, final = self._follow(address, headers)
-        if response.status_code in ((200, 206, 416) if offset else (200,)):
-            return Answer(response, address.text, self._deadline)
-        with response:
-            raise _status_fault(response, final)
+        if response.status_code not in ((200, 206, 416) if offset else (200,)):
+            with response:
+                raise _status_fault(response, final)
+        encoding = response.headers.get("Content-Encoding", "").strip()
+        if encoding.lower() not in ("", "identity"):
+            with response:
+                raise _encoding_fault(encoding, final)
+        return Answer(response, address.text, self._deadline)
 
     def _follow(self, address: Address, headers: dict[str, str]) -> tuple[requests.Response, str]:
         """Return the answer at the end of all redirects, and its address as it may be shown."""
@@ -429,6 +428,18 @@ def _status_fault(response: requests.Response, url: str) -> MirrorFaultError:
     return MirrorFaultError(error, retry=retry, wait=wait)
 
 
+def _encoding_fault(encoding: str, url: str) -> MirrorFaultError:
+    """Bytes that a server compresses on the way are not those that were hashed, and cannot be continued."""
+    return MirrorFaultError(
+        ServerRefusedError(
+            "the server encodes the file in a way nobody asked for",
+            where=url,
+            expected="Content-Encoding: identity",
+            got=f"Content-Encoding: {shown(encoding)}",
+        )
+    )
+
+
 def _content_range(value: str | None) -> tuple[int | None, int | None, int | None]:
     """Return first byte, last byte and total of a ``Content-Range`` header; ``None`` for what it does not say."""
     match = _CONTENT_RANGE.fullmatch(value.strip()) if value else None
@@ -458,15 +469,13 @@ class Body:
 
     Args:
         raw: the open response; ``read1`` never waits for more than one packet, so that a trickle is noticed.
-        encoding: its ``Content-Encoding``, lower case.
         announced: bytes it will have, if known.
         url: for messages.
         deadline: when the next bytes have to come.
     """
 
-    def __init__(self, raw: RawBody, encoding: str, announced: int | None, url: str, deadline: Deadline) -> None:
+    def __init__(self, raw: RawBody, announced: int | None, url: str, deadline: Deadline) -> None:
         self._raw = raw
-        self._encoding = encoding
         self._announced = announced
         self._url = url
         self._deadline = deadline
@@ -475,23 +484,8 @@ class Body:
         """Yield the file's bytes as they arrive, at most 1 MiB at a time.
 
         Raises:
-            MirrorFaultError: the body ends early, stalls, crawls, or is not encoded as it says.
+            MirrorFaultError: the body ends early, stalls or crawls.
         """
-        if self._encoding in ("", "identity"):
-            yield from self._received()
-        elif self._encoding in ("gzip", "x-gzip", "deflate"):
-            yield from self._inflated()
-        else:
-            raise MirrorFaultError(
-                ServerRefusedError(
-                    "the server encodes the file in a way nobody asked for",
-                    where=self._url,
-                    expected="Content-Encoding: identity",
-                    got=f"Content-Encoding: {shown(self._encoding)}",
-                )
-            )
-
-    def _received(self) -> Iterator[bytes]:
         count = 0
         while chunk := self._read():
             yield chunk
@@ -513,29 +507,5 @@ class Body:
         self._deadline.received(len(chunk))
         return chunk
 
-    def _inflated(self) -> Iterator[bytes]:
-        decoder = zlib.decompressobj(_ZLIB_OR_GZIP)
-        try:
-            for chunk in self._received():
-                pending = chunk
-                while pending and not decoder.eof:
-                    yield decoder.decompress(pending, _CHUNK)
-                    pending = decoder.unconsumed_tail
-                if pending or decoder.unused_data:
-                    raise self._damaged("bytes after the end of the compressed body")
-        except zlib.error as problem:
-            raise self._damaged(str(problem)) from problem
-        if not decoder.eof:
-            raise self._broken("the compressed body ends early")
-
     def _broken(self, how: str) -> MirrorFaultError:
         return MirrorFaultError(UnreachableError("the transfer broke off", where=self._url, got=how), retry=True)
-
-    def _damaged(self, how: str) -> MirrorFaultError:
-        error: FetchError = ServerRefusedError(
-            "the body is not compressed as the server says",
-            where=self._url,
-            expected=f"Content-Encoding: {self._encoding}",
-            got=how,
-        )
-        return MirrorFaultError(error)

@@ -16,7 +16,14 @@ from r2convert.evaluation.prediction_store import (
 )
 from r2convert.evaluation.statistics import mcnemar
 from r2convert.imagenet.labels import TOP
-from r2convert.results.documents import BothSides, ChangedImage, PairedCounts, PredictionComparison
+from r2convert.results.documents import (
+    BothSides,
+    ChangedImage,
+    PairedCounts,
+    PredictionComparison,
+    PredictionFileSummary,
+    PredictionsComparison,
+)
 
 
 def network_pairs(
@@ -40,6 +47,20 @@ def network_pairs(
     if network_a is None and network_b is None and several and a != b and set(names_a) == set(names_b):
         return [(name, name) for name in names_a]
     return [(_choose_network(a, names_a, network_a), _choose_network(b, names_b, network_b))]
+
+
+def compare_files(
+    a: Path, b: Path, *, network_a: str | None = None, network_b: str | None = None
+) -> PredictionsComparison:
+    """What :func:`compare_predictions` says of two files, and how each was made."""
+    comparisons = compare_predictions(a, b, network_a=network_a, network_b=network_b)
+    equal = all(comparison.equal for comparison in comparisons)
+    return PredictionsComparison(equal=equal, a=_summary(a), b=_summary(b), comparisons=comparisons)
+
+
+def _summary(path: Path) -> PredictionFileSummary:
+    made = read_measurement(path)
+    return PredictionFileSummary(str(path), made.precision, made.accelerations, made.pipeline)
 
 
 def compare_predictions(

@@ -21,7 +21,7 @@ from r2convert.errors import AccessError, MappingError, UsageError
 from r2convert.files import require_place
 from r2convert.mapping.plan import Plan, PlanRow, canonical_plan, fill_dtype, fill_value, target_tensor
 from r2convert.mapping.receipt import receipt_path, write_receipt
-from r2convert.mapping.tables import CANONICAL
+from r2convert.mapping.tables import CANONICAL, Tables
 from r2convert.version import __version__
 
 _FILL_CHUNK = 1 << 16
@@ -179,6 +179,30 @@ def require_possible(plan: Plan, destination: Path, *, overwrite: bool) -> None:
     _require_fitting_suffix(plan, destination)
     require_place(destination, overwrite=overwrite)
     _require_place_for_receipt(destination)
+
+
+def require_file(tables: Tables, source: Path, destination: Path, to: str) -> None:
+    """Refuse what people write by mistake for an output: a folder, or the source itself.
+
+    Raises:
+        UsageError: it is one of these.
+    """
+    if destination.is_dir():
+        stem, _, ending = source.name.partition(".")
+        written = tables.catalog.layouts[to].written_as
+        suffix = f".{ending}" if f".{ending}" in written else written[0]
+        raise UsageError(
+            "the output is a folder",
+            where=str(destination),
+            expected="the path of a file",
+            next_step=f"add the file's name: {destination / f'{stem}-{to}{suffix}'}",
+        )
+    if os.path.exists(destination) and os.path.exists(source) and os.path.samefile(source, destination):  # noqa: PTH110, PTH121
+        raise UsageError(
+            "the output would replace the source",
+            where=str(destination),
+            next_step="choose another name: a source is never written to, not with --overwrite either",
+        )
 
 
 def _require_place_for_receipt(destination: Path) -> None:

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from r2convert.catalog.variant import StagedArchitecture, Variant
+from r2convert.catalog.variant import Architecture, Program, StagedArchitecture, Variant
 from r2convert.checkpoint.elements import DType
 from r2convert.checkpoint.tensor import TensorInfo
 from r2convert.errors import MappingError
@@ -204,9 +204,17 @@ def _cautions(tables: Tables, plan: Plan) -> tuple[str, ...]:
 def computed_otherwise(tables: Tables, variant: Variant, layout: str) -> tuple[str, ...]:
     """What the reader of a layout computes otherwise than a network does, in words; equal names do not tell it."""
     facts = tables.catalog.layouts[layout]
-    program, own = tables.catalog.programs[facts.program], variant.architecture
-    if not program.builds(own) or not isinstance(own, StagedArchitecture):
+    clauses = differences(tables.catalog.programs[facts.program], variant.architecture)
+    if not clauses:
         return ()
+    said = f"{facts.reader} computes something else with {variant.id}: {'; '.join(clauses)}"
+    return (f"{said}. Names and shapes fit, its features differ",)
+
+
+def differences(program: Program, own: Architecture) -> list[str]:
+    """What a program computes otherwise than a network that it can build, one clause each."""
+    if not program.builds(own) or not isinstance(own, StagedArchitecture):
+        return []
     theirs = program.as_computed(own)
     assert isinstance(theirs, StagedArchitecture)  # noqa: S101 - of the same family
     clauses = []
@@ -228,10 +236,7 @@ def computed_otherwise(tables: Tables, variant: Variant, layout: str) -> tuple[s
             if own.pool_counts_padding
             else "its 3x3 average pools count the padding, which this network's leave out"
         )
-    if not clauses:
-        return ()
-    said = f"{facts.reader} computes something else with {variant.id}: {'; '.join(clauses)}"
-    return (f"{said}. Names and shapes fit, its features differ",)
+    return clauses
 
 
 def canonical_plan(expansion: Expansion, layout: str, tensors: Mapping[str, TensorInfo]) -> Plan:

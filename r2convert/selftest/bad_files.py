@@ -6,8 +6,10 @@ import gzip
 import io
 import json
 import struct
+import tempfile
 import zipfile
 from collections.abc import Callable
+from pathlib import Path
 from typing import Final
 
 from r2convert.checkpoint.pickles.pickle_output import global_name, integers, text
@@ -33,7 +35,8 @@ from r2convert.selftest.specimens import (
     torch_zip,
     variable_length,
 )
-from r2convert.selftest.trial import BadFile
+from r2convert.selftest.torch_judge import judge_with_torch
+from r2convert.selftest.trial import BadFile, Trial, try_bad_file
 
 
 def bad_files() -> tuple[BadFile, ...]:
@@ -247,3 +250,17 @@ def _split_array() -> bytes:
     split = dictionary([("w", dictionary([("OriginShape", integers((3, 4))), ("slices", slices)]))])
     piece = numpy_array(FLOATS[:24], (6,))
     return pdparams([("w@@.0", piece), ("UnpackBigParamInfor@@", split)])
+
+
+def try_every_file(*, with_torch: bool) -> tuple[list[Trial], list[str] | None]:
+    """Make every bad file in a temporary folder and read it.
+
+    Returns:
+        One trial a file, and what torch did with each if ``with_torch``.
+    """
+    with tempfile.TemporaryDirectory(prefix="r2convert-selftest-") as folder:
+        trials = [
+            try_bad_file(bad_file, Path(folder) / f"{index:03}{bad_file.suffix}")
+            for index, bad_file in enumerate(bad_files())
+        ]
+        return trials, judge_with_torch([trial.path for trial in trials]) if with_torch else None

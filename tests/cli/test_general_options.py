@@ -16,12 +16,12 @@ from tests.cli.conftest import Run
 from tests.conftest import Standin
 
 
-def on_a_terminal(cache: Path, *arguments: object) -> str:
+def on_a_terminal(cache: Path, *arguments: object, stdin: int | None = None) -> str:
     """Run r2convert with a terminal of 80 columns as its stderr; return what is drawn there."""
     ours, theirs = pty.openpty()
     environment = {**os.environ, "R2CONVERT_CACHE": str(cache), "COLUMNS": "80", "TERM": "xterm"}
     command = [sys.executable, "-m", "r2convert", *map(str, arguments)]
-    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=theirs, env=environment) as process:
+    with subprocess.Popen(command, stdin=stdin, stdout=subprocess.DEVNULL, stderr=theirs, env=environment) as process:
         os.close(theirs)
         drawn = b""
         try:
@@ -41,6 +41,13 @@ def test_checking_files_draws_a_bar_on_a_terminal_only(run: Run, standin: Standi
     assert "MB/s" in drawn  # known once the first file is done
     assert on_a_terminal(cache, "--quiet", "verify", file) == ""
     assert run("verify", file).err == ""
+
+
+def test_reading_standard_input_draws_a_bar(run: Run, standin: Standin, cache: Path) -> None:
+    with standin("res2net_dla60_w28_s4").open("rb") as file:
+        drawn = on_a_terminal(cache, "inspect", "-", "--no-digest", stdin=file.fileno())
+    assert "standard input" in drawn
+    assert "MB/s" in drawn
 
 
 def test_hashing_the_cache_draws_a_bar(standin: Standin, cache: Path) -> None:

@@ -115,8 +115,8 @@ def test_offline_without_a_name_leads_to_the_cache(run: Run) -> None:
 
 
 def test_images_that_are_not_there_are_said_before_anything_else(run: Run) -> None:
-    for checkpoint in ((), ("no-such-file.pth",)):
-        ran = run("verify", *checkpoint, "--imagenet", "/no/such/path")
+    for command in (("verify",), ("verify", "no-such-file.pth"), ("doctor", "no-such-file.pth")):
+        ran = run(*command, "--imagenet", "/no/such/path")
         assert (ran.code, ran.out) == (3, "")
         assert "/no/such/path" in ran.err
 

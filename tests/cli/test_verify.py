@@ -206,6 +206,8 @@ def test_half_precision_is_said(run: Run, standin: Standin, tmp_path: Path) -> N
     run("map", standin(DLA), tmp_path / "half.pth", "--dtype", "float16")
     assert "half.pth, mm layout, float16: half precision" in run("verify", tmp_path / "half.pth").out
     assert "half precision" not in run("verify", standin(DLA)).out
+    both = run("verify", standin(DLA), tmp_path / "half.pth").out
+    assert f"{tmp_path / 'half.pth'} is float16: half precision" in both
 
 
 def test_an_accuracy_that_is_off_leads_to_the_doctor() -> None:

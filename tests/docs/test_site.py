@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import pkgutil
+import re
 import subprocess
 import sys
 import xml.etree.ElementTree as ET
@@ -49,6 +50,20 @@ def test_every_option_of_every_command_is_in_the_reference() -> None:
                 assert f"| {parameter.group.lower()} | |" in section
         assert f"```bash\nr2convert {name}" in section
     assert "\b" not in text
+
+
+def test_the_catalogue_is_in_the_reference() -> None:
+    page = (ROOT / "docs" / "reference" / "catalogue.md").read_text(encoding="utf-8")
+    text = filled_in(page)
+    assert re.search(
+        r"\| `res2net50_w14_s8` \| 25.06 M \| 4.2 G \| `official` \| 78.14 \| 93.86 \| \[official\]\(", text
+    )
+    paddle = text.partition("### paddle\n")[2].partition("### ")[0]
+    assert "Read by PaddleClas." in paddle
+    assert re.search(r"\*\*Builds\*\* .*`res2net200_vd_w26_s4`", paddle)
+    assert re.search(r"\*\*Computes otherwise\*\* .*`res2net50_w26_s4`.*: it leaves out", paddle)
+    assert re.search(r"\*\*Cannot build\*\* .*`res2net_dla60_w28_s4`.*: PaddleClas builds", paddle)
+    assert "<!--" not in text
 
 
 @pytest.mark.parametrize("name", ["inspect", "map", "compare", "verify"])

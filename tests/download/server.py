@@ -267,33 +267,6 @@ def gzipped(exchange: Exchange) -> None:
     exchange.send(body)
 
 
-def gzipped_cut(exchange: Exchange) -> None:
-    """Compress on the way, stop in the middle, and say that this was all."""
-    body = gzip.compress(exchange.shelf.data, 1)
-    body = body[: len(body) // 2]
-    exchange.head(200, Content_Encoding="gzip", Content_Length=len(body))
-    exchange.send(body)
-
-
-def gzip_lie(exchange: Exchange) -> None:
-    """Call the plain file compressed."""
-    exchange.head(200, Content_Encoding="gzip", Content_Length=len(exchange.shelf.data))
-    exchange.send(exchange.shelf.data)
-
-
-def gzipped_endless(exchange: Exchange) -> None:
-    """Send a compressed body that grows a thousandfold."""
-    body = gzip.compress(b"\0" * (1 << 26), 9)
-    exchange.head(200, Content_Encoding="gzip", Content_Length=len(body))
-    exchange.send(body)
-
-
-def other_encoding(exchange: Exchange) -> None:
-    """Use an encoding nobody asked for."""
-    exchange.head(200, Content_Encoding="br", Content_Length=len(exchange.shelf.data))
-    exchange.send(exchange.shelf.data)
-
-
 def chunked(exchange: Exchange) -> None:
     """Send the file without saying how long it is, in chunks."""
     exchange.head(200, Transfer_Encoding="chunked")

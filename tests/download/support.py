@@ -11,8 +11,8 @@ import safetensors.numpy
 
 from r2convert.catalog.variant import Source
 from r2convert.download.cache import Cache, CachedFile
-from r2convert.download.download import FetchSettings, fetch_source
-from r2convert.download.transfer import ProgressSink
+from r2convert.download.download import fetch_source
+from r2convert.download.transfer import FetchSettings, ProgressSink
 from r2convert.download.transport import Patience
 
 QUICK = Patience(attempts=3, first_wait=0.01, longest_backoff=0.05, longest_wait=2.0, connect=2.0, stall=1.5)

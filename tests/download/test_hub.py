@@ -10,8 +10,8 @@ import pytest
 
 from r2convert import api
 from r2convert.download.cache import Cache, CachedFile
-from r2convert.download.download import FetchSettings
 from r2convert.download.hub import HubReference, cached_hub_file, fetch_hub_file
+from r2convert.download.transfer import FetchSettings
 from r2convert.errors import AccessError, FetchError, OfflineError, ServerRefusedError, UsageError, WrongFileError
 from tests.download import server as faults
 from tests.download.server import Fault, LoopbackServer

@@ -191,7 +191,6 @@ RANGE_FAULTS: dict[str, tuple[Fault, str]] = {
     "200 to a range": (faults.whole_file, "whole file"),
     "416 in the middle": (faults.not_satisfiable(FIRST - 1), "shorter"),
     "416 without a length": (faults.not_satisfiable(0), "shorter"),
-    "gzip to a range": (faults.gzipped, "whole file"),
 }
 
 
@@ -263,13 +262,6 @@ def test_more_bytes_than_the_file_has_do_not_count(server: LoopbackServer, cache
     assert "starting over" in messages.all
 
 
-def test_decoded_bytes_are_never_continued(server: LoopbackServer, cache: Cache, messages: Messages) -> None:
-    source = make("prefix", server.put("f", DATA, faults.gzipped_cut))
-    assert fetch(source, cache, messages).path.read_bytes() == DATA
-    assert server.ranges("f") == [None, None]
-    assert "arrived compressed" in messages.all
-
-
 def test_a_refused_disconnection_keeps_the_bytes(server: LoopbackServer, cache: Cache) -> None:
     """When every try fails, what has arrived stays for the next run."""
     url = server.put("f", DATA, *[faults.cut_after(1_000)] * 9)
@@ -300,7 +292,6 @@ ORIGINS = st.builds(
     etag=st.none() | st.just('"v1"'),
     last_modified=st.none() | st.just("Tue, 10 Sep 2019 08:00:00 GMT"),
     total=st.none() | st.integers(0, 100),
-    resumable=st.booleans(),
 )
 EXPECTATIONS = st.builds(
     Expectation,
@@ -317,7 +308,6 @@ def test_bytes_are_kept_only_where_something_speaks_for_it(origin: Origin, have:
     plan = plan_resume(origin, have, "https://a/f", wanted)
     assert plan.offset in (0, have)
     if plan.offset and not plan.complete:
-        assert origin.resumable
         assert wanted.sha256 is not None or origin.url == "https://a/f"
         assert wanted.hash_decides or plan.if_range == '"v1"'
         assert have < (wanted.size or origin.total or have + 1)

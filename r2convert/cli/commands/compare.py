@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import click
 from msgspec.structs import replace
@@ -26,9 +25,7 @@ _NAME_COLUMNS = 34
 @options.command("compare", "Are two checkpoints the same network? If not, where do they differ?")
 @click.argument("a", type=options.Checkpoint())
 @click.argument("b", type=options.Checkpoint())
-@options.variant_option
-@options.part_options
-@options.fetch_option
+@options.checkpoint_options
 @options.option("--activations", is_flag=True, help="Also run both, and name the first layer at which they part.")
 @options.option("--network-a", metavar="NAME", help="Which network of prediction file A, if it holds several.")
 @options.option("--network-b", metavar="NAME", help="Which network of prediction file B.")
@@ -39,16 +36,15 @@ _NAME_COLUMNS = 34
 @click.pass_context
 def command(
     context: click.Context,
-    /,
     a: str,
     b: str,
+    part: api.Part,
     fetch: bool,
     activations: bool,
     network_a: str | None,
     network_b: str | None,
     everything: bool,
     as_json: bool,
-    **part: Any,
 ) -> None:
     r"""Compare checkpoints A and B tensor by tensor, across containers and layouts.
 
@@ -79,10 +75,10 @@ def command(
 
 
 def _compare_checkpoints(
-    a: api.Located, b: api.Located, limit: int | None, part: dict[str, Any], *, activations: bool, as_json: bool
+    a: api.Located, b: api.Located, limit: int | None, part: api.Part, *, activations: bool, as_json: bool
 ) -> bool:
-    outputs = api.compare_activations(a, b, **part) if activations else None
-    comparison = api.compare(a, b, **part)
+    outputs = api.compare_activations(a, b, part) if activations else None
+    comparison = api.compare(a, b, variant=part.variant, key=part.key, prefix=part.prefix, leave_out=part.leave_out)
     if as_json:
         print_json(plain(comparison if outputs is None else replace(comparison, activations=outputs)))
         return comparison.equal

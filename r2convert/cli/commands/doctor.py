@@ -86,10 +86,11 @@ def command(
       r2convert doctor mm.pth --imagenet /data/val
       r2convert doctor mm.pth --imagenet /data/val --measured 76.3
     """
+    images = api.open_images(options.images_path(imagenet), warn=print_warning)
     (located,) = options.locate(checkpoint, fetch=fetch)
-    imagenet, chosen["device"] = options.images_path(imagenet), chosen["device"] or options.config().device
+    chosen["device"] = chosen["device"] or options.config().device
     with ImageProgress() as progress:
-        found = api.diagnose(located, imagenet, **chosen, progress=progress.tried, warn=print_warning)
+        found = api.diagnose(located, images, **chosen, progress=progress.tried)
     if as_json:
         print_json(plain(found))
     else:

@@ -24,6 +24,7 @@ _INDENT = "\n            "
     "--from",
     "publisher",
     metavar="PUBLISHER",
+    shell_complete=options.complete_publisher,
     help="Whose file (official, timm, ...); default: the variant's first.",
 )
 @options.option("--offline", is_flag=True, help="Use what is in the cache; no network.")

@@ -16,25 +16,13 @@ from r2convert.files import printable
 
 @options.command("inspect", "What a file really is: container, layout, variant, tensors.")
 @click.argument("file", type=options.Checkpoint())
-@options.variant_option
-@options.part_options
-@options.fetch_option
+@options.checkpoint_options
 @options.option(
     "--no-digest", is_flag=True, group=options.OUTPUT, help="Names and shapes only: no SHA-256, no content hash."
 )
 @options.option("--tensors", is_flag=True, group=options.OUTPUT, help="List every tensor: name, dtype, shape.")
 @options.json_option
-def command(
-    file: str,
-    variant: str | None,
-    key: str | None,
-    prefix: str,
-    leave_out: tuple[str, ...],
-    fetch: bool,
-    no_digest: bool,
-    tensors: bool,
-    as_json: bool,
-) -> None:
+def command(file: str, part: api.Part, fetch: bool, no_digest: bool, tensors: bool, as_json: bool) -> None:
     r"""Say what FILE really is: a path, a folder with one checkpoint, a variant in the cache, or - for stdin.
 
     Container, layout, variant, tensors, dtypes, parameters and digests. Nothing in the file is executed.
@@ -44,7 +32,7 @@ def command(
       r2convert inspect res2net50_14w_8s-6527dddc.pth
     """
     (located,) = options.locate(file, fetch=fetch)
-    found = api.inspect(located, variant=variant, key=key, prefix=prefix, leave_out=leave_out, digests=not no_digest)
+    found = api.inspect(located, part, digests=not no_digest)
     if as_json:
         from r2convert.results.reading import plain
 

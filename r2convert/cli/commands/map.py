@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, get_args
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -40,7 +40,7 @@ _CONVERSION = "The conversion"
 @options.option(
     "--dtype",
     group=_CONVERSION,
-    type=click.Choice(get_args(api.CastTo)),
+    type=click.Choice(api.CASTS),
     help="Cast weights: to nearest, ties to even.",
 )
 @options.option(
@@ -97,16 +97,16 @@ def command(
             expected="SRC DST, or --src FILE with --dst FILE, --publish DIR or --dry-run",
         )
     (located,) = options.locate(source, fetch=fetch)
-    dtype = chosen["dtype"]
+    dtype, part = chosen["dtype"], chosen.pop("part")
     conversion = None
     if dry_run:
         del chosen["dtype"]
-        planned = api.plan_conversion(located, destination, **chosen)
+        planned = api.plan_conversion(located, destination, part, **chosen)
     else:
         chosen |= {"receipt": not no_receipt, "check": not no_check}
         # Whoever wants neither receipt nor check wants no digest either, unless it is to be printed for a script.
         digests = as_json or not (no_receipt and no_check)
-        conversion = _convert(located, destination, publish, digests, chosen)
+        conversion = _convert(located, destination, publish, part, chosen, digests=digests)
         planned = api.Planned(conversion.source, conversion.plan)
     for warning in planned.plan.warnings:
         print_warning(warning)
@@ -135,14 +135,20 @@ def _source_and_destination(
 
 
 def _convert(
-    source: api.Located, destination: str | None, publish: str | None, digests: bool, chosen: dict[str, Any]
+    source: api.Located,
+    destination: str | None,
+    publish: str | None,
+    part: api.Part,
+    chosen: dict[str, Any],
+    *,
+    digests: bool,
 ) -> api.Conversion:
     if publish is None:
         assert destination is not None  # noqa: S101 - one of the two was asked for
-        return api.map_checkpoint(source, destination, digests=digests, **chosen)
+        return api.map_checkpoint(source, destination, digests=digests, **part._asdict(), **chosen)
     if chosen.pop("to") != "mm":
         raise UsageError("only mm files are published the OpenMMLab way", expected="--to mm")
-    return api.publish(source, publish, **chosen)
+    return api.publish(source, publish, part, **chosen)
 
 
 def _summary(planned: api.Planned, conversion: api.Conversion | None) -> ConversionSummary:

@@ -174,8 +174,10 @@ def _show(
 
 
 def advice(results: Sequence[api.CheckpointResult], imagenet: str | None) -> Iterator[str]:
-    """What to do next where an accuracy is off."""
+    """What the table has no room for, and what to do next where an accuracy is off."""
     for result in results:
+        if len(results) > 1 and result.checkpoint is not None and result.half_precision:
+            yield f"{result.checkpoint} is {result.half_precision}: half precision"
         off = any(check.verdict == "fail" and check.metric in ACCURACIES for check in result.checks)
         if off and result.checkpoint is not None and imagenet is not None:
             command_line = shlex.join(["r2convert", "doctor", result.checkpoint, "--imagenet", imagenet])

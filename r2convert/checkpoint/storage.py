@@ -345,10 +345,6 @@ class StorageReader:
             require_crc(self._files[extent.file], storage.label, extent.offset, storage.crc32, checksum)
             self._checked.add(index)
 
-    def is_checked(self, index: int) -> bool:
-        """Whether a storage's checksum has been checked, or it has none."""
-        return index in self._checked
-
     def require_checked(self, index: int) -> None:
         """Check a storage's checksum unless that has been done already."""
         if index not in self._checked:

@@ -137,14 +137,7 @@ def _hidden(count: int) -> tuple[str, ...]:
 
 
 class _VariableReader:
-    """Reads the header of one LoDTensor in a stretch of a file.
-
-    Args:
-        file: the file.
-        start: where the variable starts in it.
-        size: how many bytes the variable has.
-        label: what messages call it.
-    """
+    """Reads the header of one LoDTensor in a stretch of a file."""
 
     def __init__(self, file: OpenFile, start: int, size: int, label: str) -> None:
         self._file = file
@@ -153,15 +146,7 @@ class _VariableReader:
         self._label = label
 
     def read(self, number: int, storage: int) -> tuple[TensorInfo, Storage]:
-        """Describe the variable.
-
-        Args:
-            number: which of the checkpoint's files this is.
-            storage: the index its storage will have.
-
-        Raises:
-            CheckpointError: the header is damaged, or the elements do not fill the rest exactly.
-        """
+        """Describe the variable, which lies in the checkpoint's file of this number and fills the rest exactly."""
         self._version()
         levels = self._unsigned(8)
         if levels > limits.MAX_LOD_LEVELS:

@@ -2,8 +2,8 @@
 
 For every row of the family's table, each way is tried in which numbers and letters in the file's names can count
 stages, blocks and splits so that a module of the right shape stands at every place. All rows together have to take
-every module once. Where that leaves one way, names and shapes prove it; where it leaves several, the order in which
-the file has its tensors decides, and that is said of exactly these modules.
+every module once. Where that leaves one way, names and shapes prove it. Where it leaves several, rising numbers decide,
+or else the order in which the file has its tensors, and that is said of exactly these modules.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from bisect import bisect
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import pairwise, product
+from itertools import combinations, pairwise, product
 from math import prod
 from typing import Literal
 
@@ -25,7 +25,7 @@ from r2convert.mapping.tables import CANONICAL, FamilyTable, Row, Tables, in_net
 from r2convert.mapping.unknown_file import UnknownFile, shortened, show
 
 Evidence = Literal["shape", "names", "order"]
-"""What tells a module: a shape that no other has; the numbers in its name and its shape; nothing but the order."""
+"""What tells a module: a shape that no other has; what its name counts and its shape; nothing but an order."""
 
 _MOST_WAYS = 2000
 _FIELD = re.compile(r"(\{[a-z_]+\}|\d+|(?<![A-Za-z])[a-z](?![A-Za-z]))")
@@ -84,7 +84,7 @@ class LearnedNames:
         }
 
     def undecided(self) -> list[tuple[str, ...]]:
-        """The modules that only their order in the file tells apart, in groups that could be exchanged."""
+        """The modules that only an order tells apart, of numbers or of the file, in groups that could be exchanged."""
         groups: list[tuple[set[str], set[str]]] = []
         for row in self.rows:
             if row.evidence == "order":
@@ -140,7 +140,7 @@ def learn(tables: Tables, variant: Variant, shapes: Shapes, where: str) -> Learn
     ways = [_ways(each, file) for each in wanted]
     solutions = _solutions(wanted, ways, file)
     order = _network_order(wanted)
-    best = min(solutions, key=lambda solution: _inversions(_positions(solution, order, file)))
+    best = min(solutions, key=lambda each: (_descents(each), _inversions(_positions(each, order, file))))
     # Where there are too many to try them all, every way that a row has is taken to be possible.
     possible = ways if len(solutions) == _MOST_WAYS else [list(each) for each in zip(*solutions, strict=True)]
     square = classifier is not None and form is None and classifier[0] == classifier[1]
@@ -412,6 +412,12 @@ def _network_order(wanted: Sequence[_Wanted]) -> list[tuple[int, int]]:
 def _positions(solution: Sequence[_Way], order: Sequence[tuple[int, int]], file: UnknownFile) -> list[int]:
     """Where in the file the modules stand, in the order in which the network runs them."""
     return [file.modules[solution[row].names[place]].position for row, place in order]
+
+
+def _descents(solution: Sequence[_Way]) -> int:
+    """How many pairs of rows with one pattern have falling numbers where the network goes on."""
+    parts = [_FIELD.split(way.template) for way in solution]
+    return sum(any(_difference(later, earlier) or ()) for earlier, later in combinations(parts, 2))
 
 
 def _inversions(positions: Sequence[int]) -> int:

@@ -101,7 +101,7 @@ class LearnedModule(Struct, frozen=True):
     Args:
         module: the reference network's name, as a template
         name: the file's name, as a template
-        evidence: what tells its modules: a shape that no other has, shapes and numbers in names, or their order alone
+        evidence: what tells its modules: a shape that no other has, shapes and numbers in names, or an order alone
         alternatives: the other names that shapes and numbers allow
         count: modules it stands for
     """
@@ -126,7 +126,7 @@ class LearnedLayout(Struct, frozen=True, kw_only=True):
         suffixes: kind of module to role of a tensor to what its name ends in
         roles_by_order: roles of BatchNorm tensors whose names say nothing: their order in the file decided
         linear: how the classifier weight is stored, if not as (classes, features)
-        undecided: modules that only their order in the file tells apart, in groups that could be exchanged
+        undecided: modules that only rising numbers or their order in the file tell apart, in groups to be exchanged
         doubts: what else could not be told, one sentence each
         reordered: places where the file goes back in the network's order
         files: the draft: path in a mappings folder to the lines of that file

@@ -49,7 +49,7 @@ def test_the_draft_works_at_once_and_says_what_order_alone_decided(standin: Stan
     learned = json.loads(done.stdout)
     assert problems("layout", learned) == []
     assert learned["undecided"] == [["net.begin.conv1.1", "net.begin.conv1.4"]]
-    assert "order in the file alone: net.begin.conv1.1, net.begin.conv1.4" in done.stderr
+    assert "or else by their order in the file: net.begin.conv1.1, net.begin.conv1.4" in done.stderr
     assert learned["reordered"] > 100
     assert {row["evidence"] for row in learned["modules"]} == {"shape", "names", "order"}
     run(folder, "map", "unknown.pth", "official.pth", "--to", "official", mappings="lab")

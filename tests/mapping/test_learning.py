@@ -153,6 +153,15 @@ def test_modules_that_only_their_order_tells_apart_are_all_named(tables: Tables,
     assert guessed == [(name, "order") for name in (reversed(expected) if is_reversed else expected)]
 
 
+def test_rising_numbers_weigh_more_than_the_order_of_the_file(tables: Tables) -> None:
+    like = tables.catalog.find("res2net50_v1b_w26_s4")
+    learned = learn(tables, like, dict(reversed(official(tables, like.id).items())), "file")
+    assert [row.name for row in learned.rows] == [
+        row.row.names["official"].replace("{block}.downsample", "0.downsample") for row in learned.rows
+    ]
+    assert learned.undecided() == [("conv1.1", "conv1.4")]
+
+
 def test_names_that_count_nothing_are_named_and_refused(tables: Tables) -> None:
     words = {"0": "left", "1": "middle", "2": "right"}
     shapes = {}

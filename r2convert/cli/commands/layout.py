@@ -48,7 +48,7 @@ def command(
 ) -> None:
     r"""Learn the names of an unknown code base from FILE, which holds a known architecture.
 
-    Modules are told by their shapes and by the numbers in their names. What only the order of the file tells is named:
+    Modules are told by their shapes and by the numbers in their names. What only an order tells is named:
     `verify --wiring` on images tests it. The draft works where R2CONVERT_MAPPINGS names its folder.
 
     \b
@@ -73,7 +73,8 @@ def _doubts(learned: api.LearnedLayout) -> Iterator[str]:
     if learned.known_as is not None:
         yield f"the catalogue has these names already, as {learned.known_as}: no column is needed"
     for group in learned.undecided:
-        yield f"equal in shape, told apart by their order in the file alone: {', '.join(map(printable, group))}"
+        names = ", ".join(map(printable, group))
+        yield f"equal in shape, told apart only by rising numbers, or else by their order in the file: {names}"
     if learned.roles_by_order:
         yield f"told by their order alone, in every BatchNorm: {', '.join(learned.roles_by_order)}"
     yield from learned.doubts

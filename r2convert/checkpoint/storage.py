@@ -13,7 +13,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Final
 
-from isal.isal_zlib import crc32
+from isal.isal_zlib import crc32  # zlib's takes map and inspect a tenth longer, as whole commands
 
 from r2convert.checkpoint.limits import CHUNK_BYTES, HASHED_BYTES, WorkBudget
 from r2convert.errors import (

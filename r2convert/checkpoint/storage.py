@@ -135,11 +135,14 @@ class OpenFile:
             CorruptCheckpointError: size or modification time differ.
         """
         if _fingerprint(os.fstat(self._descriptor)) != self._fingerprint:
-            raise CorruptCheckpointError(
-                "the file was changed while it was being read",
-                where=str(self.path),
-                next_step="wait until whatever writes it has finished, then try again",
-            )
+            raise self._changed()
+
+    def _changed(self) -> CorruptCheckpointError:
+        return CorruptCheckpointError(
+            "the file was changed while it was being read",
+            where=str(self.path),
+            next_step="wait until whatever writes it has finished, then try again",
+        )
 
     def sha256(self) -> str:
         """Return the SHA-256 of the whole file in hexadecimal.
@@ -207,12 +210,10 @@ class ReopenedFile(OpenFile):
 
     def read_into(self, offset: int, target: memoryview, what: str) -> None:
         """Fill ``target`` as :meth:`OpenFile.read_into` does."""
-        self._descriptor = _open(self.path)
-        try:
-            super().require_unchanged()
-            super().read_into(offset, target, what)
-        finally:
-            self.close()
+        with OpenFile(self.path, self.budget) as opened:  # one of its own: another thread may be reading as well
+            if opened._fingerprint != self._fingerprint:
+                raise self._changed()
+            opened.read_into(offset, target, what)
 
     def require_unchanged(self) -> None:
         """Raise as :meth:`OpenFile.require_unchanged` does."""

@@ -7,6 +7,7 @@ import os
 import random
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -69,6 +70,17 @@ def test_a_variable_changed_in_an_open_folder_is_noticed(tmp_path: Path) -> None
         (tmp_path / "w").write_bytes(lod_tensor(payload=bytes(48)))
         with pytest.raises(CorruptCheckpointError, match="changed while"):
             checkpoint.array(checkpoint.tensors["w"])
+
+
+def test_a_folder_may_be_read_by_several_threads(tmp_path: Path) -> None:
+    """As it is when it is hashed while its values are looked at; each read of a variable opens it anew."""
+    (tmp_path / "w").write_bytes(lod_tensor((1 << 18,), bytes(1 << 20)))
+    before = open_descriptors()
+    with open_checkpoint(tmp_path) as checkpoint, ThreadPoolExecutor(4) as pool:
+        tensor = checkpoint.tensors["w"]
+        read = pool.map(lambda _: checkpoint.array(tensor).any(), range(200))
+        assert not any(read)
+    assert open_descriptors() == before
 
 
 def open_descriptors() -> int:

@@ -75,7 +75,7 @@ def draw_terminals() -> None:
         environment.pop("NO_COLOR", None)
         file = "mm.pth"
         convert = [("fetch", stage.variant), ("map", stage.variant, file), ("verify", file)]
-        for name, steps in (("list", [("list",)]), ("convert", convert)):
+        for name, steps in (("list", [("list", "--publisher", "official")]), ("convert", convert)):
             text = Text("\n\n").join(_ran(step, place, environment) for step in steps)
             console = Console(
                 record=True, width=_COLUMNS, force_terminal=True, color_system="truecolor", file=io.StringIO()

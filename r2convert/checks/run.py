@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -165,25 +166,20 @@ def examine(tables: Tables, request: Request, probes: Probes, *, classes: int | 
     return Examined(identity, result, network)
 
 
-_NO_CLASSIFIER = "a backbone: the network cannot be run without its classifier"
-
-
 def _weigh_wiring(
     tables: Tables, checkpoint: Checkpoint, resolution: Resolution, probes: Probes, checks: list[Check]
 ) -> tuple[Resolution, WiringResult | None]:
     """Run the wiring check if it was asked for, and let it decide between networks with equal names."""
     if probes.wiring is None:
         return resolution, None
-    if not resolution.identity.has_classifier:
-        checks.append(Check("wiring", "not-comparable", note=_NO_CLASSIFIER))
-        return resolution, None
     import torch
 
     from r2convert.checks.wiring import wiring_check
     from r2convert.checks.wiring_evidence import weigh_wiring
+    from r2convert.models.build import load_features
 
-    device = torch.device(probes.device)
-    resolution, wiring = weigh_wiring(tables, resolution, lambda each: _load(checkpoint, each), probes.wiring, device)
+    load, device = partial(load_features, checkpoint), torch.device(probes.device)
+    resolution, wiring = weigh_wiring(tables, resolution, load, probes.wiring, device)
     checks.append(wiring_check(wiring))
     return resolution, wiring
 
@@ -194,7 +190,8 @@ def _run_parity(
     if probes.peer is None:
         return None
     if not resolution.identity.has_classifier:
-        checks.append(Check("parity", "not-comparable", note=_NO_CLASSIFIER))
+        note = "a backbone: the network cannot be run without its classifier"
+        checks.append(Check("parity", "not-comparable", note=note))
         return None
     from r2convert.checks.parity import parity_check, run_parity
 

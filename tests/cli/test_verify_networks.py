@@ -118,6 +118,24 @@ def test_the_wiring_check_fails_a_broken_network_and_names_the_place(
 
 
 @pytest.mark.slow
+def test_the_wiring_check_tells_whose_network_a_backbone_is(run: Run, catalog: Catalog, tmp_path: Path) -> None:
+    vd, v1b = "res2net50_vd_w26_s4", "res2net50_v1b_w26_s4"
+    trained = calibrated_network(catalog.find_architecture(vd), synthetic_inputs(16, seed=3))
+    torch.save({name: each for name, each in trained.state_dict().items() if "head" not in name}, tmp_path / "vd.pth")
+    assert run("inspect", "vd.pth", "--json").json["variant"] == v1b
+    pictures = write_pictures(tmp_path / "pictures", 16)
+    (result,) = run("verify", "vd.pth", f"--wiring={pictures}", "--json", "-").json["results"]
+    assert (result["variant"], result["verdict"]) == (vd, "pass")
+    assert result["architectures"] == [vd, v1b, "res2net50_mmdet_w26_s4"]
+    assert result["evidence"].startswith(f"{vd}, measured on 16 images: unlike {v1b} (the authors' network) and ")
+    # The user's word is not overruled, but what it leaves out of line is seen.
+    said = run("verify", "vd.pth", "--architecture", v1b, f"--wiring={pictures}", "--json", "-")
+    assert said.code == 1
+    assert said.json["results"][0]["evidence"] == f"{v1b}, as said"
+    assert "layer1.0.bns.1" in str(said.json["results"][0]["checks"])
+
+
+@pytest.mark.slow
 def test_drawn_pictures_do_not_condemn_a_network(run: Run, standin: Standin) -> None:
     ran = run("verify", standin(DLA), "--wiring")
     assert ran.code == 0

@@ -240,12 +240,13 @@ def prepacked(network: nn.Module) -> nn.Module:
     By itself oneDNN brings them into that order again for every batch. The products are the same ones.
 
     Args:
-        network: in evaluation mode, float32; it is left as it is.
+        network: in evaluation mode, float32; it is left as it is, and the copy reads its tensors.
     """
     backends: Any = torch.backends  # without type hints
     if not backends.mkldnn.is_available() or not hasattr(torch.ops.mkldnn, "_reorder_convolution_weight"):
         return network
-    packed = copy.deepcopy(network)
+    shared: dict[int, Any] = {id(tensor): tensor for tensor in (*network.parameters(), *network.buffers())}
+    packed = copy.deepcopy(network, shared)
     for parent in list(packed.modules()):
         for name, child in parent.named_children():
             if type(child) is nn.Conv2d and child.padding_mode == "zeros" and isinstance(child.padding, tuple):

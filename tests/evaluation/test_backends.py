@@ -90,6 +90,8 @@ def test_packed_weights_change_nothing_but_roundings(catalog: Catalog, name: str
         images = torch.randn(size, 3, 96, 96).contiguous(memory_format=torch.channels_last)
         with torch.inference_mode():
             torch.testing.assert_close(packed(images), network(images), rtol=1e-4, atol=1e-5)
+    own = {tensor.data_ptr() for tensor in network.state_dict().values()}
+    assert {tensor.data_ptr() for tensor in packed.state_dict().values()} == own
 
 
 def test_a_convolution_that_others_read_keeps_its_batch_norm() -> None:

@@ -51,6 +51,11 @@ class R2ConvertError(Exception):
                 parts.append(f"  {label + ':':<10}{text}")
         return "\n".join(parts)
 
+    def as_sentence(self) -> str:
+        """The message in one line, for a warning about a file that is named beside it."""
+        details = [*(self.got or "").splitlines(), self.next_step or ""]
+        return "; ".join([self.what, *(detail.strip() for detail in details if detail.strip())])
+
 
 class UsageError(R2ConvertError):
     """The command was asked for something that does not exist or does not fit together."""

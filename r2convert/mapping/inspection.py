@@ -95,7 +95,7 @@ def resolve_or_reason(
     except (MappingError, UnsupportedCheckpointError) as error:
         if said is not None:
             raise
-        return None, " ".join(str(error).split())
+        return None, error.as_sentence()
 
 
 def recogniser_of_files(tables: Tables) -> Callable[[Path, Variant, Source], bool]:

@@ -51,6 +51,20 @@ def test_an_unknown_file_is_described_and_the_nearest_named(run: Run, tmp_path: 
     assert "holds no Res2Net that the catalogue knows" in ran.json["warnings"][0]
 
 
+def test_a_backbone_inside_a_detector_is_told_in_one_sentence_with_what_to_do(
+    run: Run, standin: Standin, tmp_path: Path
+) -> None:
+    network = torch.load(standin("res2net50_w14_s8"))
+    tensors = {f"backbone.{name}": value for name, value in network.items() if not name.startswith("fc.")}
+    torch.save({"state_dict": {**tensors, "rpn_head.rpn_conv.weight": torch.zeros(8)}}, tmp_path / "detector.pth")
+    (warning,) = run("inspect", tmp_path / "detector.pth", "--no-digest", "--json").json["warnings"]
+    assert warning == (
+        "this file holds a Res2Net inside a larger network; "
+        "under 'backbone.': res2net50_w14_s8 in the official layout, a backbone; "
+        "take it out with --prefix backbone. --backbone-only"
+    )
+
+
 def test_which_of_several_architectures_it_is_can_be_said(run: Run, standin: Standin) -> None:
     file, said = standin("res2net50_w14_s8"), "res2net50_paddle_w14_s8"
     presumed = run("inspect", file, "--no-digest", "--json").json

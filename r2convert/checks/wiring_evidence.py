@@ -56,19 +56,29 @@ def compare_statistics(one: Sequence[LayerStatistics], other: Sequence[LayerStat
         other: what was measured on the second, on the same images.
 
     Returns:
-        Where the running statistics lie between them; ``None``: at no BatchNorm are they far enough apart.
+        Where the running statistics lie between them, in the first block that tells; ``None``: none does.
     """
     along, length, first = 0.0, 0.0, ""
     for layer, rival in zip(one, other, strict=True):
+        name = layer.name.removeprefix("backbone.")
+        if first and not name.startswith(_block_of(first)):
+            # Further on, what arrives differs by what was made of it on the way.
+            break
         for remaining, way in _ways(layer, rival):
             noise = min(_size(remaining), _size(remaining - way))
             if _size(way) < max(LEAST_DISTANCE, TIMES_NOISE * noise):
                 continue
             weight = 1 / max(noise, 1e-6) ** 2
-            along += weight * float(remaining @ way)
-            length += weight * float(way @ way)
-            first = first or layer.name.removeprefix("backbone.")
+            along += weight * float((remaining * way).mean())
+            length += weight * float(way.square().mean())
+            first = first or name
     return Comparison(along / length, first) if length else None
+
+
+def _block_of(name: str) -> str:
+    """The path of the block that a BatchNorm is in, such as ``layer1.0.``; the layer itself in a stem."""
+    block, found, _ = name.partition(".bn")
+    return f"{block}." if found else name
 
 
 def _ways(layer: LayerStatistics, rival: LayerStatistics) -> tuple[tuple[Tensor, Tensor], ...]:

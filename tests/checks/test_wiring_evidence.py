@@ -139,9 +139,11 @@ def test_statistics_of_neither_network_decide_nothing(tables: Tables, trained: d
     assert identity.evidence == f"{presumed(tables, fresh).identity.evidence}; 16 images do not tell them apart"
 
 
-def layer(mean: float, running_mean: float) -> LayerStatistics:
-    ones = torch.ones(8, dtype=torch.float64)
-    return LayerStatistics("backbone.bn1", mean * ones, ones, running_mean * ones, ones)
+def layer(
+    mean: float, running_mean: float, name: str = "backbone.layer1.0.bns.1", channels: int = 8
+) -> LayerStatistics:
+    ones = torch.ones(channels, dtype=torch.float64)
+    return LayerStatistics(name, mean * ones, ones, running_mean * ones, ones)
 
 
 @pytest.mark.parametrize(
@@ -159,3 +161,14 @@ def test_remembered_statistics_lie_on_the_way_between_two_networks(
         assert found is not None
         assert found.position == pytest.approx(position)
         assert found.decides_for_first == (position <= FURTHEST)
+
+
+def test_what_follows_the_block_in_which_two_networks_part_has_no_say() -> None:
+    """A wide layer far behind it moves with the images as well."""
+    last = "backbone.layer4.0.bn3"
+    one = [layer(0.0, 0.1), layer(0.0, 0.9, last, channels=2048)]
+    other = [layer(1.0, 0.1), layer(1.0, 0.9, last, channels=2048)]
+    found = compare_statistics(one, other)
+    assert found is not None
+    assert found.position == pytest.approx(0.1)
+    assert found.layer == "layer1.0.bns.1"

@@ -353,24 +353,10 @@ def learn_layout(
 ) -> LearnedLayout:
     """Learn the names of an unknown code base from one file of it, as a column for the family's table.
 
-    Args:
-        checkpoint: the file.
-        like: the architecture it holds: any id or alias, such as ``res2net152_v1b_w26_s4``.
-        name: what to call the layout: small letters, digits, ``-`` and ``_``.
-        key: which of several state dicts in the file.
-        prefix: only the tensors under this prefix.
-        leave_out: shell patterns; tensors whose names match one are left out.
-        output: a folder to write the draft into, for ``R2CONVERT_MAPPINGS``; made if need be.
-        overwrite: replace a draft that is there.
-
-    Returns:
-        The column, with what tells each of its modules, what could not be told apart, and the files of the draft.
-
-    Raises:
-        MappingError: the file has other shapes than the architecture, or names that no table can express.
-        UnknownVariantError: no architecture is called that.
-        UsageError: there is such a layout already.
-        CheckpointError, AccessError: the file cannot be read, or the draft not be written.
+    ``like`` is the architecture it holds, any id or alias such as ``res2net152_v1b_w26_s4``; ``name`` what to call the
+    layout; ``output`` a folder to write the draft into, for ``R2CONVERT_MAPPINGS``. See
+    :func:`r2convert.mapping.draft.learn_layout`; ``key``, ``prefix`` and ``leave_out`` are those of
+    :func:`map_checkpoint`.
     """
     from r2convert.checkpoint.open import open_checkpoint
     from r2convert.mapping.draft import learn_layout as learn

@@ -1195,8 +1195,6 @@ def diagnose(
     they ought to give, by default the published one; causes are tried on ``limit`` images, sampled by ``seed``,
     and all of them on every image if ``thorough``. ``progress`` is told before every setting is tried.
     """
-    if measured_top5 is not None and measured is None:
-        raise UsageError("--measured-top5 says more of --measured", expected="--measured 76.3 --measured-top5 93.1")
     from r2convert.doctor.consultation import consult
     from r2convert.doctor.trials import Device
 

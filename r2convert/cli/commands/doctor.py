@@ -11,6 +11,7 @@ from r2convert import api
 from r2convert.cli import options
 from r2convert.cli.console import print_json, print_warning, stdout_console
 from r2convert.cli.progress import ImageProgress
+from r2convert.errors import UsageError
 from r2convert.results.reading import plain
 
 EXIT_OFF = 1
@@ -86,6 +87,8 @@ def command(
       r2convert doctor mm.pth --imagenet /data/val
       r2convert doctor mm.pth --imagenet /data/val --measured 76.3
     """
+    if chosen["measured_top5"] is not None and chosen["measured"] is None:
+        raise UsageError("--measured-top5 says more of --measured", expected="--measured 76.3 --measured-top5 93.1")
     images = api.open_images(options.images_path(imagenet), warn=print_warning)
     (located,) = options.locate(checkpoint, fetch=fetch)
     chosen["device"] = chosen["device"] or options.config().device

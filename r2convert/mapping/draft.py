@@ -13,8 +13,9 @@ from r2convert.catalog.variant import Variant
 from r2convert.checkpoint.open import Checkpoint
 from r2convert.errors import AccessError, MappingError, UsageError
 from r2convert.files import printable, require_place, write_text
-from r2convert.mapping.identity import Shapes, identify, match, shapes_of
+from r2convert.mapping.identity import identify, match, shapes_of
 from r2convert.mapping.learning import LearnedNames, learn
+from r2convert.mapping.parsing import Shapes
 from r2convert.mapping.tables import CANONICAL, Tables
 from r2convert.results.documents import LearnedLayout, LearnedModule
 

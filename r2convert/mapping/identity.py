@@ -8,6 +8,8 @@ be left out as a whole) and every shape fits.
 Equal names and shapes do not make two networks equal. Where several programs compute different things with the same
 names, the file is presumed to be what the layout's own program computes, and the others that fit are named with it;
 :mod:`r2convert.mapping.evidence` finds out more.
+
+:func:`resolve` is the way of a file from its names to what it is or why it is refused, and what it uses follows.
 """
 
 from __future__ import annotations
@@ -15,29 +17,20 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from r2convert.catalog.geometry import counted, read_template
+from r2convert.catalog.geometry import read_template
 from r2convert.catalog.loading import Catalog
-from r2convert.catalog.variant import (
-    IMAGENET_CLASSES,
-    STANDARD_STAGES,
-    Architecture,
-    DlaArchitecture,
-    StagedArchitecture,
-    Variant,
-    Weights,
-)
+from r2convert.catalog.variant import IMAGENET_CLASSES, Architecture, StagedArchitecture, Variant, Weights
 from r2convert.checkpoint.open import Checkpoint
 from r2convert.errors import MappingError, UnsupportedCheckpointError
-from r2convert.mapping.tables import Expansion, FamilyTable, Slot, Tables
-
-Shape = tuple[int, ...]
-Shapes = Mapping[str, Shape]
+from r2convert.mapping.parsing import Shape, Shapes, read_architecture, tensor_name
+from r2convert.mapping.tables import Expansion, Slot, Tables
 
 _SHOWN = 4
-_STAGES = 4
 _STEM_AND_CLASSIFIER = 2
-_MOST_BLOCKS = 500
-_MOST_SCALES = 64
+_INSPECT = (
+    "`r2convert inspect --tensors FILE` lists what is in it; of names of your own, "
+    "`r2convert layout FILE --like ARCHITECTURE` drafts a column"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +56,19 @@ class Identity:
     evidence: str
     proven: bool
     weights: Weights | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Resolution:
+    """What a checkpoint is read as.
+
+    Args:
+        expansion: the variant's tensors, for the file's number of classes.
+        identity: variant, layout, classes, whether the classifier is there, and the evidence.
+    """
+
+    expansion: Expansion
+    identity: Identity
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,27 +105,37 @@ class Difference:
         return lines
 
 
-@dataclass(frozen=True, slots=True)
-class Resolution:
-    """What a checkpoint is read as.
+def resolve(
+    tables: Tables, checkpoint: Checkpoint, variant: Variant | None = None, layout: str | None = None
+) -> Resolution:
+    """Tell what a checkpoint is, or check that it is what the user says.
 
     Args:
-        expansion: the variant's tensors, for the file's number of classes.
-        identity: variant, layout, classes, whether the classifier is there, and the evidence.
+        tables: the tables of the catalogue.
+        checkpoint: the open file.
+        variant: what the user says it holds, if anything: that is evidence among the networks that fit.
+        layout: whose names the user says it has, if anything.
+
+    Raises:
+        MappingError: it is no Res2Net of a known family, or not what the user says; the message names the telling
+            differences.
+        UnsupportedCheckpointError: it would be one, but tensors of it are of kinds that are not read.
+        UsageError: the variant does not exist in that layout.
     """
-
-    expansion: Expansion
-    identity: Identity
-
-
-def recogniser(tables: Tables) -> Callable[[Shapes], str | None]:
-    """Return what says in words which network names and shapes are, for a file that holds several state dicts."""
-
-    def recognise(shapes: Shapes) -> str | None:
-        found = identify(tables, shapes)
-        return None if found is None else f"{found.variant.id} in the {found.layout} layout"
-
-    return recognise
+    if variant is not None and layout is not None:
+        tables.require_layout(variant, layout)
+    shapes = shapes_of(checkpoint)
+    identity = identify(tables, shapes)
+    if identity is not None and layout is not None and layout != identity.layout:
+        fits = _fitting(tables.catalog, layout, identity.variant.architecture)
+        known = layout in tables.table(identity.variant.architecture.family).layouts
+        identity = match(tables, fits, layout, shapes) if known and fits else None
+    if identity is not None and variant is not None:
+        identity = _as_said(tables, identity, variant)
+    if identity is None:
+        _require_read(tables, checkpoint, shapes)
+        raise _not_as_said(tables, checkpoint, shapes, variant, layout)
+    return Resolution(tables.of(identity.variant, identity.classes), identity)
 
 
 def identify(tables: Tables, shapes: Shapes) -> Identity | None:
@@ -135,7 +151,7 @@ def identify(tables: Tables, shapes: Shapes) -> Identity | None:
     for family in tables.catalog.families:
         table = tables.table(family)
         for layout in table.layouts:
-            architecture = _read(tables.catalog, table, layout, shapes)
+            architecture = read_architecture(tables.catalog, table, layout, shapes)
             if architecture is None:
                 continue
             fits = _fitting(tables.catalog, layout, architecture)
@@ -143,121 +159,6 @@ def identify(tables: Tables, shapes: Shapes) -> Identity | None:
             if identity is not None:
                 return identity
     return None
-
-
-def find_prefixes(tables: Tables, shapes: Shapes) -> Mapping[str, Identity]:
-    """Networks inside a larger one: prefix -> what the tensors under it are.
-
-    A prefix is tried where some name ends in the name of a family's split; what is under it is then identified like a
-    whole file.
-    """
-    found: dict[str, Identity] = {}
-    for prefix in sorted(_candidate_prefixes(tables, shapes)):
-        inside = {name.removeprefix(prefix): shape for name, shape in shapes.items() if name.startswith(prefix)}
-        identity = identify(tables, inside)
-        if identity is not None:
-            found[prefix] = identity
-    return found
-
-
-def match(tables: Tables, fits: tuple[Variant, ...], layout: str, shapes: Shapes) -> Identity | None:
-    """What a file is if it has the names and shapes of these variants in this layout, else ``None``."""
-    expansion = tables.of(fits[0])
-    has_classifier = any(name in shapes for name in _classifier_names(expansion, layout))
-    if differ(expansion, layout, shapes, classifier=has_classifier).size:
-        return None
-    classes = _classes(expansion, layout, shapes) or IMAGENET_CLASSES
-    return Identity(fits[0], layout, classes, has_classifier, fits, by_names(tables.catalog, fits), len(fits) == 1)
-
-
-def by_names(catalog: Catalog, fits: tuple[Variant, ...]) -> str:
-    """What names and shapes alone say, in one line."""
-    presumed, others = fits[0], fits[1:]
-    if not others:
-        return f"{presumed.id}, by its names and shapes"
-    return f"{presumed.id}, by its names; {have_the_same(catalog, others)}"
-
-
-def have_the_same(catalog: Catalog, others: Sequence[Variant]) -> str:
-    """The words for other networks with a file's names and shapes."""
-    return f"{listed(catalog, others)} {'has' if len(others) == 1 else 'have'} the same"
-
-
-def listed(catalog: Catalog, variants: Iterable[Variant]) -> str:
-    """Networks, each with whose it is."""
-    return " and ".join(f"{each.id} ({maker_of(catalog, each)})" for each in variants)
-
-
-def maker_of(catalog: Catalog, variant: Variant) -> str:
-    """Whose network a variant is."""
-    for program in catalog.programs.values():
-        if variant.architecture.family in program.families and (
-            program.as_computed(variant.architecture) == variant.architecture
-        ):
-            return program.name
-    return "a mapping file's"
-
-
-def differ(expansion: Expansion, layout: str, shapes: Shapes, *, classifier: bool = True) -> Difference:
-    """Compare a file with a layout of a variant; the number of classes is taken from the file.
-
-    Args:
-        expansion: the variant.
-        layout: the layout to compare with.
-        shapes: tensor name -> shape, as stored in the file.
-        classifier: whether the file has to hold the classifier.
-    """
-    classes = _classes(expansion, layout, shapes)
-    slots = {
-        name: slot
-        for name, slot in expansion.names(layout).items()
-        if classifier or not slot.role.startswith("linear.")
-    }
-    reshaped = {}
-    for name, slot in slots.items():
-        expected = _with_classes(expansion, layout, slot, classes)
-        if name in shapes and shapes[name] != expected:
-            reshaped[name] = (expected, shapes[name])
-    return Difference(
-        missing=tuple(name for name, slot in slots.items() if name not in shapes and not slot.is_counter),
-        unexpected=tuple(name for name in shapes if name not in slots),
-        reshaped=reshaped,
-    )
-
-
-def nearest(tables: Tables, shapes: Shapes) -> tuple[Expansion, str, Difference] | None:
-    """The network and layout that share most with a file, and how they differ; ``None`` if nothing is shared."""
-    best: tuple[int, Expansion, str, Difference] | None = None
-    for expansion, layout in _comparable(tables, shapes):
-        difference = differ(expansion, layout, shapes)
-        shared = len(shapes) - len(difference.unexpected)
-        if shared and (best is None or difference.size < best[0]):
-            best = (difference.size, expansion, layout, difference)
-    return best[1:] if best else None
-
-
-def lookalike(catalog: Catalog, shapes: Shapes) -> str | None:
-    """What a file is that has the names of a known other network: a plain ResNet, say."""
-    for other in catalog.lookalikes:
-        if any(read_template(other.name, name) is not None for name in shapes):
-            layers = sum(read_template(other.layers, name) is not None for name in shapes) if other.layers else 0
-            return other.description.replace("{depth}", str(layers + _STEM_AND_CLASSIFIER))
-    return None
-
-
-def _comparable(tables: Tables, shapes: Shapes) -> Iterator[tuple[Expansion, str]]:
-    """What a file is worth comparing with: what its names can be read as, and the variants of the catalogue."""
-    for family in tables.catalog.families:
-        table = tables.table(family)
-        for layout in table.layouts:
-            architecture = _read(tables.catalog, table, layout, shapes)
-            fits = _fitting(tables.catalog, layout, architecture) if architecture else ()
-            if fits:
-                yield tables.of(fits[0]), layout
-    for variant in tables.catalog.variants.values():
-        expansion = tables.of(variant)
-        for layout in expansion.table.layouts:
-            yield expansion, layout
 
 
 def _fitting(catalog: Catalog, layout: str, architecture: Architecture) -> tuple[Variant, ...]:
@@ -286,154 +187,51 @@ def _geometry(architecture: Architecture) -> tuple[object, ...]:
     return (*common, architecture.levels, architecture.channels)
 
 
-def _read(catalog: Catalog, table: FamilyTable, layout: str, shapes: Shapes) -> Architecture | None:
-    """Read a network's geometry off names and shapes; ``None`` if they are not those of the table's layout."""
-    splits = _read_rows(table, layout, "split", shapes)
-    if not splits:
+def match(tables: Tables, fits: tuple[Variant, ...], layout: str, shapes: Shapes) -> Identity | None:
+    """What a file is if it has the names and shapes of these variants in this layout, else ``None``."""
+    expansion = tables.of(fits[0])
+    has_classifier = any(name in shapes for name in _classifier_names(expansion, layout))
+    if differ(expansion, layout, shapes, classifier=has_classifier).size:
         return None
-    channels = _input_channels(table, layout, shapes)
-    width, group = splits[0][1][:2] if len(splits[0][1]) == 4 else (0, 0)
-    if channels is None or not group or width % group:
-        return None
-    numbers = [counted(words, "scale") for words, _ in splits]
-    scales = 2 + max(number or 0 for number in numbers)
-    if scales > _MOST_SCALES or -1 in numbers:
-        return None
-    if any(row.each == "root" for row in table.rows):
-        return _read_dla(table, layout, shapes, splits, scales, channels)
-    stages = _stages(splits)
-    if len(stages) != _STAGES or max(len(blocks) for blocks, _ in stages) > _MOST_BLOCKS:
-        return None
-    width, group = stages[0][1][:2]
-    counts = tuple(len(blocks) for blocks, _ in stages)
-    semantics = next(
-        (each.families[table.family] for each in catalog.programs.values() if table.family in each.families), None
-    )
-    if semantics is None:
-        return _declared(catalog, table.family, (counts, scales, width, group, channels))
-    return StagedArchitecture(
-        family=table.family,
-        depth=_depth(counts),
-        stage_blocks=counts,  # type: ignore[arg-type]
-        base_width=width // (width // group),
-        scales=scales,
-        cardinality=width // group,
-        in_channels=channels,
-        **semantics.computed,  # type: ignore[arg-type]
-    )
+    classes = _classes(expansion, layout, shapes) or IMAGENET_CLASSES
+    return Identity(fits[0], layout, classes, has_classifier, fits, by_names(tables.catalog, fits), len(fits) == 1)
 
 
-def _stages(splits: Sequence[tuple[Mapping[str, str], Shape]]) -> list[tuple[set[str], Shape]]:
-    """For each stage, what its blocks are called and how large its splits are.
+def _as_said(tables: Tables, identity: Identity, variant: Variant) -> Identity | None:
+    """The identity with the user's word for it; ``None`` if names and shapes contradict that."""
+    said = next((each for each in identity.fits if each.architecture == variant.architecture), None)
+    if said is None:
+        return None
+    others = tuple(each for each in identity.fits if each is not said)
+    evidence = f"{said.id}, as said" if others else by_names(tables.catalog, (said,))
+    return replace(identity, variant=said, fits=(said, *others), evidence=evidence, proven=True)
 
-    Names that count blocks through the whole network do not say where a stage begins: the splits' size does.
+
+def differ(expansion: Expansion, layout: str, shapes: Shapes, *, classifier: bool = True) -> Difference:
+    """Compare a file with a layout of a variant; the number of classes is taken from the file.
+
+    Args:
+        expansion: the variant.
+        layout: the layout to compare with.
+        shapes: tensor name -> shape, as stored in the file.
+        classifier: whether the file has to hold the classifier.
     """
-    stages: dict[int, tuple[set[str], Shape]] = {}
-    by_order = sorted(splits, key=lambda split: counted(split[0], "order") or 0)
-    current, before = -1, None
-    for words, shape in by_order:
-        block = words.get("block_letter") or f"{counted(words, 'block')} {counted(words, 'order')}"
-        current += shape != before
-        before = shape
-        number = counted(words, "stage")
-        stages.setdefault(current if number is None else number, (set(), shape))[0].add(block)
-    return [stages[number] for number in sorted(stages)] if set(stages) == set(range(len(stages))) else []
-
-
-def _declared(catalog: Catalog, family: str, read: tuple[object, ...]) -> Architecture | None:
-    """The architecture of a mapping file in a family that no program is said to build."""
-    for variant in catalog.variants.values():
-        each = variant.architecture
-        if isinstance(each, StagedArchitecture) and each.family == family:
-            width = each.base_width * each.cardinality
-            if read == (each.stage_blocks, each.scales, width, each.base_width, each.in_channels):
-                return each
-    return None
-
-
-def _read_dla(
-    table: FamilyTable,
-    layout: str,
-    shapes: Shapes,
-    splits: list[tuple[dict[str, str], Shape]],
-    scales: int,
-    in_channels: int,
-) -> DlaArchitecture | None:
-    """Read the geometry of a network of trees: a block's path says how deep its level's tree is."""
-    levels, channels = [1, 1], [0, 0]
-    for row in table.rows:
-        name = _tensor_name(table, row.names.get(layout), row.kind, layout)
-        for level in (0, 1):
-            if row.kind == "conv" and row.shape.startswith(f"{{channels{level}}} ") and name in shapes:
-                channels[level] = shapes[name][0]
-    for words, shape in _read_rows(table, layout, "root", shapes):
-        parts = words["tree"].split(".")
-        level = int(parts[0].removeprefix("level")) if parts[0].removeprefix("level").isdigit() else 0
-        if level == len(levels):
-            levels.append(len(parts))
-            channels.append(shape[0])
-        elif level == len(levels) - 1 and level > 1:
-            levels[level] = max(levels[level], len(parts))
-    if len(levels) != 6 or 0 in channels:
-        return None
-    # Of the widest level: a narrow one rounds its width down.
-    width, group = max(shape for _, shape in splits)[:2]
-    cardinality, expansion = width // group, 2
-    planes = channels[-1] // expansion
-    return DlaArchitecture(
-        family=table.family,
-        levels=tuple(levels),  # type: ignore[arg-type]
-        channels=tuple(channels),  # type: ignore[arg-type]
-        base_width=64 * group // planes if planes else 0,
-        scales=scales,
-        cardinality=cardinality,
-        expansion=expansion,
-        in_channels=in_channels,
+    classes = _classes(expansion, layout, shapes)
+    slots = {
+        name: slot
+        for name, slot in expansion.names(layout).items()
+        if classifier or not slot.role.startswith("linear.")
+    }
+    reshaped = {}
+    for name, slot in slots.items():
+        expected = _with_classes(expansion, layout, slot, classes)
+        if name in shapes and shapes[name] != expected:
+            reshaped[name] = (expected, shapes[name])
+    return Difference(
+        missing=tuple(name for name, slot in slots.items() if name not in shapes and not slot.is_counter),
+        unexpected=tuple(name for name in shapes if name not in slots),
+        reshaped=reshaped,
     )
-
-
-def _read_rows(table: FamilyTable, layout: str, scope: str, shapes: Shapes) -> list[tuple[dict[str, str], Shape]]:
-    """The words that a scope's convolution fills its row with, and the shapes, in the order of the file."""
-    for row in table.rows:
-        template = _tensor_name(table, row.names.get(layout), row.kind, layout)
-        if row.each == scope and row.kind == "conv" and template:
-            return [
-                (words, shape) for name, shape in shapes.items() if (words := read_template(template, name)) is not None
-            ]
-    return []
-
-
-def _input_channels(table: FamilyTable, layout: str, shapes: Shapes) -> int | None:
-    for row in table.rows:
-        name = _tensor_name(table, row.names.get(layout), row.kind, layout)
-        if "{in_channels}" in row.shape:
-            shape = shapes.get(name, ())
-            return shape[1] if len(shape) == 4 else None
-    return None
-
-
-def _tensor_name(table: FamilyTable, module: str | None, kind: str, layout: str) -> str:
-    return f"{module}{table.facts[layout].suffixes[kind]['weight']}" if module else ""
-
-
-def _depth(stage_blocks: tuple[int, ...]) -> int:
-    """The depth in a network's name: three convolutions a block, the stem and the classifier."""
-    for depth, usual in STANDARD_STAGES.items():
-        if usual == stage_blocks:
-            return depth
-    return 3 * sum(stage_blocks) + 2
-
-
-def _candidate_prefixes(tables: Tables, shapes: Shapes) -> set[str]:
-    prefixes = set()
-    for family in tables.catalog.families:
-        table = tables.table(family)
-        for layout in table.layouts:
-            for row in table.rows:
-                template = _tensor_name(table, row.names.get(layout), row.kind, layout)
-                if row.each == "network" and template:
-                    prefixes |= {name.removesuffix(template) for name in shapes if name.endswith(template)}
-    return prefixes - {""}
 
 
 def _classifier_names(expansion: Expansion, layout: str) -> list[str]:
@@ -470,37 +268,69 @@ def shapes_of(checkpoint: Checkpoint) -> Mapping[str, Shape]:
     return {name: tensor.shape for name, tensor in checkpoint.tensors.items()}
 
 
-def resolve(
-    tables: Tables, checkpoint: Checkpoint, variant: Variant | None = None, layout: str | None = None
-) -> Resolution:
-    """Tell what a checkpoint is, or check that it is what the user says.
+def by_names(catalog: Catalog, fits: tuple[Variant, ...]) -> str:
+    """What names and shapes alone say, in one line."""
+    presumed, others = fits[0], fits[1:]
+    if not others:
+        return f"{presumed.id}, by its names and shapes"
+    return f"{presumed.id}, by its names; {have_the_same(catalog, others)}"
 
-    Args:
-        tables: the tables of the catalogue.
-        checkpoint: the open file.
-        variant: what the user says it holds, if anything: that is evidence among the networks that fit.
-        layout: whose names the user says it has, if anything.
 
-    Raises:
-        MappingError: it is no Res2Net of a known family, or not what the user says; the message names the telling
-            differences.
-        UnsupportedCheckpointError: it would be one, but tensors of it are of kinds that are not read.
-        UsageError: the variant does not exist in that layout.
+def have_the_same(catalog: Catalog, others: Sequence[Variant]) -> str:
+    """The words for other networks with a file's names and shapes."""
+    return f"{listed(catalog, others)} {'has' if len(others) == 1 else 'have'} the same"
+
+
+def listed(catalog: Catalog, variants: Iterable[Variant]) -> str:
+    """Networks, each with whose it is."""
+    return " and ".join(f"{each.id} ({maker_of(catalog, each)})" for each in variants)
+
+
+def maker_of(catalog: Catalog, variant: Variant) -> str:
+    """Whose network a variant is."""
+    for program in catalog.programs.values():
+        if variant.architecture.family in program.families and (
+            program.as_computed(variant.architecture) == variant.architecture
+        ):
+            return program.name
+    return "a mapping file's"
+
+
+def recogniser(tables: Tables) -> Callable[[Shapes], str | None]:
+    """Return what says in words which network names and shapes are, for a file that holds several state dicts."""
+
+    def recognise(shapes: Shapes) -> str | None:
+        found = identify(tables, shapes)
+        return None if found is None else f"{found.variant.id} in the {found.layout} layout"
+
+    return recognise
+
+
+def find_prefixes(tables: Tables, shapes: Shapes) -> Mapping[str, Identity]:
+    """Networks inside a larger one: prefix -> what the tensors under it are.
+
+    A prefix is tried where some name ends in the name of a family's split; what is under it is then identified like a
+    whole file.
     """
-    if variant is not None and layout is not None:
-        tables.require_layout(variant, layout)
-    shapes = shapes_of(checkpoint)
-    identity = identify(tables, shapes)
-    if identity is not None and layout is not None and layout != identity.layout:
-        fits = _fitting(tables.catalog, layout, identity.variant.architecture)
-        known = layout in tables.table(identity.variant.architecture.family).layouts
-        identity = match(tables, fits, layout, shapes) if known and fits else None
-    if identity is not None and variant is not None:
-        identity = _as_said(tables, identity, variant)
-    if identity is None:
-        _require_read(tables, checkpoint, shapes)
-        raise _not_as_said(tables, checkpoint, shapes, variant, layout)
-    return Resolution(tables.of(identity.variant, identity.classes), identity)
+    found: dict[str, Identity] = {}
+    for prefix in sorted(_candidate_prefixes(tables, shapes)):
+        inside = {name.removeprefix(prefix): shape for name, shape in shapes.items() if name.startswith(prefix)}
+        identity = identify(tables, inside)
+        if identity is not None:
+            found[prefix] = identity
+    return found
+
+
+def _candidate_prefixes(tables: Tables, shapes: Shapes) -> set[str]:
+    prefixes = set()
+    for family in tables.catalog.families:
+        table = tables.table(family)
+        for layout in table.layouts:
+            for row in table.rows:
+                template = tensor_name(table, row.names.get(layout), row.kind, layout)
+                if row.each == "network" and template:
+                    prefixes |= {name.removesuffix(template) for name in shapes if name.endswith(template)}
+    return prefixes - {""}
 
 
 def _require_read(tables: Tables, checkpoint: Checkpoint, shapes: Shapes) -> None:
@@ -517,16 +347,6 @@ def _require_read(tables: Tables, checkpoint: Checkpoint, shapes: Shapes) -> Non
             got=f"{len(unread)} in {', '.join(kinds)}: {', '.join(list(unread)[:_SHOWN])}",
             next_step="cast them with the program that wrote the file, and save them again",
         )
-
-
-def _as_said(tables: Tables, identity: Identity, variant: Variant) -> Identity | None:
-    """The identity with the user's word for it; ``None`` if names and shapes contradict that."""
-    said = next((each for each in identity.fits if each.architecture == variant.architecture), None)
-    if said is None:
-        return None
-    others = tuple(each for each in identity.fits if each is not said)
-    evidence = f"{said.id}, as said" if others else by_names(tables.catalog, (said,))
-    return replace(identity, variant=said, fits=(said, *others), evidence=evidence, proven=True)
 
 
 def _not_as_said(
@@ -552,6 +372,13 @@ def _not_as_said(
         got="\n            ".join(difference.lines()) or found,
         next_step="leave out --variant and --from to use what was found" if found else _INSPECT,
     )
+
+
+def _closest_layout(expansion: Expansion, layout: str | None, shapes: Shapes) -> tuple[str, Difference]:
+    layouts = expansion.table.layouts if layout is None else (layout,)
+    differences = {each: differ(expansion, each, shapes) for each in layouts}
+    best = min(differences, key=lambda each: differences[each].size)
+    return best, differences[best]
 
 
 def _unknown(tables: Tables, checkpoint: Checkpoint, shapes: Shapes) -> MappingError:
@@ -595,14 +422,36 @@ def _unknown(tables: Tables, checkpoint: Checkpoint, shapes: Shapes) -> MappingE
     )
 
 
-def _closest_layout(expansion: Expansion, layout: str | None, shapes: Shapes) -> tuple[str, Difference]:
-    layouts = expansion.table.layouts if layout is None else (layout,)
-    differences = {each: differ(expansion, each, shapes) for each in layouts}
-    best = min(differences, key=lambda each: differences[each].size)
-    return best, differences[best]
+def lookalike(catalog: Catalog, shapes: Shapes) -> str | None:
+    """What a file is that has the names of a known other network: a plain ResNet, say."""
+    for other in catalog.lookalikes:
+        if any(read_template(other.name, name) is not None for name in shapes):
+            layers = sum(read_template(other.layers, name) is not None for name in shapes) if other.layers else 0
+            return other.description.replace("{depth}", str(layers + _STEM_AND_CLASSIFIER))
+    return None
 
 
-_INSPECT = (
-    "`r2convert inspect --tensors FILE` lists what is in it; of names of your own, "
-    "`r2convert layout FILE --like ARCHITECTURE` drafts a column"
-)
+def nearest(tables: Tables, shapes: Shapes) -> tuple[Expansion, str, Difference] | None:
+    """The network and layout that share most with a file, and how they differ; ``None`` if nothing is shared."""
+    best: tuple[int, Expansion, str, Difference] | None = None
+    for expansion, layout in _comparable(tables, shapes):
+        difference = differ(expansion, layout, shapes)
+        shared = len(shapes) - len(difference.unexpected)
+        if shared and (best is None or difference.size < best[0]):
+            best = (difference.size, expansion, layout, difference)
+    return best[1:] if best else None
+
+
+def _comparable(tables: Tables, shapes: Shapes) -> Iterator[tuple[Expansion, str]]:
+    """What a file is worth comparing with: what its names can be read as, and the variants of the catalogue."""
+    for family in tables.catalog.families:
+        table = tables.table(family)
+        for layout in table.layouts:
+            architecture = read_architecture(tables.catalog, table, layout, shapes)
+            fits = _fitting(tables.catalog, layout, architecture) if architecture else ()
+            if fits:
+                yield tables.of(fits[0]), layout
+    for variant in tables.catalog.variants.values():
+        expansion = tables.of(variant)
+        for layout in expansion.table.layouts:
+            yield expansion, layout

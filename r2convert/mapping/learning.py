@@ -20,7 +20,7 @@ from typing import Literal
 from r2convert.catalog.geometry import Count, Place, fill_template, places
 from r2convert.catalog.variant import IMAGENET_CLASSES, Variant
 from r2convert.errors import MappingError
-from r2convert.mapping.identity import Shape, Shapes
+from r2convert.mapping.parsing import Shape, Shapes
 from r2convert.mapping.tables import CANONICAL, FamilyTable, Row, Tables, in_network_order
 from r2convert.mapping.unknown_file import UnknownFile, shortened, show
 

@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from r2convert.catalog.loading import ROLES
 from r2convert.errors import MappingError
-from r2convert.mapping.identity import Shape, Shapes
+from r2convert.mapping.parsing import Shape, Shapes
 
 _SHOWN = 5
 _MULTIWORD = r"(?:running|moving)_(?:mean|var|variance)|num_batches_tracked"

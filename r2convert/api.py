@@ -781,7 +781,7 @@ class ImageSet(NamedTuple):
 
     Args:
         images: the images.
-        full_set: whether they are the validation set of ImageNet-1k, or a sample of it.
+        full_set: whether accuracies are published on them: on the set that they are, or are a sample of.
     """
 
     images: ValidationSet
@@ -805,7 +805,9 @@ def open_images(
     images = open_validation_set(Path(path))
     for warning in images.warnings:
         warn(warning)
-    return ImageSet(images if limit is None else stratified_sample(images, limit, seed=seed), images.is_full)
+    return ImageSet(
+        images if limit is None else stratified_sample(images, limit, seed=seed), images.dataset is not None
+    )
 
 
 class VerifyRun(NamedTuple):
@@ -1133,7 +1135,7 @@ def _image_run(
     chosen, place = one_of(PRECISIONS, precision, "precision"), choose_device(device)
     accelerations = [one_of(ACCELERATIONS, each, "acceleration") for each in accelerate]
     return ImageRun(
-        *images,
+        images.images,
         place,
         batch_size=batch_size,
         protocol=protocol,

@@ -21,7 +21,13 @@ LEVELS = (
 )
 """Rooms from the top down: a room imports rooms of lower levels only, apart from the pairs below."""
 
-BESIDE = {("report", "doctor"), ("checks", "evaluation"), ("models", "mapping"), ("files", "errors")}
+BESIDE = {
+    ("report", "doctor"),
+    ("checks", "evaluation"),
+    ("models", "mapping"),
+    ("results", "catalog"),
+    ("files", "errors"),
+}
 """Rooms of one level of which the first imports the second."""
 
 TORCH_ROOMS = {"models", "checks", "evaluation", "imagenet", "doctor", "selftest"}

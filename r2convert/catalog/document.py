@@ -113,9 +113,9 @@ class Section:
         """A required boolean."""
         return bool(self._value(name, bool, "true or false", None))
 
-    def choice(self, name: str, allowed: Sequence[str]) -> str:
-        """A required string out of a fixed set."""
-        value = self.text(name)
+    def choice(self, name: str, allowed: Sequence[str], default: str | None = None) -> str:
+        """A string out of a fixed set; without a default it is required."""
+        value = self.text(name, default)
         if value and value not in allowed:
             self.problem(f"{name!r} is {value!r}: expected one of {', '.join(allowed)}", name)
         return value

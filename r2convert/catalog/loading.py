@@ -18,12 +18,15 @@ from typing import Any, get_args
 
 from r2convert.catalog.document import Document, Section
 from r2convert.catalog.geometry import read_template
-from r2convert.catalog.protocol import INTERPOLATIONS, MEAN, PIPELINES, STANDARD_DEVIATION, Protocol
+from r2convert.catalog.protocol import INTERPOLATIONS, PIPELINES, Protocol
 from r2convert.catalog.variant import (
+    IMAGENET_CLASSES,
+    OFFICIAL_TABLE,
     STANDARD_STAGES,
     Architecture,
     Claim,
     Convention,
+    Dataset,
     Deviation,
     DlaArchitecture,
     FileFormat,
@@ -35,6 +38,7 @@ from r2convert.catalog.variant import (
     Semantics,
     Source,
     StagedArchitecture,
+    Unit,
     Variant,
     Weights,
 )
@@ -52,7 +56,6 @@ FORMS = ("transposed", "pointwise")
 """Ways a classifier weight is stored other than (classes, features): (features, classes), or as a 1x1
 convolution (classes, features, 1, 1)."""
 
-_UNITS = ("M", "G", "%", "error %", "fraction")
 _COUNTED = ("parameters", "flops")
 _COMPUTED: Mapping[str, tuple[str, ...]] = {
     "stem": ("conv7x7", "deep"),
@@ -299,7 +302,8 @@ class _Reading:
                 where=f"{path}:{Document(path).line_of(('id',))}",
                 next_step=f"add architectures/{weights.architecture}.toml",
             )
-        self.variants[known.id] = replace(known, weights=(*known.weights, weights))
+        together = sorted((*known.weights, weights), key=lambda each: not _is_in_official_table(each))
+        self.variants[known.id] = replace(known, weights=tuple(together))
 
     def _order(self, variant: Variant) -> tuple[int, int, bool, int, int, str]:
         """The order of the official table: by family, then by size."""
@@ -413,7 +417,7 @@ class _Reading:
             note=root.text("note", ""),
         )
         sources = [_source(each, variant.id, tuple(self.layouts)) for each in root.sections("sources", required=False)]
-        claims = [_claim(each, variant.id) for each in published.sections("claims", required=False)]
+        claims = [_claim(each, variant.id, None) for each in published.sections("claims", required=False)]
         if table and family not in self.families:
             root.problem(f"there is no family {table!r}; known are {', '.join(self.families)}", "table")
         published.close()
@@ -437,6 +441,10 @@ class _Reading:
 
 
 _FORMER_TABLES = {"res2next": "res2net", "res2net_vd": "res2net_v1b", "res2next_dla": "res2net_dla"}
+
+
+def _is_in_official_table(weights: Weights) -> bool:
+    return any(claim.source == OFFICIAL_TABLE for claim in weights.claims)
 
 
 def _user_folder(value: str) -> Path:
@@ -568,6 +576,7 @@ def _dla(section: Section, family: str) -> DlaArchitecture:
 def _weights(root: Section, layouts: Sequence[str]) -> Weights:
     identifier, publisher = root.text("id"), root.text("publisher")
     published = root.section("published", required=False)
+    printed_by = published.optional_text("source")
     weights = Weights(
         id=identifier,
         name=root.text("name", ""),
@@ -575,7 +584,11 @@ def _weights(root: Section, layouts: Sequence[str]) -> Weights:
         publisher=publisher,
         protocol=_protocol(root.section("protocol")) if root.has("protocol") else Protocol(),
         sources=tuple(_source(each, identifier, layouts, publisher) for each in root.sections("files", required=False)),
-        claims=tuple(_claim(each, identifier, publisher) for each in published.sections("claims", required=False)),
+        claims=tuple(
+            _claim(each, identifier, printed_by, publisher) for each in published.sections("claims", required=False)
+        ),
+        classes=root.number("classes", IMAGENET_CLASSES),
+        page=root.text("page", ""),
         note=root.text("note", ""),
     )
     published.close()
@@ -583,13 +596,14 @@ def _weights(root: Section, layouts: Sequence[str]) -> Weights:
 
 
 def _protocol(section: Section) -> Protocol:
+    usual = Protocol()
     values: dict[str, Any] = {
-        "resize": section.number("resize"),
-        "crop": section.number("crop"),
-        "interpolation": section.choice("interpolation", INTERPOLATIONS),
-        "pipeline": section.choice("pipeline", PIPELINES),
-        "mean": section.fractions("mean", 3, MEAN),
-        "std": section.fractions("std", 3, STANDARD_DEVIATION),
+        "resize": section.number("resize", usual.resize),
+        "crop": section.number("crop", usual.crop),
+        "interpolation": section.choice("interpolation", INTERPOLATIONS, usual.interpolation),
+        "pipeline": section.choice("pipeline", PIPELINES, usual.pipeline),
+        "mean": section.fractions("mean", 3, usual.mean),
+        "std": section.fractions("std", 3, usual.std),
     }
     section.close()
     try:
@@ -632,18 +646,19 @@ def _digest(section: Section, name: str, digits: int) -> str | None:
     return value
 
 
-def _claim(section: Section, weights: str, publisher: str | None = None) -> Claim:
+def _claim(section: Section, weights: str, source: str | None, publisher: str | None = None) -> Claim:
     metric = section.choice("metric", get_args(Metric))
     owner = publisher or section.text("publisher")
     values: dict[str, Any] = {
-        "source": section.text("source"),
+        "source": section.text("source", source),
         "publisher": owner,
         "weights": weights if publisher else f"{weights}.{owner}",
         "metric": metric,
         "printed": section.text("printed"),
-        "unit": section.choice("unit", _UNITS),
+        "unit": section.choice("unit", get_args(Unit)),
         "convention": section.choice("convention", get_args(Convention)) if metric in _COUNTED else None,
         "deviation": _deviation(section) if section.has("deviation") else None,
+        "dataset": section.choice("dataset", get_args(Dataset), "imagenet"),
     }
     try:
         Decimal(values["printed"])
@@ -658,9 +673,11 @@ def _deviation(claim: Section) -> Deviation:
     values: dict[str, Any] = {
         "note": section.text("note"),
         "rounding": section.choice("rounding", ("cut",)) if section.has("rounding") else None,
+        "zeros": section.number("zeros") if section.has("zeros") else 0,
         "convention": section.choice("convention", get_args(Convention)) if section.has("convention") else None,
+        "network": section.optional_text("network"),
     }
-    if values["rounding"] is None and values["convention"] is None:
-        section.problem("a deviation must say what explains it: 'rounding' or 'convention'")
+    if not any(reason for name, reason in values.items() if name != "note"):
+        section.problem("a deviation must say what explains it: 'rounding', 'zeros', 'convention' or 'network'")
     section.close()
     return Deviation(**values)

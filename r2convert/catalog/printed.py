@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 from math import ceil
 
-from r2convert.catalog.variant import IMAGENET_IMAGES, Claim
+from r2convert.catalog.variant import DATASETS, Claim
 
 REAL_IMAGES = 46_837
 """Images of the validation set with at least one ReaL label."""
@@ -62,21 +62,25 @@ def printed_interval(claim: Claim) -> Interval:
     return _whole_numbers(claim, printed - step / 2, printed + step / 2)
 
 
-def cut_interval(claim: Claim) -> Interval:
-    """The counts a claim stands for if its publisher cut the digits instead of rounding them."""
-    printed, step = _digits(claim)
-    return _whole_numbers(claim, printed, printed + step)
+def deviant_interval(claim: Claim) -> Interval:
+    """The counts a claim stands for if its recorded deviation is right: cut digits, zeros put behind them."""
+    deviation = claim.deviation
+    printed, step = _digits(claim, deviation.zeros if deviation else 0)
+    if deviation is not None and deviation.rounding == "cut":
+        return _whole_numbers(claim, printed, printed + step)
+    return _whole_numbers(claim, printed - step / 2, printed + step / 2)
 
 
 def images_of(claim: Claim) -> int:
     """How many images an accuracy claim is a share of."""
-    return REAL_IMAGES if claim.metric.startswith("real") else IMAGENET_IMAGES
+    return REAL_IMAGES if claim.metric.startswith("real") else DATASETS[claim.dataset].images
 
 
-def _digits(claim: Claim) -> tuple[Decimal, Decimal]:
+def _digits(claim: Claim, zeros: int = 0) -> tuple[Decimal, Decimal]:
+    """The printed number and the worth of its last digit, not counting zeros that were put behind it."""
     printed = Decimal(claim.printed)
     exponent = printed.as_tuple().exponent
-    return printed, Decimal(1).scaleb(int(exponent))
+    return printed, Decimal(1).scaleb(int(exponent) + zeros)
 
 
 def _whole_numbers(claim: Claim, low: Decimal, high: Decimal) -> Interval:

@@ -34,21 +34,18 @@ _LARGEST_SIDE = 4096
 
 @dataclass(frozen=True, slots=True)
 class Protocol:
-    """The short side is resized, the centre cropped, and the pixels normalised.
+    """How images were made ready: the short side resized, the centre cropped, the pixels normalised.
 
     The defaults are what all published Res2Net accuracies but PaddleClas' were measured with: torchvision's
-    ``Resize(256)``, ``CenterCrop(224)``, ``ToTensor``, ``Normalize``.
+    `Resize(256)`, `CenterCrop(224)`, `ToTensor`, `Normalize`.
 
     Args:
-        resize: pixels of the short side after resizing.
-        crop: pixels of the square that is cut from the centre.
-        interpolation: the filter of the resizing.
-        pipeline: ``pil``: antialiased, as Pillow, torchvision and timm resize; ``opencv``: as PaddleClas does.
-        mean: of red, green and blue, for pixels from 0 to 1.
-        std: their standard deviations.
-
-    Raises:
-        UsageError: no image can be prepared like this.
+        resize: pixels of the short side after resizing
+        crop: pixels of the square that was cut from the centre
+        interpolation: the filter of the resizing
+        pipeline: `pil`: antialiased, as Pillow, torchvision and timm resize; `opencv`: as PaddleClas does
+        mean: of red, green and blue, for pixels from 0 to 1
+        std: their standard deviations
     """
 
     resize: int = 256
@@ -59,6 +56,11 @@ class Protocol:
     std: tuple[float, float, float] = STANDARD_DEVIATION
 
     def __post_init__(self) -> None:
+        """Refuse what prepares no image.
+
+        Raises:
+            UsageError: no image can be prepared like this.
+        """
         if not 1 <= self.crop <= self.resize <= _LARGEST_SIDE:
             raise UsageError(
                 "images cannot be cropped like this",

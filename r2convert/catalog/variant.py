@@ -18,8 +18,31 @@ IMAGENET_CLASSES = 1000
 IMAGENET_IMAGES = 50_000
 """Images of the validation set."""
 
+Dataset = Literal["imagenet", "imagenet-v2", "imagenet-sketch", "imagenet-a", "imagenet-r", "imagenette"]
+
+
+class DatasetFacts(NamedTuple):
+    """A labelled set that accuracies are published on: what it is called, and how many images it has."""
+
+    name: str
+    images: int
+
+
+DATASETS: Mapping[Dataset, DatasetFacts] = {
+    "imagenet": DatasetFacts("ImageNet-1k", IMAGENET_IMAGES),
+    "imagenet-v2": DatasetFacts("ImageNet-V2 matched-frequency", 10_000),
+    "imagenet-sketch": DatasetFacts("ImageNet-Sketch", 50_889),
+    "imagenet-a": DatasetFacts("ImageNet-A", 7_500),
+    "imagenet-r": DatasetFacts("ImageNet-R", 30_000),
+    "imagenette": DatasetFacts("Imagenette", 3_925),
+}
+"""Of ImageNet-A and -R only their own 200 classes are ranked, as their papers and timm do."""
+
 WEIGHTS_LICENCE = "CC BY-NC-SA 4.0 (non-commercial)"
 """The licence of the official Res2Net weights, as their publisher states it in the Res2Net-PretrainedModels README."""
+
+OFFICIAL_TABLE = "official README"
+"""The source that all compare with: weights that it lists are those that people mean by an architecture's name."""
 
 Layout = str
 """The name of a layout, see :class:`LayoutFacts`."""
@@ -32,8 +55,9 @@ PeerName = Literal["timm", "mmpretrain"]
 
 PEERS: tuple[PeerName, ...] = get_args(PeerName)
 
-FileFormat = Literal["pth", "safetensors", "pdparams", "tar"]
+FileFormat = Literal["pth", "safetensors", "pdparams", "tar", "pkl", "ckpt"]
 Metric = Literal["parameters", "flops", "activations", "top1", "top5", "real_top1", "real_top5"]
+Unit = Literal["M", "G", "%", "error %", "fraction"]
 Convention = Literal["macs", "mmcv", "fvcore", "weights", "weights+statistics"]
 FirstBlock = Literal["stage", "normal", "unpooled"]
 
@@ -252,17 +276,21 @@ class Source:
 
 @dataclass(frozen=True, slots=True)
 class Deviation:
-    """Why a sound file measures outside a printed number: a reason that can itself be checked.
+    """Why a sound file measures outside a printed number: reasons that can themselves be checked, all together.
 
     Args:
         note: the reason, in words.
         rounding: ``cut`` if the publisher cut the digits instead of rounding them.
+        zeros: how many zeros the publisher put behind the digits that were measured.
         convention: the counting convention that gives the printed number, if it is not the claim's own.
+        network: id of the network whose number it is, if the publisher put it into the wrong row.
     """
 
     note: str
     rounding: Literal["cut"] | None = None
+    zeros: int = 0
     convention: Convention | None = None
+    network: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -278,16 +306,18 @@ class Claim:
         convention: how it was counted, for parameters and FLOPs.
         deviation: the recorded reason why a sound file measures outside the printed interval, if one does.
         weights: the id of the weights it speaks of.
+        dataset: what an accuracy was measured on.
     """
 
     source: str
     publisher: Publisher
     metric: Metric
     printed: str
-    unit: Literal["M", "G", "%", "error %", "fraction"]
+    unit: Unit
     convention: Convention | None = None
     deviation: Deviation | None = None
     weights: str = ""
+    dataset: Dataset = "imagenet"
 
 
 @dataclass(frozen=True, slots=True)
@@ -302,6 +332,8 @@ class Weights:
         protocol: how the publisher measured.
         sources: files that hold it.
         claims: numbers published about it.
+        classes: that its classifier tells apart.
+        page: where its publisher offers what no address gives directly, or the empty string.
         note: what a reader must know, or the empty string.
     """
 
@@ -312,12 +344,18 @@ class Weights:
     protocol: Protocol
     sources: tuple[Source, ...]
     claims: tuple[Claim, ...]
+    classes: int = IMAGENET_CLASSES
+    page: str = ""
     note: str = ""
 
     @property
     def architecture(self) -> str:
         """The id of the architecture."""
         return self.id.partition(".")[0]
+
+    def claim_on(self, metric: Metric, dataset: Dataset = "imagenet") -> Claim | None:
+        """The first number published for a metric."""
+        return next((claim for claim in self.claims if (claim.metric, claim.dataset) == (metric, dataset)), None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -350,9 +388,9 @@ class Variant:
         """The numbers published about all its weights, in their order."""
         return tuple(claim for weights in self.weights for claim in weights.claims)
 
-    def claims_on(self, metric: Metric) -> tuple[Claim, ...]:
+    def claims_on(self, metric: Metric, dataset: Dataset = "imagenet") -> tuple[Claim, ...]:
         """The published numbers for one metric, in the order of the files."""
-        return tuple(claim for claim in self.claims if claim.metric == metric)
+        return tuple(claim for claim in self.claims if (claim.metric, claim.dataset) == (metric, dataset))
 
     def weights_called(self, weights_id: str) -> Weights | None:
         """The weights with this id, if they are among the known ones."""

@@ -1,8 +1,8 @@
 """Published numbers, and what was measured held against them.
 
 Counts speak of an architecture, each in its publisher's own convention. A published accuracy speaks of weights, on all
-50,000 images: it counts for a file only if something proves that the file holds those weights. Other numbers are shown
-beside what was measured, and judged ``not-comparable``.
+images of one set: it counts for a file only if something proves that the file holds those weights. Other numbers are
+shown beside what was measured, and judged ``not-comparable``.
 """
 
 from __future__ import annotations
@@ -10,34 +10,43 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from math import prod
-from typing import TYPE_CHECKING
 
-from r2convert.catalog.printed import cut_interval, images_of, printed_interval, readable
+from r2convert.catalog.printed import deviant_interval, images_of, printed_interval, readable
 from r2convert.catalog.protocol import Protocol
-from r2convert.catalog.variant import IMAGENET_CLASSES, Claim, Convention, Metric, Variant, Weights
-from r2convert.checks.counting import OperationCount, count_operations, shown_size
+from r2convert.catalog.variant import (
+    DATASETS,
+    IMAGENET_CLASSES,
+    OFFICIAL_TABLE,
+    Claim,
+    Convention,
+    Dataset,
+    Metric,
+    Variant,
+    Weights,
+)
+from r2convert.checks.counting import count_operations, shown_size
 from r2convert.evaluation.statistics import judge_sample
 from r2convert.mapping.identity import Identity
-from r2convert.mapping.tables import CANONICAL, Expansion
+from r2convert.mapping.tables import CANONICAL, Expansion, Tables
 from r2convert.results.verdicts import ACCURACIES, Check, Verdict
-from r2convert.results.verification import IMAGENET_INPUT
-
-if TYPE_CHECKING:
-    from r2convert.results.verification import Accuracy
+from r2convert.results.verification import IMAGENET_INPUT, Accuracy, Operations
 
 
 def claim_check(claim: Claim, verdict: Verdict, measured: int | None, note: str = "") -> Check:
-    """A check of a published number."""
+    """A check of a published number; its source says which set it is about, unless that is ImageNet-1k."""
+    elsewhere = "" if claim.dataset == "imagenet" else f" on {DATASETS[claim.dataset].name}"
+    is_accuracy = claim.metric in ACCURACIES
     return Check(
         metric=claim.metric,
         verdict=verdict,
-        source=claim.source,
+        source=claim.source + elsewhere,
         convention=claim.convention,
         published=claim.printed,
         unit=claim.unit,
         measured=measured,
         note=note,
-        weights=(claim.weights or None) if claim.metric in ACCURACIES else None,
+        weights=(claim.weights or None) if is_accuracy else None,
+        dataset=claim.dataset if is_accuracy else None,
     )
 
 
@@ -47,17 +56,15 @@ def judge_count(claim: Claim, measured: int, explained: int | None = None, note:
     Args:
         claim: a claim on parameters, FLOPs or activations.
         measured: the count in the claim's own convention.
-        explained: the count in the convention that the claim's recorded deviation names, if it names one.
+        explained: the count of the network, and in the convention, that the claim's recorded deviation names, if it
+            names one.
         note: what to say with the check in any case.
     """
     if measured in printed_interval(claim):
         return claim_check(claim, "pass", measured, note)
     deviation = claim.deviation
-    if deviation is not None:
-        by_rounding = deviation.rounding == "cut" and measured in cut_interval(claim)
-        by_convention = explained is not None and explained in printed_interval(claim)
-        if by_rounding or by_convention:
-            return claim_check(claim, "known-deviation", measured, "; ".join(filter(None, (deviation.note, note))))
+    if deviation is not None and (measured if explained is None else explained) in deviant_interval(claim):
+        return claim_check(claim, "known-deviation", measured, "; ".join(filter(None, (deviation.note, note))))
     off = f"{claim.printed} {claim.unit} stands for {printed_interval(claim)}"
     return claim_check(claim, "fail", measured, "; ".join(filter(None, (off, note))))
 
@@ -79,15 +86,16 @@ def likely_weights(identity: Identity) -> Weights | None:
 
 
 def accuracy_checks(
-    variant: Variant, accuracy: Accuracy, weights: Weights | None, *, full_set: bool
+    variant: Variant, accuracy: Accuracy, weights: Weights | None, *, dataset: Dataset | None
 ) -> Iterator[Check]:
-    """Hold every published accuracy against what was measured; it is judged for proven weights only.
+    """Hold every accuracy published on a set against what was measured; it is judged for proven weights only.
 
     Args:
         variant: the network.
         accuracy: what was measured.
         weights: whose weights the file holds, where that is proven.
-        full_set: whether the images are those of the validation set, all 50,000 or a random part of them.
+        dataset: the set that the images are, all of it or a random part; ``None``: they are none that numbers are
+            published on, and those of ImageNet-1k stand beside what was measured.
     """
     measured = {
         "top1": (accuracy.top1_correct, accuracy.images),
@@ -97,20 +105,21 @@ def accuracy_checks(
     }
     for claim in variant.claims:
         correct, images = measured.get(claim.metric, (0, 0))
-        if images:
-            yield _check(claim, correct, images, accuracy, weights, full_set=full_set)
+        if images and claim.dataset == (dataset or "imagenet"):
+            yield _check(claim, correct, images, accuracy, weights, published_set=dataset is not None)
 
 
-def lowest_published_top1(weights: Weights | None) -> int | None:
+def lowest_published_top1(weights: Weights | None, dataset: Dataset) -> int | None:
     """The fewest images right at top-1 that any number published about weights stands for; ``None`` if none is."""
-    counting = [claim for claim in weights.claims if claim.metric == "top1"] if weights else []
+    claims = weights.claims if weights else ()
+    counting = [claim for claim in claims if (claim.metric, claim.dataset) == ("top1", dataset)]
     return min((printed_interval(claim).first for claim in counting), default=None)
 
 
 def _check(
-    claim: Claim, correct: int, images: int, accuracy: Accuracy, weights: Weights | None, *, full_set: bool
+    claim: Claim, correct: int, images: int, accuracy: Accuracy, weights: Weights | None, *, published_set: bool
 ) -> Check:
-    if not full_set:
+    if not published_set:
         note = f"measured on {accuracy.images:,} images, published for the 50,000 of the validation set"
         return claim_check(claim, "not-comparable", correct, note)
     if weights is None:
@@ -144,6 +153,8 @@ def _check_whole(claim: Claim, correct: int, notes: list[str]) -> Check:
     off = interval.distance(correct)
     if off == 0:
         return claim_check(claim, "pass", correct, "; ".join(notes))
+    if claim.deviation is not None and correct in deviant_interval(claim):
+        return claim_check(claim, "known-deviation", correct, claim.deviation.note)
     way = "more" if off > 0 else "fewer"
     notes.insert(0, f"{abs(off):,} images {way} than {claim.printed} {claim.unit} allows ({interval})")
     if abs(off) <= PIPELINE_NOISE:
@@ -170,20 +181,24 @@ class PublishedNumbers:
     """Counts of one variant and the claims on them.
 
     Args:
+        tables: the tables of the catalogue, for deviations that name another network.
         expansion: the variant's tensors, with the classes of the file in hand.
         stored: elements of each tensor of the file, by the slot's key; ``None`` to count the reference network itself.
         input_size: height and width of the image to count operations for; claims are for 224x224.
+        weights: whose weights these are, or are likely to be; by default the first that are known.
     """
 
+    tables: Tables
     expansion: Expansion
     stored: Mapping[str, int] | None = None
     input_size: tuple[int, int] = IMAGENET_INPUT
-    _operations: dict[bool, OperationCount] = field(default_factory=dict)
+    weights: Weights | None = None
+    _operations: dict[bool, Operations] = field(default_factory=dict)
 
     def checks(self) -> list[Check]:
         """Every claim on parameters, FLOPs and activations, in the order of the catalogue; what else was counted."""
         claims = [claim for claim in self.expansion.variant.claims if claim.metric in _JUDGED]
-        return [self._check(claim) for claim in claims] or self._measured()
+        return [self.check(claim) for claim in claims] or self._measured()
 
     def parameters(self, layout: str, *, statistics: bool = False) -> tuple[int, int]:
         """Count parameters as a layout stores them.
@@ -206,7 +221,7 @@ class PublishedNumbers:
             counted += elements
         return counted, absent
 
-    def operations(self, *, unreachable: bool) -> OperationCount:
+    def operations(self, *, unreachable: bool) -> Operations:
         """Operations for one image, with or without the layers whose result nothing reads."""
         if unreachable not in self._operations:
             self._operations[unreachable] = count_operations(
@@ -217,7 +232,7 @@ class PublishedNumbers:
             )
         return self._operations[unreachable]
 
-    def operations_of(self, layout: str) -> OperationCount:
+    def operations_of(self, layout: str) -> Operations:
         """Operations for one image, of the layers that files in a layout store."""
         return self.operations(
             unreachable=any(slot.canonical is None for slot in self.expansion.names(layout).values())
@@ -236,26 +251,48 @@ class PublishedNumbers:
             for metric, convention, count in counts
         ]
 
-    def _check(self, claim: Claim) -> Check:
-        layout = self._layout_of(claim)
-        if claim.metric == "parameters":
-            measured, absent = self.parameters(layout, statistics=claim.convention == "weights+statistics")
-            note = f"{absent:,} of them in unreachable layers, which this file leaves out" if absent else ""
-            explained = None
-        else:
-            operations, note = self.operations_of(layout), ""
-            measured = operations.by_convention(claim.convention or "activations")
-            other = claim.deviation.convention if claim.deviation else None
-            explained = operations.by_convention(other) if other else None
+    def check(self, claim: Claim) -> Check:
+        """Hold the count that a claim speaks of against it."""
+        measured, absent = self._count(claim, claim.convention)
         differs = self._differs_from_published(claim)
         if differs:
             return claim_check(claim, "not-comparable", measured, differs)
-        return judge_count(claim, measured, explained, note)
+        note = f"{absent:,} of them in unreachable layers, which this file leaves out" if absent else ""
+        check = judge_count(claim, measured, self._explained(claim), note)
+        if check.verdict == "known-deviation" and self._is_about_others(claim):
+            return claim_check(claim, "not-comparable", measured, f"published for {claim.weights}: {check.note}")
+        return check
+
+    def _is_about_others(self, claim: Claim) -> bool:
+        """Whether a number was printed about other weights than these, and not in the table that all compare with."""
+        known = self.expansion.variant.weights
+        own = self.weights or (known[0] if known else None)
+        return own is not None and claim.weights != own.id and claim.source != OFFICIAL_TABLE
+
+    def _count(self, claim: Claim, convention: Convention | None) -> tuple[int, int]:
+        """What a claim speaks of, and how much of it is in layers that the file leaves out."""
+        layout = self._layout_of(claim)
+        if claim.metric == "parameters":
+            return self.parameters(layout, statistics=convention == "weights+statistics")
+        return self.operations_of(layout).by_convention(convention or "activations"), 0
+
+    def _explained(self, claim: Claim) -> int | None:
+        """The count that a claim's recorded deviation names; ``None`` if it is the claim's own."""
+        deviation = claim.deviation
+        if deviation is None or not (deviation.convention or deviation.network):
+            return None
+        other = self
+        if deviation.network is not None:
+            variant = self.tables.catalog.find_architecture(deviation.network)
+            other = PublishedNumbers(self.tables, self.tables.of(variant))
+        return other._count(claim, deviation.convention or claim.convention)[0]
 
     def _differs_from_published(self, claim: Claim) -> str:
         """How the counted network differs from the one that numbers are published for."""
-        if self.expansion.classes != IMAGENET_CLASSES:
-            return f"published for {IMAGENET_CLASSES} classes; this file has {self.expansion.classes}"
+        weights = self.expansion.variant.weights_called(claim.weights)
+        classes = weights.classes if weights else IMAGENET_CLASSES
+        if self.expansion.classes != classes:
+            return f"published for {classes} classes; this file has {self.expansion.classes}"
         if claim.metric != "parameters" and self.input_size != IMAGENET_INPUT:
             return f"published for {shown_size(IMAGENET_INPUT)} images, counted for {shown_size(self.input_size)}"
         return ""

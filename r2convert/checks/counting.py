@@ -29,53 +29,13 @@ from r2convert.results.verification import IMAGENET_INPUT, LayerOperations, Oper
 _DLA_STEP = 32
 
 
-@dataclass(frozen=True, slots=True)
-class OperationCount:
-    """What a network costs for one image; the fields are those of :class:`LayerOperations`, added up."""
-
-    layers: tuple[LayerOperations, ...]
-
-    @property
-    def macs(self) -> int:
-        """Multiply-adds of convolutions and linear layers."""
-        return sum(layer.macs for layer in self.layers)
-
-    @property
-    def mmcv(self) -> int:
-        """Operations as mmcv 1.x counts them."""
-        return sum(layer.mmcv for layer in self.layers)
-
-    @property
-    def fvcore(self) -> int:
-        """Operations as fvcore counts them."""
-        return sum(layer.fvcore for layer in self.layers)
-
-    @property
-    def activations(self) -> int:
-        """Output elements of convolutions and linear layers."""
-        return sum(layer.activations for layer in self.layers)
-
-    def by_convention(self, convention: str) -> int:
-        """The count in ``macs``, ``mmcv`` or ``fvcore``, or the ``activations``."""
-        return {
-            "macs": self.macs,
-            "mmcv": self.mmcv,
-            "fvcore": self.fvcore,
-            "activations": self.activations,
-        }[convention]
-
-    def summary(self, input_size: tuple[int, int]) -> Operations:
-        """The same as results keep it, for one image of this size."""
-        return Operations(input_size, self.macs, self.mmcv, self.fvcore, self.activations, self.layers)
-
-
 def count_operations(
     variant: Variant,
     *,
     input_size: tuple[int, int] = IMAGENET_INPUT,
     classes: int = IMAGENET_CLASSES,
     unreachable: bool = False,
-) -> OperationCount:
+) -> Operations:
     """Count a variant's operations for one image, layer by layer in the order they run.
 
     A layer that runs twice is counted twice.
@@ -98,7 +58,7 @@ def count_operations(
         features = _dla_backbone(walk, architecture, image, unreachable=unreachable)
     walk.adaptive_pool("head.pool", features)
     walk.linear("head.fc", features.channels, classes)
-    return OperationCount(tuple(walk.layers))
+    return Operations.of(input_size, tuple(walk.layers))
 
 
 def require_input_size(variant: Variant, input_size: tuple[int, int]) -> None:

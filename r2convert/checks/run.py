@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from msgspec.structs import replace
 
 from r2convert.catalog.protocol import Protocol, ProtocolOptions
-from r2convert.catalog.variant import IMAGENET_IMAGES, Variant
+from r2convert.catalog.variant import DATASETS, Dataset, Variant
 from r2convert.checkpoint.open import Checkpoint, open_checkpoint
 from r2convert.checks.claims import PublishedNumbers, accuracy_checks, likely_weights, lowest_published_top1
 from r2convert.checks.counting import require_input_size
@@ -144,7 +144,7 @@ def examine(tables: Tables, request: Request, probes: Probes, *, classes: int | 
             checks.insert(0, receipt_check(tables, receipt, resolution, sha256=sha256, content_hash=content))
         resolution, wiring = _weigh_wiring(tables, checkpoint, resolution, probes, checks)
         identity = resolution.identity
-        numbers = file_numbers(checkpoint, resolution, probes.input_size)
+        numbers = file_numbers(tables, checkpoint, resolution, probes.input_size)
         claims, operations = numbers.checks(), numbers.operations_of(identity.layout)
         parity = _run_parity(checkpoint, resolution, probes, checks)
         network = _load(checkpoint, resolution) if classes is not None else None
@@ -156,7 +156,7 @@ def examine(tables: Tables, request: Request, probes: Probes, *, classes: int | 
         identity.layout,
         (*checks, *claims),
         dtypes=dict(Counter(tensor.dtype.value for tensor in checkpoint.tensors.values())),
-        operations=operations.summary(probes.input_size),
+        operations=operations,
         wiring=wiring,
         parity=parity,
         architectures=tuple(variant.id for variant in identity.fits),
@@ -233,7 +233,6 @@ class ImageRun:
 
     Args:
         images: the validation set.
-        full_set: whether they are the validation set of ImageNet-1k, or a random part of it.
         device: where the networks run.
         batch_size: images a batch, or ``None`` for the device's default.
         protocol: what was asked for instead of the protocols of the weights.
@@ -246,7 +245,6 @@ class ImageRun:
     """
 
     images: ValidationSet
-    full_set: bool
     device: torch.device
     batch_size: int | None = None
     protocol: ProtocolOptions = field(default_factory=ProtocolOptions)
@@ -268,9 +266,9 @@ def verify_references(tables: Tables, input_size: tuple[int, int] = IMAGENET_INP
 
 
 def _verify_reference(tables: Tables, variant: Variant, input_size: tuple[int, int]) -> CheckpointResult:
-    numbers = PublishedNumbers(tables.of(variant), input_size=input_size)
+    numbers = PublishedNumbers(tables, tables.of(variant), input_size=input_size)
     checks, operations = tuple(numbers.checks()), numbers.operations_of(CANONICAL)
-    return CheckpointResult(variant.id, None, None, None, None, checks, operations=operations.summary(input_size))
+    return CheckpointResult(variant.id, None, None, None, None, checks, operations=operations)
 
 
 def verify_checkpoints(
@@ -311,10 +309,10 @@ def verify_checkpoints(
     # A number in front keeps two files of one name apart.
     named = {f"{index} {each.result.variant}": each for index, each in enumerate(examined)}
     measured = _measure(named, image_run)
-    results = []
+    results, dataset = [], image_run.images.dataset
     for name, each in named.items():
-        accuracy = measured[name]
-        checks = accuracy_checks(each.identity.variant, accuracy, each.identity.weights, full_set=image_run.full_set)
+        accuracy = replace(measured[name], dataset=dataset)
+        checks = accuracy_checks(each.identity.variant, accuracy, each.identity.weights, dataset=dataset)
         results.append(replace(each.result, checks=(*each.result.checks, *checks), accuracy=accuracy))
     return results
 
@@ -333,6 +331,7 @@ def _measure(examined: Mapping[str, Examined], image_run: ImageRun) -> dict[str,
             got="; ".join(f"{protocol} for {', '.join(names)}" for protocol, names in groups.items()),
             next_step="verify them one by one, or say --pipeline, --image-size, --crop-pct, --interpolation",
         )
+    stop = _certain_failure(examined, image_run.images.dataset or "imagenet") if image_run.fail_fast else None
     measured: dict[str, Accuracy] = {}
     for protocol, names in groups.items():
         measured |= measure_accuracy(
@@ -344,7 +343,7 @@ def _measure(examined: Mapping[str, Examined], image_run: ImageRun) -> dict[str,
             precision=image_run.precision,
             accelerations=image_run.accelerations,
             progress=image_run.progress,
-            stop_when=_certain_failure(examined) if image_run.fail_fast else None,
+            stop_when=stop,
             predictions=image_run.predictions,
             crop_cache=image_run.crop_cache,
         )
@@ -360,13 +359,13 @@ def default_protocol(identity: Identity) -> Protocol:
     return next((each.protocol for each in (*official, *known)), Protocol())
 
 
-def _certain_failure(examined: Mapping[str, Examined]) -> Callable[[AccuracyProgress], bool]:
+def _certain_failure(examined: Mapping[str, Examined], dataset: Dataset) -> Callable[[AccuracyProgress], bool]:
     """Whether a network has by now certainly missed the lowest top-1 that was published about its likely weights."""
-    lowest = {name: lowest_published_top1(likely_weights(each.identity)) for name, each in examined.items()}
+    lowest = {name: lowest_published_top1(likely_weights(each.identity), dataset) for name, each in examined.items()}
 
     def stop(progress: AccuracyProgress) -> bool:
         low = lowest[progress.network]
         correct = progress.top1_correct[progress.network]
-        return low is not None and is_certainly_below(correct, progress.done, low, IMAGENET_IMAGES)
+        return low is not None and is_certainly_below(correct, progress.done, low, DATASETS[dataset].images)
 
     return stop

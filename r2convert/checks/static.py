@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from r2convert.checkpoint.open import Checkpoint
-from r2convert.checks.claims import PublishedNumbers
+from r2convert.checks.claims import PublishedNumbers, likely_weights
 from r2convert.mapping.evidence import variant_named
 from r2convert.mapping.identity import Resolution, differ, shapes_of
 from r2convert.mapping.receipt import Receipt
@@ -47,17 +47,20 @@ def _short(text: str) -> str:
 _SHOWN = 3
 
 
-def file_numbers(checkpoint: Checkpoint, resolution: Resolution, input_size: tuple[int, int]) -> PublishedNumbers:
+def file_numbers(
+    tables: Tables, checkpoint: Checkpoint, resolution: Resolution, input_size: tuple[int, int]
+) -> PublishedNumbers:
     """The counts of a file, to be held against what was published.
 
     Args:
+        tables: the tables of the catalogue.
         checkpoint: the open file.
         resolution: what it is.
         input_size: height and width of the image to count operations for.
     """
     slots = resolution.expansion.names(resolution.identity.layout)
     stored = {slot.key: checkpoint.tensors[name].elements for name, slot in slots.items() if name in checkpoint.tensors}
-    return PublishedNumbers(resolution.expansion, stored, input_size)
+    return PublishedNumbers(tables, resolution.expansion, stored, input_size, likely_weights(resolution.identity))
 
 
 def file_checks(checkpoint: Checkpoint, resolution: Resolution, problems: list[str]) -> list[Check]:

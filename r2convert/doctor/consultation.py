@@ -164,13 +164,13 @@ def _known_score(
 ) -> tuple[KnownScore | None, str | None]:
     """What a sound measurement gives on all images, and who says so."""
     weights = likely_weights(identity)
-    claims = {claim.metric: claim for claim in reversed(weights.claims)} if weights else {}
+    top1, top5 = (weights.claim_on("top1"), weights.claim_on("top5")) if weights else (None, None)
     if expected is not None:
         return expected, "given as expected"
-    if "top1" not in claims or not images.is_full:
+    if top1 is None or images.dataset != "imagenet":
         return None, None
-    intervals = [printed_interval(claims[metric]) for metric in ("top1", "top5") if metric in claims]
+    intervals = [printed_interval(claim) for claim in (top1, top5) if claim is not None]
     shares = [(each.first + each.last) / 2 / IMAGENET_IMAGES for each in intervals]
     digit = (intervals[0].last - intervals[0].first + 1) / IMAGENET_IMAGES
-    source = claims["top1"].source + ("" if identity.weights else ", if the file is theirs")
+    source = top1.source + ("" if identity.weights else ", if the file is theirs")
     return KnownScore(shares[0], shares[1] if len(shares) > 1 else None, digit), source

@@ -25,6 +25,8 @@ _CONTAINERS: Mapping[FileFormat, tuple[str, ...]] = MappingProxyType(
         "safetensors": ("safetensors",),
         "pdparams": ("pdparams",),
         "tar": ("paddle-static",),
+        "ckpt": ("mindspore",),
+        "pkl": ("pdparams",),  # a pickle of NumPy arrays, as Jittor's is as well
     }
 )
 """The containers that each published format may turn out to be."""
@@ -59,10 +61,14 @@ def choose_source(variant: Variant, publisher: Publisher | None = None) -> Sourc
         if publisher is None or source.publisher == publisher:
             return source
     publishers = sorted({source.publisher for source in variant.sources})
+    by_hand = (each for each in variant.weights if each.page and publisher in (None, each.publisher))
     raise UsageError(
-        f"{variant.name} is not published by {publisher}" if publisher else f"no file of {variant.name} is known",
+        f"{variant.name} is not published by {publisher}"
+        if publishers
+        else f"no file of {variant.name} can be fetched",
         expected=" or ".join(publishers) or None,
         got=publisher,
+        next_step=next((f"get it by hand from {each.page}: {each.note}" for each in by_hand), None),
     )
 
 

@@ -131,11 +131,13 @@ def _by_content(
             got=f"SHA-256 {sha256}",
             next_step="a file of your own needs no import: give it to `r2convert map --src` or `verify`",
         )
+    # Two trainings of one network have equal names and shapes: the name that a browser left tells them apart.
+    matching = [pair for pair in matching if pair[1].file_name == path.name] or matching
     if len(matching) > 1:
         raise UsageError(
             "the file's content fits several published files",
             where=str(path),
             expected="one of " + ", ".join(source.file_name for _, source in matching),
-            next_step="say which with the variant's name, or the publisher with --from",
+            next_step=f"say which weights, such as {matching[0][1].weights}, or the publisher with --from",
         )
     return matching[0]

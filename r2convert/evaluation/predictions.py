@@ -19,7 +19,6 @@ from r2convert.results.verification import (
     Accuracy,
     Confusion,
     PrecisionAudit,
-    Preparation,
     Speed,
 )
 
@@ -178,7 +177,7 @@ class Predictions:
             per_class=_count_classes(self.images.classes, labels, found.rank[places] < 1),
             confusions=most_frequent_confusions(images, found.top[places, 0], self.images.classes),
             problems=problems,
-            protocol=Preparation(protocol.resize, protocol.crop, protocol.interpolation, protocol.mean, protocol.std),
+            protocol=protocol,
             speed=speed,
         )
 

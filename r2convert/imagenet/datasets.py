@@ -5,11 +5,13 @@ What it says about itself is held against what is known about the 50,000 validat
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from r2convert.catalog.variant import DATASETS, Dataset
 from r2convert.errors import DatasetError
 from r2convert.imagenet.labels import (
     CLASS_COUNT,
@@ -168,13 +170,43 @@ def _assemble(path: Path, found: _Found) -> ValidationSet:
     ordered = in_reading_order(images)
     warnings = (*found.warnings, *restored, *check_against_built_in_labels(path, ordered))
     labels = frozenset(image.label for image in images)
-    for name, subset in class_subsets().items():
+    for dataset, subset in class_subsets().items():
         if labels == subset and not any(image.number for image in images):
+            name, size = DATASETS[dataset]
             note = f"these are the {len(subset)} classes of {name}: predictions are ranked among them only"
-            return ValidationSet(
-                path, f"{found.layout} of {name}", ordered, (*warnings, note), ranked=tuple(sorted(subset))
-            )
-    return ValidationSet(path, found.layout, ordered, warnings)
+            whole = dataset if len(images) == size else None
+            layout = f"{found.layout} of {name}"
+            return ValidationSet(path, layout, ordered, (*warnings, note), ranked=tuple(sorted(subset)), dataset=whole)
+    return ValidationSet(path, found.layout, ordered, warnings, dataset=_dataset_of_all_classes(path, ordered))
+
+
+_V2 = "matched-frequency"
+_SKETCH = re.compile(r"sketch_[0-9]+\.[A-Za-z]+")
+
+
+def _dataset_of_all_classes(path: Path, images: Sequence[ValidationImage]) -> Dataset | None:
+    """The complete published set of all 1,000 classes that these are.
+
+    ImageNet-1k is told by its images' numbers, ImageNet-Sketch by their names. Nothing inside ImageNet-V2 tells its
+    three sets of 10,000 images apart: the name of the folder does, which they are published with.
+    """
+    sizes = Counter(image.label for image in images)
+    if len(sizes) < CLASS_COUNT:
+        return None
+    if len(images) == DATASETS["imagenet"].images and _is_numbered(images):
+        return "imagenet"
+    if len(images) == DATASETS["imagenet-sketch"].images and all(_SKETCH.fullmatch(each.file_name) for each in images):
+        return "imagenet-sketch"
+    is_v2 = len(images) == DATASETS["imagenet-v2"].images and len(set(sizes.values())) == 1
+    return "imagenet-v2" if is_v2 and any(_V2 in part for part in path.resolve().parts) else None
+
+
+def _is_numbered(images: Sequence[ValidationImage]) -> bool:
+    """Whether every image has a number of its own, and the label that ILSVRC 2012 gives it."""
+    labels, numbers = validation_labels(), {image.number for image in images}
+    return len(numbers) == len(images) and all(
+        image.number is not None and labels[image.number - 1] == image.label for image in images
+    )
 
 
 def _nothing_to_score(path: Path) -> DatasetError:

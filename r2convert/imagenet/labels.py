@@ -23,7 +23,7 @@ from functools import cache
 from importlib import resources
 from types import MappingProxyType
 
-from r2convert.catalog.variant import IMAGENET_CLASSES, IMAGENET_IMAGES
+from r2convert.catalog.variant import IMAGENET_CLASSES, IMAGENET_IMAGES, Dataset
 
 CLASS_COUNT = IMAGENET_CLASSES
 TOP = 5
@@ -51,14 +51,15 @@ def class_index_by_synset() -> Mapping[str, int]:
 
 
 @cache
-def class_subsets() -> Mapping[str, frozenset[int]]:
-    """Class indices of ImageNet-A and ImageNet-R, by name."""
+def class_subsets() -> Mapping[Dataset, frozenset[int]]:
+    """Class indices of the sets that have some of the classes only: ImageNet-A and ImageNet-R."""
     index_of = class_index_by_synset()
     rows = [line.split() for line in _read_lines("subsets.txt.gz")]
+    letters_of: Mapping[Dataset, str] = {"imagenet-a": "a", "imagenet-r": "r"}
     return MappingProxyType(
         {
-            name: frozenset(index_of[synset] for synset, letters in rows if letter in letters)
-            for name, letter in (("ImageNet-A", "a"), ("ImageNet-R", "r"))
+            dataset: frozenset(index_of[synset] for synset, letters in rows if letter in letters)
+            for dataset, letter in letters_of.items()
         }
     )
 

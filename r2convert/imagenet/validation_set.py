@@ -8,8 +8,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from r2convert.catalog.variant import Dataset
 from r2convert.errors import UsageError
-from r2convert.imagenet.labels import VALIDATION_IMAGE_COUNT, synsets, validation_labels, validation_number
+from r2convert.imagenet.labels import synsets, validation_number
 
 NO_CROP = bytes(hashlib.sha256().digest_size)
 """What stands for the digest of a crop that there is none of."""
@@ -82,6 +83,7 @@ class ValidationSet:
         warnings: what a reader of the score has to know, one sentence each.
         classes: names of the classes a network has to tell apart, by class index: WordNet ids, for ImageNet.
         ranked: indices of the classes that are ranked, if the set is about some of them only (ImageNet-A, -R).
+        dataset: the set that accuracies are published on which these images are, all of them or a random part.
     """
 
     path: Path
@@ -90,6 +92,7 @@ class ValidationSet:
     warnings: tuple[str, ...] = ()
     classes: tuple[str, ...] = field(default_factory=synsets, repr=False)
     ranked: tuple[int, ...] | None = None
+    dataset: Dataset | None = None
 
     @property
     def missing(self) -> tuple[ValidationImage, ...]:
@@ -100,21 +103,6 @@ class ValidationSet:
     def class_count(self) -> int:
         """How many classes the images belong to."""
         return len({image.label for image in self.images})
-
-    @property
-    def is_full(self) -> bool:
-        """Whether these are the 50,000 images of ILSVRC 2012 with their labels, which published numbers speak of."""
-        labels = validation_labels()
-        numbers = [image.number for image in self.images]
-        return (
-            len(numbers) == VALIDATION_IMAGE_COUNT
-            and len({number for number in numbers if number is not None}) == VALIDATION_IMAGE_COUNT
-            and all(
-                labels[number - 1] == image.label
-                for number, image in zip(numbers, self.images, strict=True)
-                if number is not None
-            )
-        )
 
     @property
     def fingerprint(self) -> str:

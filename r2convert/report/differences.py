@@ -8,9 +8,9 @@ from typing import cast
 from r2convert.catalog import Catalog, Variant
 from r2convert.catalog.loading import normalise
 from r2convert.catalog.printed import SCALE, images_of, printed_interval
-from r2convert.catalog.variant import Claim
+from r2convert.catalog.variant import Claim, Unit
 from r2convert.catalog.variant import Metric as Published
-from r2convert.results.verdicts import ACCURACIES, Check, Unit
+from r2convert.results.verdicts import ACCURACIES, Check
 from r2convert.results.verification import IMAGENET_INPUT, CheckpointResult, Operations
 
 
@@ -103,4 +103,4 @@ def claim_of(check: Check) -> Claim:
     Readers of results files let published metrics and units through only; whoever measures starts from a claim.
     """
     metric, unit = cast("Published", check.metric), cast("Unit", check.unit)
-    return Claim("", "official", metric, check.published or "0", unit)
+    return Claim("", "official", metric, check.published or "0", unit, dataset=check.dataset or "imagenet")

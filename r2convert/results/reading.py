@@ -17,7 +17,7 @@ from typing import Any, NoReturn, TypeVar
 import msgspec
 from msgspec import Struct
 
-from r2convert.errors import AccessError, InputError
+from r2convert.errors import AccessError, InputError, UsageError
 from r2convert.files import printable
 from r2convert.results.diagnosis import Diagnosis
 from r2convert.results.documents import (
@@ -118,6 +118,8 @@ def convert(values: dict[str, Any], kind: type[Document], where: str) -> Documen
         expected, _, place = str(error).partition(" - at `$")
         place = place.rstrip("`").removeprefix(".")
         raise _refusal(f"{where}: {place}" if place else where, expected, _at(safe, place)) from error
+    except UsageError as error:  # a protocol that no image can be prepared by
+        raise _refusal(where, error.expected or error.what, error.got) from error
 
 
 def schema_of(kind: type[Struct], title: str) -> dict[str, Any]:

@@ -7,17 +7,18 @@ from typing import Annotated, Literal, get_args
 
 from msgspec import Meta, Struct
 
+from r2convert.catalog.variant import Dataset, Unit
+from r2convert.catalog.variant import Metric as Published
+
 Count = Annotated[int, Meta(ge=0, le=2**63 - 1)]
 Number = Annotated[float, Meta(ge=-1e300, le=1e300)]
 """Bounded, for documents may come from anybody; what is no number when it is measured is ``None``."""
 Digest = Annotated[str, Meta(extra_json_schema={"pattern": "^[0-9a-f]{64}$"})]
 Verdict = Literal["pass", "fail", "known-deviation", "not-comparable", "inconclusive"]
-PublishedMetric = Literal["parameters", "flops", "activations", "top1", "top5", "real_top1", "real_top5"]
 Metric = Literal[
     "names", "shapes", "values", "receipt", "parity", "wiring", "parameters", "flops", "activations", "top1", "top5",
     "real_top1", "real_top5",
 ]  # fmt: skip
-Unit = Literal["M", "G", "%", "error %", "fraction"]
 PrintedNumber = Annotated[str, Meta(pattern=r"^[0-9]{1,12}(\.[0-9]{1,12})?$")]
 
 LABELS: dict[Metric, str] = {
@@ -83,6 +84,7 @@ class Check(Struct, frozen=True):
         measured: parameters, operations, correct images, or tensors
         note: the reason, where the verdict alone does not say it
         weights: id of the weights that an accuracy was published for
+        dataset: the set that an accuracy was published for
     """
 
     metric: Metric
@@ -94,6 +96,7 @@ class Check(Struct, frozen=True):
     measured: Count | None = None
     note: str = ""
     weights: str | None = None
+    dataset: Dataset | None = None
 
     def __post_init__(self) -> None:
         """Refuse a published number that nobody could compare.
@@ -101,7 +104,7 @@ class Check(Struct, frozen=True):
         Raises:
             ValueError: the number has no unit, or its metric is nothing that is published.
         """
-        if self.published is not None and (self.unit is None or self.metric not in get_args(PublishedMetric)):
+        if self.published is not None and (self.unit is None or self.metric not in get_args(Published)):
             raise ValueError(f"Expected a published number with its unit, got {self.metric} in {self.unit}")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import platform
 from collections.abc import Iterable, Sequence
@@ -12,6 +13,8 @@ from typing import Annotated, Literal
 from msgspec import UNSET, Meta, Struct, UnsetType
 from msgspec.structs import force_setattr, replace
 
+from r2convert.catalog.protocol import PIPELINES, Protocol
+from r2convert.catalog.variant import Dataset
 from r2convert.results.verdicts import Check, Count, Digest, Number, Verdict, overall
 
 TOLERANCE = 1e-9
@@ -68,24 +71,6 @@ class PrecisionAudit(Struct, frozen=True):
     bound: Number | None = None
 
 
-class Preparation(Struct, frozen=True):
-    """How images were made ready for the network.
-
-    Args:
-        resize: pixels of the short side after resizing
-        crop: pixels of the square that was cut from the centre
-        interpolation: the filter of the resizing
-        mean: of red, green and blue, for pixels from 0 to 1
-        std: their standard deviations
-    """
-
-    resize: Count
-    crop: Count
-    interpolation: str
-    mean: tuple[Number, Number, Number]
-    std: tuple[Number, Number, Number]
-
-
 class Speed(Struct, frozen=True):
     """How fast a network was shown its images in the last run.
 
@@ -131,6 +116,7 @@ class Accuracy(Struct, frozen=True):
         problems: id and reason of every missing or unreadable image, in order
         accelerations: what else made the network run faster
         protocol: how images were made ready
+        dataset: the set that accuracies are published on which the images are, all of them or a random part
         speed: how fast that was; absent if everything came from an earlier run
     """
 
@@ -151,8 +137,9 @@ class Accuracy(Struct, frozen=True):
     confusions: Annotated[tuple[Confusion, ...], Meta(max_length=CONFUSIONS_KEPT)] = ()
     problems: Annotated[tuple[tuple[str, str], ...], Meta(max_length=_MOST_IMAGES)] = ()
     accelerations: Annotated[tuple[str, ...], Meta(max_length=_MOST_WORDS)] = ()
-    protocol: Preparation | None = None
+    protocol: Protocol | None = None
     speed: Speed | None = None
+    dataset: Dataset | None = None
 
     def __post_init__(self) -> None:
         """Refuse counts that no measurement gives.
@@ -160,6 +147,10 @@ class Accuracy(Struct, frozen=True):
         Raises:
             ValueError: more images are right than there are.
         """
+        if self.protocol is not None:
+            # Older documents have it beside the protocol only.
+            pipeline = next((each for each in PIPELINES if each == self.pipeline), self.protocol.pipeline)
+            force_setattr(self, "protocol", dataclasses.replace(self.protocol, pipeline=pipeline))
         for name in ("top1_correct", "top5_correct"):
             if getattr(self, name) > self.images:
                 raise ValueError(f"Expected `{name}` of at most {self.images:,} images")
@@ -206,6 +197,19 @@ class Operations(Struct, frozen=True):
     fvcore: Count
     activations: Count
     layers: Annotated[tuple[LayerOperations, ...], Meta(max_length=_MOST_LAYERS)] | None = None
+
+    @classmethod
+    def of(cls, input_size: tuple[int, int], layers: tuple[LayerOperations, ...]) -> Operations:
+        """The operations of all layers, added up."""
+        macs, mmcv, fvcore, activations = (
+            sum(getattr(layer, name) for layer in layers) for name in ("macs", "mmcv", "fvcore", "activations")
+        )
+        return cls(input_size, macs, mmcv, fvcore, activations, layers)
+
+    def by_convention(self, convention: str) -> int:
+        """The count in ``macs``, ``mmcv`` or ``fvcore``, or the ``activations``."""
+        count: int = getattr(self, convention)
+        return count
 
 
 def number(value: float | None) -> float:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import json
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import torch
 from msgspec.structs import replace
 from torch import Tensor
 
+from r2convert.catalog import load_catalog
 from r2convert.catalog.variant import Variant, Weights
 from r2convert.checkpoint.open import open_checkpoint
 from r2convert.checks.claims import PIPELINE_NOISE, accuracy_checks, likely_weights
@@ -51,13 +53,23 @@ def mapped(tables: Tables, source: Path, target: Path) -> Path:
 
 def test_references_reproduce_the_published_sizes(tables: Tables) -> None:
     verdicts = {result.variant: result.verdict for result in verify_references(tables)}
-    assert len(verdicts) == 12
-    assert {name for name, verdict in verdicts.items() if verdict != "pass"} == {
+    assert verdicts.keys() == tables.catalog.variants.keys()
+    assert {name for name, verdict in verdicts.items() if verdict == "known-deviation"} == {
         "res2net50_w26_s4",
         "res2next_dla60_w4_s4_c8",
+        "res2net50_paddle_w26_s4",
+        "res2net50_paddle_w14_s8",
+        "res2net50_vd_w26_s4",
+        "res2net101_vd_w26_s4",
         "res2net200_vd_w26_s4",
     }
-    assert set(verdicts.values()) == {"pass", "known-deviation"}
+    # Of these nobody has published a size.
+    assert {name for name, verdict in verdicts.items() if verdict == "not-comparable"} == {
+        "res2net152_v1b_w26_s4",
+        "res2net101_mmdet_w26_s4",
+        "res2net50_paddledet_w26_s4",
+    }
+    assert set(verdicts.values()) == {"pass", "known-deviation", "not-comparable"}
 
 
 @pytest.mark.parametrize("legacy", [False, True])
@@ -132,7 +144,7 @@ def test_accuracy_of_two_files_in_one_pass_is_exact(tables: Tables, standin: Sta
     first, second = standin("res2net50_w48_s2"), standin("res2net50_w48_s2", seed=1)
     answer = write_images_for(tables, first, tmp_path / "val", images=24, top1_correct=11, top5_correct=17)
     images = open_validation_set(tmp_path / "val")
-    run = ImageRun(images, images.is_full, torch.device("cpu"))
+    run = ImageRun(images, torch.device("cpu"))
     results = verify_checkpoints(tables, [Request(first), Request(second)], run)
     accuracies = [result.accuracy for result in results]
     assert all(accuracies)
@@ -146,13 +158,55 @@ def test_accuracy_of_two_files_in_one_pass_is_exact(tables: Tables, standin: Sta
     assert {each.verdict for each in results[0].checks if each.metric == "top1"} == {"not-comparable"}
 
 
+@pytest.mark.slow
+def test_verify_judges_what_is_published_on_the_set_that_it_is_shown(
+    standin: Standin, tables: Tables, tmp_path: Path
+) -> None:
+    checkpoint = standin(SMALLEST)
+    write_images_for(tables, checkpoint, tmp_path / "val", images=6, top1_correct=3, top5_correct=5)
+    # Six of the images of ImageNet-Sketch, as --limit draws them.
+    images = dataclasses.replace(open_validation_set(tmp_path / "val"), dataset="imagenet-sketch")
+    (tmp_path / "weights").mkdir()
+    digest = hashlib.sha256(checkpoint.read_bytes()).hexdigest()
+    (tmp_path / "weights" / f"{SMALLEST}.lab.toml").write_text(f"""
+id = "{SMALLEST}.lab"
+publisher = "lab"
+[[files]]
+layout = "official"
+format = "pth"
+file_name = "lab.pth"
+sha256 = "{digest}"
+urls = ["https://example.org/lab.pth"]
+[published]
+source = "our page"
+claims = [
+    {{ metric = "top1", printed = "78.4", unit = "%" }},
+    {{ metric = "top1", printed = "99.9", unit = "%", dataset = "imagenet-sketch" }},
+    {{ metric = "top5", printed = "83.3", unit = "%", dataset = "imagenet-sketch" }},
+]
+""")
+    known = Tables(load_catalog({"R2CONVERT_MAPPINGS": str(tmp_path)}))
+    (result,) = verify_checkpoints(known, [Request(checkpoint)], ImageRun(images, torch.device("cpu")))
+    assert result.accuracy is not None
+    counts = (result.accuracy.images, result.accuracy.top1_correct, result.accuracy.top5_correct)
+    assert counts == (6, 3, 5)
+    assert result.accuracy.dataset == "imagenet-sketch"
+    own = {each.metric: each for each in result.checks if each.weights == f"{SMALLEST}.lab"}
+    assert {metric: (each.source, each.verdict) for metric, each in own.items()} == {
+        "top1": ("our page on ImageNet-Sketch", "fail"),
+        "top5": ("our page on ImageNet-Sketch", "inconclusive"),
+    }
+    assert {each.verdict for each in result.checks if each.weights == f"{SMALLEST}.timm"} == {"not-comparable"}
+    assert {each.dataset for each in result.checks if each.weights} == {"imagenet-sketch"}
+
+
 def test_a_backbone_cannot_be_measured_on_images(tables: Tables, standin: Standin, tmp_path: Path) -> None:
     state = torch.load(standin("res2net50_w48_s2"), weights_only=True)
     torch.save({name: tensor for name, tensor in state.items() if not name.startswith("fc")}, tmp_path / "b.pth")
     (result,) = verify_checkpoints(tables, [Request(tmp_path / "b.pth")])
     assert "no classifier" in check(result, "names").note
     write_images_for(tables, standin("res2net50_w48_s2"), tmp_path / "val", images=1, top1_correct=1, top5_correct=1)
-    run = ImageRun(open_validation_set(tmp_path / "val"), False, torch.device("cpu"))
+    run = ImageRun(open_validation_set(tmp_path / "val"), torch.device("cpu"))
     with pytest.raises(MappingError, match="backbone without classifier"):
         verify_checkpoints(tables, [Request(tmp_path / "b.pth")], run)
 
@@ -162,7 +216,7 @@ def test_a_network_of_other_channels_costs_the_others_nothing(tables: Tables, st
     state = torch.load(whole, weights_only=True)
     torch.save(state | {"conv1.weight": state["conv1.weight"][:, :1].clone()}, grey)
     write_images_for(tables, whole, tmp_path / "val", images=1, top1_correct=1, top5_correct=1)
-    run = ImageRun(open_validation_set(tmp_path / "val"), False, torch.device("cpu"))
+    run = ImageRun(open_validation_set(tmp_path / "val"), torch.device("cpu"))
     unchecked: list[tuple[Path, str]] = []
 
     def note(request: Request, error: R2ConvertError) -> None:
@@ -193,7 +247,7 @@ def test_a_random_part_is_judged_by_an_exact_test(tables: Tables, correct: int, 
     part = replace(accuracy(correct, 1877), images=2000)
     found = {
         each.metric: each
-        for each in accuracy_checks(variant, part, weights_of(variant, "official"), full_set=True)
+        for each in accuracy_checks(variant, part, weights_of(variant, "official"), dataset="imagenet")
         if "README" in (each.source or "")
     }
     assert found["top1"].verdict == verdict
@@ -203,24 +257,27 @@ def test_a_random_part_is_judged_by_an_exact_test(tables: Tables, correct: int, 
 def test_few_images_prove_nothing(tables: Tables) -> None:
     part = replace(accuracy(15, 19), images=20)
     variant = tables.catalog.find("res2net50_w14_s8")
-    found = accuracy_checks(variant, part, weights_of(variant, "official"), full_set=True)
+    found = accuracy_checks(variant, part, weights_of(variant, "official"), dataset="imagenet")
     assert {each.verdict for each in found} == {"inconclusive", "not-comparable"}
 
 
 def test_an_accuracy_is_compared_with_its_own_pipeline_only(tables: Tables) -> None:
     variant = tables.catalog.find("res2net200_vd_w26_s4_ssld")
     paddle = weights_of(variant, "ssld")
-    with_pil = accuracy_checks(variant, accuracy(42_565, 48_710), paddle, full_set=True)
+    with_pil = accuracy_checks(variant, accuracy(42_565, 48_710), paddle, dataset="imagenet")
     assert {each.verdict for each in with_pil} == {"not-comparable"}
     with_opencv = replace(accuracy(42_565, 48_710), pipeline="opencv")
-    assert {each.verdict for each in accuracy_checks(variant, with_opencv, paddle, full_set=True)} == {"pass"}
+    found = list(accuracy_checks(variant, with_opencv, paddle, dataset="imagenet"))
+    # 85.10 is 85.1 with a zero put behind it.
+    assert {each.published for each in found if each.verdict == "known-deviation"} == {"85.10"}
+    assert {each.verdict for each in found if each.published != "85.10" and each.weights == paddle.id} == {"pass"}
 
 
 def test_real_labels_have_their_own_count(tables: Tables) -> None:
     real = {"real_images": 46_837, "real_top1_correct": 39_496, "real_top5_correct": 44_992}
     measured = replace(accuracy(39_071, 46_926), **real)
     variant = tables.catalog.find("res2net50_w14_s8")
-    found = accuracy_checks(variant, measured, weights_of(variant, "timm"), full_set=True)
+    found = accuracy_checks(variant, measured, weights_of(variant, "timm"), dataset="imagenet")
     assert {each.metric: each.verdict for each in found if each.source == "timm results"} == {
         "top1": "pass",
         "top5": "pass",
@@ -228,7 +285,7 @@ def test_real_labels_have_their_own_count(tables: Tables) -> None:
         "real_top5": "pass",
     }
     too_few = replace(measured, real_top5_correct=44_991 - PIPELINE_NOISE)
-    found = accuracy_checks(variant, too_few, weights_of(variant, "timm"), full_set=True)
+    found = accuracy_checks(variant, too_few, weights_of(variant, "timm"), dataset="imagenet")
     assert [each.metric for each in found if each.verdict == "fail"] == ["real_top5"]
 
 
@@ -238,16 +295,34 @@ def test_real_labels_have_their_own_count(tables: Tables) -> None:
 )
 def test_the_whole_set_is_held_against_the_printed_interval(tables: Tables, top1: int, verdict: str) -> None:
     variant = tables.catalog.find("res2net50_w14_s8")
-    found = accuracy_checks(variant, accuracy(top1, 46_930), weights_of(variant, "official"), full_set=True)
+    found = accuracy_checks(variant, accuracy(top1, 46_930), weights_of(variant, "official"), dataset="imagenet")
     verdicts = {(each.source, each.metric): each.verdict for each in found}
     assert verdicts["official README", "top1"] == verdict
     assert verdicts["official README", "top5"] == "pass"
     assert verdicts["timm results", "top1"] == "not-comparable"
 
 
+def test_only_what_is_published_on_the_set_at_hand_is_judged(tables: Tables) -> None:
+    variant = tables.catalog.find("res2net50_w26_s4")
+    timm = weights_of(variant, "timm")
+    # 5.067 % and 29.053 % of the 7,500 images of ImageNet-A.
+    measured = replace(accuracy(380, 2179), images=7_500)
+    found = list(accuracy_checks(variant, measured, timm, dataset="imagenet-a"))
+    assert [(each.source, each.dataset, each.metric, each.verdict) for each in found] == [
+        ("timm results on ImageNet-A", "imagenet-a", "top1", "pass"),
+        ("timm results on ImageNet-A", "imagenet-a", "top5", "pass"),
+    ]
+    wrong = list(accuracy_checks(variant, replace(measured, top1_correct=300), timm, dataset="imagenet-a"))
+    assert "80 images fewer" in wrong[0].note
+    assert wrong[0].verdict == "fail"
+    # A part of the set that somebody chose is none of the sets that numbers are published on.
+    chosen = list(accuracy_checks(variant, measured, timm, dataset=None))
+    assert {(each.dataset, each.verdict) for each in chosen} == {("imagenet", "not-comparable")}
+
+
 def test_accuracies_of_unproven_weights_are_shown_and_not_judged(tables: Tables) -> None:
     variant = tables.catalog.find("res2net50_w14_s8")
-    found = list(accuracy_checks(variant, accuracy(30_000, 40_000), None, full_set=True))
+    found = list(accuracy_checks(variant, accuracy(30_000, 40_000), None, dataset="imagenet"))
     assert {(each.verdict, each.measured) for each in found} == {("not-comparable", 30_000), ("not-comparable", 40_000)}
     assert "nothing proves that these are res2net50_w14_s8.official" in found[0].note
 

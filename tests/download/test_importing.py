@@ -85,6 +85,12 @@ def test_content_that_fits_several_files_is_not_guessed(stick: Path, cache: Cach
     assert bring(stick, cache, variant(unhashed()), variant(second), publisher="paddle").source == second
 
 
+def test_the_name_that_was_published_tells_two_trainings_apart(stick: Path, cache: Cache) -> None:
+    second = replace(unhashed(), file_name="second.safetensors")
+    path = stick.rename(stick.with_name("second.safetensors"))
+    assert bring(path, cache, variant(unhashed(), second)).source == second
+
+
 def test_another_file_than_the_recorded_one_is_refused_with_both_hashes(stick: Path, cache: Cache) -> None:
     source = replace(prefixed(DATA), sha256_prefix=sha256(DATA)[:1])
     twin = next(data for data in (sample(seed=seed) for seed in range(1, 500)) if sha256(data)[0] == sha256(DATA)[0])

@@ -7,7 +7,7 @@ import random
 import sys
 import tarfile
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import pyarrow
@@ -16,6 +16,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from r2convert.catalog.variant import DATASETS
 from r2convert.errors import DatasetError, UsageError
 from r2convert.imagenet.datasets import open_validation_set
 from r2convert.imagenet.labels import class_subsets, synsets, validation_labels, validation_name
@@ -282,7 +283,7 @@ def test_class_index_comes_from_the_folder_name_not_its_position(tmp_path: Path,
     found = open_validation_set(tmp_path)
     assert [(image.id, image.label) for image in found.images] == [("n01443537/a.jpg", 1), ("n15075141/b.JPEG", 999)]
     assert (found.layout, found.class_count, found.warnings) == ("class folders", 2, ())
-    assert not found.is_full
+    assert found.dataset is None
 
 
 def test_an_empty_class_folder_shifts_nothing_and_is_named(tmp_path: Path, write_picture: WritePicture) -> None:
@@ -321,7 +322,7 @@ def test_a_nearly_complete_set_counts_lost_images(tmp_path: Path) -> None:
     found = open_validation_set(tmp_path)
     assert [image.id for image in found.missing] == [validation_name(1), validation_name(2)]
     assert len(found.images) == 50_000
-    assert found.is_full
+    assert found.dataset == "imagenet"
     assert found.warnings == (
         "2 images are missing and count as wrong: ILSVRC2012_val_00000001.JPEG, ILSVRC2012_val_00000002.JPEG",
     )
@@ -514,7 +515,8 @@ def test_numbered_folders_are_class_indices(tmp_path: Path, write_picture: Write
 
 
 def test_the_classes_of_imagenet_a_and_r_are_ranked_among_themselves(tmp_path: Path) -> None:
-    for name, subset in class_subsets().items():
+    for dataset, subset in class_subsets().items():
+        name = DATASETS[dataset].name
         for index in subset:
             file = tmp_path / name / synsets()[index] / "0.1_a.jpg"
             file.parent.mkdir(parents=True)
@@ -524,9 +526,39 @@ def test_the_classes_of_imagenet_a_and_r_are_ranked_among_themselves(tmp_path: P
         assert len(subset) == 200
         assert found.layout == f"class folders of {name}"
         assert "ranked among them only" in found.warnings[-1]
+        assert found.dataset is None  # one image a class is not the set that numbers are published on
     # From the papers' class lists: the first of A is a stingray, the first of R a goldfish.
-    assert min(class_subsets()["ImageNet-A"]) == 6
-    assert min(class_subsets()["ImageNet-R"]) == 1
+    assert min(class_subsets()["imagenet-a"]) == 6
+    assert min(class_subsets()["imagenet-r"]) == 1
+
+
+def listed(path: Path, names: Iterable[tuple[str, int]], write_picture: WritePicture) -> ValidationSet:
+    """A set as a list file, of which one image is there."""
+    rows = list(names)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_picture(path.parent / rows[0][0])
+    path.write_text("".join(f"{name} {synsets()[label]}\n" for name, label in rows))
+    return open_validation_set(path)
+
+
+def test_the_sets_that_accuracies_are_published_on_are_told_apart(tmp_path: Path, write_picture: WritePicture) -> None:
+    sketch = [(f"sketch_{number}.JPEG", number % 1000) for number in range(50_889)]
+    assert listed(tmp_path / "s" / "list.txt", sketch, write_picture).dataset == "imagenet-sketch"
+    assert listed(tmp_path / "s" / "list.txt", sketch[:-1], write_picture).dataset is None
+    # Its three sets are of one size: the folder that is published says which one it is.
+    v2 = [(f"{number}.jpeg", number % 1000) for number in range(10_000)]
+    for name, dataset in (("matched-frequency", "imagenet-v2"), ("threshold0.7", None), ("top-images", None)):
+        assert listed(tmp_path / f"imagenetv2-{name}-format-val" / "l.txt", v2, write_picture).dataset == dataset
+    for dataset, subset in class_subsets().items():
+        few = [(f"{number}.jpg", sorted(subset)[number % 200]) for number in range(DATASETS[dataset].images)]
+        assert listed(tmp_path / dataset / "list.txt", few, write_picture).dataset == dataset
+        assert listed(tmp_path / dataset / "list.txt", few[1:], write_picture).dataset is None
+
+
+def test_a_sample_of_a_published_set_stays_one(tmp_path: Path, write_picture: WritePicture) -> None:
+    sketch = [(f"sketch_{number}.JPEG", number % 1000) for number in range(50_889)]
+    whole = listed(tmp_path / "list.txt", sketch, write_picture)
+    assert stratified_sample(whole, 10).dataset == "imagenet-sketch"
 
 
 @pytest.fixture

@@ -51,8 +51,11 @@ def test_logits_agree_with_the_independent_implementation(tables: Tables, data: 
     assert np.abs(logits - golden).max() <= 1e-10 * np.abs(golden).max()
 
 
-def test_there_is_a_golden_file_for_every_variant(catalog: Catalog) -> None:
-    assert sorted(catalog.variants) == sorted(catalog.find(name).id for name in VARIANTS)
+def test_there_is_a_golden_file_for_every_network_of_the_official_table(catalog: Catalog) -> None:
+    listed = [
+        name for name, each in catalog.variants.items() if any(c.source == "official README" for c in each.claims)
+    ]
+    assert sorted(listed) == sorted(catalog.find(name).id for name in VARIANTS)
 
 
 @pytest.mark.parametrize("name", VARIANTS)

@@ -25,7 +25,6 @@ from r2convert.results.documents import (
 from r2convert.results.reading import plain
 from r2convert.results.verdicts import Check
 from r2convert.results.verification import (
-    IMAGENET_INPUT,
     Accuracy,
     ActivationComparison,
     CheckpointResult,
@@ -45,14 +44,19 @@ COMMAND = ("r2convert", "verify", "--imagenet", "/data/ImageNet 2012/val", "--js
 def made_document(tables: Tables, *variants: str, broken: str = "", command: tuple[str, ...] = COMMAND) -> Any:
     """What verify writes for files of these variants, of all by default; the broken one has two tensors swapped."""
     catalog = tables.catalog
-    chosen = [catalog.find(name) for name in variants] or list(catalog.variants.values())
+    official = (each for each in catalog.variants.values() if _is_in_official_table(each))
+    chosen = [catalog.find(name) for name in variants] or list(official)
     results = [made_result(tables, variant, broken=variant.id == broken) for variant in chosen]
     return plain(verification(results, "cpu", command=command))
 
 
+def _is_in_official_table(variant: Variant) -> bool:
+    return any(claim.source == "official README" for claim in variant.claims)
+
+
 def made_result(tables: Tables, variant: Variant, *, broken: bool = False) -> CheckpointResult:
     """One file with accuracies as published, or 4,000 images less."""
-    numbers = PublishedNumbers(tables.of(variant))
+    numbers = PublishedNumbers(tables, tables.of(variant))
     draw = random.Random(variant.id)
     accuracy = _accuracy(variant, 4000 if broken else 0, draw)
     wiring = WiringResult(64, "/home/someone/Pictures", _wiring(numbers, draw, broken=broken))
@@ -62,7 +66,7 @@ def made_result(tables: Tables, variant: Variant, *, broken: bool = False) -> Ch
         wiring_check(wiring),
         parity_check(parity),
         *numbers.checks(),
-        *accuracy_checks(variant, accuracy, variant.weights[0], full_set=True),
+        *accuracy_checks(variant, accuracy, variant.weights[0], dataset="imagenet"),
     )
     digits = f"{draw.getrandbits(256):064x}"
     return CheckpointResult(
@@ -73,7 +77,7 @@ def made_result(tables: Tables, variant: Variant, *, broken: bool = False) -> Ch
         variant.sources[0].layout,
         checks,
         accuracy=accuracy,
-        operations=numbers.operations(unreachable=False).summary(IMAGENET_INPUT),
+        operations=numbers.operations(unreachable=False),
         wiring=wiring,
         parity=parity,
         weights=variant.weights[0].id,
@@ -128,7 +132,7 @@ def _accuracy(variant: Variant, fewer: int, draw: random.Random) -> Accuracy:
 
 
 def _wiring(numbers: PublishedNumbers, draw: random.Random, *, broken: bool) -> tuple[LayerWiring, ...]:
-    names = [layer.name for layer in numbers.operations(unreachable=False).layers if layer.kind == "BatchNorm2d"]
+    names = [layer.name for layer in numbers.operations(unreachable=False).layers or () if layer.kind == "BatchNorm2d"]
     layers = [
         LayerWiring(name, draw.uniform(0.02, 0.11), draw.uniform(0.03, 0.3), draw.uniform(0.9, 1), 0.97)
         for name in names
@@ -142,7 +146,7 @@ def _wiring(numbers: PublishedNumbers, draw: random.Random, *, broken: bool) -> 
 
 def _comparison(numbers: PublishedNumbers, draw: random.Random, *, broken: bool) -> ActivationComparison:
     kinds = ("Conv2d", "BatchNorm2d", "Linear")
-    names = [layer.name for layer in numbers.operations(unreachable=False).layers if layer.kind in kinds]
+    names = [layer.name for layer in numbers.operations(unreachable=False).layers or () if layer.kind in kinds]
     layers = []
     for index, name in enumerate(names):
         off = broken and index >= len(names) // 2

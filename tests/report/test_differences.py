@@ -6,8 +6,9 @@ from typing import Any
 
 import pytest
 
+from r2convert.catalog.variant import Unit
 from r2convert.report.differences import difference
-from r2convert.results.verdicts import Check, Metric, Unit, leading_check
+from r2convert.results.verdicts import Check, Metric, leading_check
 from r2convert.results.verification import Accuracy, CheckpointResult
 
 

@@ -101,11 +101,11 @@ def test_the_same_results_give_the_same_bytes(document: Any, render: Any, render
     assert render(document) == rendered
 
 
-def test_all_twelve_networks_are_in_the_chart_and_all_numbers_in_the_tables(
+def test_every_network_of_a_published_accuracy_is_in_the_chart_and_all_numbers_in_the_tables(
     document: Any, rendered: str, catalog: Catalog
 ) -> None:
     said = " ".join(Page(rendered).text.split())
-    assert all(variant.name in said for variant in catalog.variants.values())
+    assert all(variant.name in said for variant in catalog.variants.values() if variant.claims_on("top1"))
     for words in (
         "2 networks: 1 fails, 1 passes",
         "\N{MINUS SIGN}4,000 images",

@@ -8,7 +8,8 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from r2convert.catalog.loading import Catalog, load_catalog
+from r2convert.catalog.catalog import Catalog
+from r2convert.catalog.loading import load_catalog
 from r2convert.catalog.variant import Variant
 from r2convert.checkpoint.open import Checkpoint
 from r2convert.errors import AccessError, MappingError, UsageError

@@ -17,8 +17,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from r2convert.catalog.catalog import Catalog
 from r2convert.catalog.geometry import read_template
-from r2convert.catalog.loading import Catalog
 from r2convert.catalog.variant import IMAGENET_CLASSES, Architecture, StagedArchitecture, Variant, Weights
 from r2convert.checkpoint.open import Checkpoint
 from r2convert.errors import MappingError, UnsupportedCheckpointError

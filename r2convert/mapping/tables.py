@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from itertools import groupby
 from pathlib import Path
 
+from r2convert.catalog.catalog import Catalog
 from r2convert.catalog.document import Document, Section
 from r2convert.catalog.geometry import (
     SCOPES_OF_DLA,
@@ -22,7 +23,7 @@ from r2convert.catalog.geometry import (
     places,
     unknown_words,
 )
-from r2convert.catalog.loading import FORMS, ROLES, Catalog
+from r2convert.catalog.sections import FORMS, ROLES
 from r2convert.catalog.variant import IMAGENET_CLASSES, LayoutFacts, Variant
 from r2convert.errors import CatalogError, UsageError
 

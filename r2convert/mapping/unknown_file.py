@@ -11,7 +11,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
-from r2convert.catalog.loading import ROLES
+from r2convert.catalog.sections import ROLES
 from r2convert.errors import MappingError
 from r2convert.mapping.parsing import Shape, Shapes
 

@@ -6,7 +6,7 @@ from decimal import Decimal
 from typing import cast
 
 from r2convert.catalog import Catalog, Variant
-from r2convert.catalog.loading import normalise
+from r2convert.catalog.catalog import normalise
 from r2convert.catalog.printed import SCALE, images_of, printed_interval
 from r2convert.catalog.variant import Claim, Unit
 from r2convert.catalog.variant import Metric as Published

@@ -133,8 +133,8 @@ class _Reading:
         for path in sorted(folder.glob("architectures/*.toml")):
             variant = self._architecture_file(path)
             self.variants[variant.id], self.paths[variant.id] = variant, path
-        for path in sorted(folder.glob("weights/*.toml")):
-            weights = load_weights(path, tuple(self.layouts))
+        paths = sorted(folder.glob("weights/*.toml"))
+        for weights, path in sorted(((load_weights(each, tuple(self.layouts)), each) for each in paths), key=_place):
             self.weights[weights.id], self.paths[weights.id] = weights, path
 
     def catalog(self, folders: Sequence[Path]) -> Catalog:
@@ -161,8 +161,7 @@ class _Reading:
                 where=f"{path}:{Document(path).line_of(('id',))}",
                 next_step=f"add architectures/{weights.architecture}.toml",
             )
-        together = sorted((*known.weights, weights), key=lambda each: not _is_in_official_table(each))
-        self.variants[known.id] = replace(known, weights=tuple(together))
+        self.variants[known.id] = replace(known, weights=(*known.weights, weights))
 
     def _order(self, variant: Variant) -> tuple[int, int, bool, int, int, str]:
         """The order of the official table: by family, then by size."""
@@ -304,8 +303,12 @@ class _Reading:
 _FORMER_TABLES = {"res2next": "res2net", "res2net_vd": "res2net_v1b", "res2next_dla": "res2net_dla"}
 
 
-def _is_in_official_table(weights: Weights) -> bool:
-    return any(claim.source == OFFICIAL_TABLE for claim in weights.claims)
+def _place(loaded: tuple[Weights, Path]) -> int:
+    """Where weights stand among those of a folder: the official table's, then those with numbers."""
+    weights, _ = loaded
+    if any(claim.source == OFFICIAL_TABLE for claim in weights.claims):
+        return 0
+    return 1 if weights.claims else 2
 
 
 def _user_folder(value: str) -> Path:

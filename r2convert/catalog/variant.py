@@ -30,13 +30,14 @@ class DatasetFacts(NamedTuple):
 
 DATASETS: Mapping[Dataset, DatasetFacts] = {
     "imagenet": DatasetFacts("ImageNet-1k", IMAGENET_IMAGES),
-    "imagenet-v2": DatasetFacts("ImageNet-V2 matched-frequency", 10_000),
+    "imagenet-v2": DatasetFacts("ImageNet-V2", 10_000),
     "imagenet-sketch": DatasetFacts("ImageNet-Sketch", 50_889),
     "imagenet-a": DatasetFacts("ImageNet-A", 7_500),
     "imagenet-r": DatasetFacts("ImageNet-R", 30_000),
     "imagenette": DatasetFacts("Imagenette", 3_925),
 }
-"""Of ImageNet-A and -R only their own 200 classes are ranked, as their papers and timm do."""
+"""Of ImageNet-A and -R only their own 200 classes are ranked, as their papers and timm do; ImageNet-V2 is the set of
+matched frequency."""
 
 WEIGHTS_LICENCE = "CC BY-NC-SA 4.0 (non-commercial)"
 """The licence of the official Res2Net weights, as their publisher states it in the Res2Net-PretrainedModels README."""
@@ -318,6 +319,11 @@ class Claim:
     deviation: Deviation | None = None
     weights: str = ""
     dataset: Dataset = "imagenet"
+
+    @property
+    def where(self) -> str:
+        """The source, and the set that it speaks of unless that is ImageNet-1k."""
+        return self.source if self.dataset == "imagenet" else f"{self.source}, {DATASETS[self.dataset].name}"
 
 
 @dataclass(frozen=True, slots=True)

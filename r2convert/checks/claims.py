@@ -14,7 +14,6 @@ from math import prod
 from r2convert.catalog.printed import deviant_interval, images_of, printed_interval, readable
 from r2convert.catalog.protocol import Protocol
 from r2convert.catalog.variant import (
-    DATASETS,
     IMAGENET_CLASSES,
     OFFICIAL_TABLE,
     Claim,
@@ -33,13 +32,12 @@ from r2convert.results.verification import IMAGENET_INPUT, Accuracy, Operations
 
 
 def claim_check(claim: Claim, verdict: Verdict, measured: int | None, note: str = "") -> Check:
-    """A check of a published number; its source says which set it is about, unless that is ImageNet-1k."""
-    elsewhere = "" if claim.dataset == "imagenet" else f" on {DATASETS[claim.dataset].name}"
+    """A check of a published number."""
     is_accuracy = claim.metric in ACCURACIES
     return Check(
         metric=claim.metric,
         verdict=verdict,
-        source=claim.source + elsewhere,
+        source=claim.where,
         convention=claim.convention,
         published=claim.printed,
         unit=claim.unit,

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from types import MappingProxyType
 
-from r2convert.catalog.loading import Catalog
+from r2convert.catalog.catalog import Catalog
 from r2convert.catalog.variant import FileFormat, Publisher, Source, Variant
 from r2convert.download.addresses import Address, mirror_address, mirror_from_environment
 from r2convert.download.cache import Cache, CachedFile, DamagedFile, today

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from typing import NamedTuple
 
-from r2convert.catalog.loading import Catalog
+from r2convert.catalog.catalog import Catalog
 from r2convert.catalog.printed import readable
 from r2convert.catalog.variant import Claim, Layout, Publisher, Source, Variant, Weights
 from r2convert.download.cache import CachedFile
@@ -19,7 +19,7 @@ class ListedWeights(NamedTuple):
     Args:
         weights: the weights.
         cached: the file of each of their sources, in their order; ``None`` where it is not in the cache.
-        published: metric -> what their publisher prints, with its unit.
+        published: metric -> what their publisher prints, with its unit; accuracies of ImageNet-1k.
     """
 
     weights: Weights
@@ -91,6 +91,6 @@ def list_variants(
 
 def _first_printed(claims: Iterable[Claim]) -> dict[str, str]:
     printed: dict[str, str] = {}
-    for claim in claims:
+    for claim in (each for each in claims if each.dataset == "imagenet"):
         printed.setdefault(claim.metric, readable(claim.printed, claim.unit))
     return printed

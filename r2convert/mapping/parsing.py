@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from r2convert.catalog.catalog import Catalog
 from r2convert.catalog.geometry import counted, read_template
-from r2convert.catalog.loading import Catalog
 from r2convert.catalog.variant import STANDARD_STAGES, Architecture, DlaArchitecture, StagedArchitecture
 from r2convert.mapping.tables import FamilyTable
 

@@ -193,8 +193,8 @@ claims = [
     assert result.accuracy.dataset == "imagenet-sketch"
     own = {each.metric: each for each in result.checks if each.weights == f"{SMALLEST}.lab"}
     assert {metric: (each.source, each.verdict) for metric, each in own.items()} == {
-        "top1": ("our page on ImageNet-Sketch", "fail"),
-        "top5": ("our page on ImageNet-Sketch", "inconclusive"),
+        "top1": ("our page, ImageNet-Sketch", "fail"),
+        "top5": ("our page, ImageNet-Sketch", "inconclusive"),
     }
     assert {each.verdict for each in result.checks if each.weights == f"{SMALLEST}.timm"} == {"not-comparable"}
     assert {each.dataset for each in result.checks if each.weights} == {"imagenet-sketch"}
@@ -309,8 +309,8 @@ def test_only_what_is_published_on_the_set_at_hand_is_judged(tables: Tables) -> 
     measured = replace(accuracy(380, 2179), images=7_500)
     found = list(accuracy_checks(variant, measured, timm, dataset="imagenet-a"))
     assert [(each.source, each.dataset, each.metric, each.verdict) for each in found] == [
-        ("timm results on ImageNet-A", "imagenet-a", "top1", "pass"),
-        ("timm results on ImageNet-A", "imagenet-a", "top5", "pass"),
+        ("timm results, ImageNet-A", "imagenet-a", "top1", "pass"),
+        ("timm results, ImageNet-A", "imagenet-a", "top5", "pass"),
     ]
     wrong = list(accuracy_checks(variant, replace(measured, top1_correct=300), timm, dataset="imagenet-a"))
     assert "80 images fewer" in wrong[0].note

@@ -60,7 +60,7 @@ def test_layouts_say_who_reads_them_and_what_is_computed_otherwise(run: Run) -> 
         assert all(len(line) <= width for line in ran.out.splitlines())
         text = " ".join(ran.out.split())
         assert "mmdet: mmdetection written as .pth .pt .safetensors without mmdetection reads backbones" in text
-        assert "res2net101_v1b_w26_s4: it leaves out the stride-1 3x3 average pool" in text
+        assert "res2net152_v1b_w26_s4: it leaves out the stride-1 3x3 average pool" in text
         assert "not there" not in text.partition("mmdet: ")[2].partition("paddle: ")[0]
     layouts = {layout["name"]: layout for layout in run("list", "--layouts", "--json").json["layouts"]}
     assert layouts["paddle-static"]["written_as"] == []

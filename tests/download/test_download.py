@@ -274,12 +274,12 @@ def test_a_publisher_that_lacks_a_variant_is_a_usage_error(cache: Cache) -> None
     assert "official" in (caught.value.expected or "")
 
 
-def test_weights_that_only_a_page_offers_are_said_to_be_there(cache: Cache) -> None:
+def test_weights_that_only_a_page_offers_are_said_to_be_there() -> None:
     from r2convert.catalog import load_catalog
 
     variant = load_catalog().find("res2net152_v1b_w26_s4")
     with pytest.raises(UsageError, match="no file of Res2Net-v1b-152 can be fetched") as caught:
-        fetch_variant(variant, cache)
+        choose_source(variant)
     assert variant.weights[0].page in (caught.value.next_step or "")
 
 

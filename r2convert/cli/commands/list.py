@@ -139,10 +139,11 @@ def _print_claims(variants: Iterable[api.Variant]) -> None:
     for variant in variants:
         click.echo(variant.id)
         rows = [
-            (claim.metric, f"{claim.printed} {claim.unit}", claim.convention or "", claim.source, claim.publisher)
+            (claim.metric, f"{claim.printed} {claim.unit}", claim.convention or "", claim.where, claim.publisher)
             for claim in variant.claims
         ]
-        print_table(("metric", "printed", "counted as", "printed by", "file of"), rows, right=("printed",))
+        headings = ("metric", "printed", "counted as", "printed by", "file of")
+        print_table(headings, rows, right=("printed",), fold=("printed by",))
 
 
 def _show_layouts(rows: Sequence[api.ListedLayout], as_json: bool) -> None:

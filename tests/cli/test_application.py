@@ -119,7 +119,7 @@ def test_an_error_is_one_message_and_debug_shows_the_traceback(run: Run) -> None
         (("list", "--frobnicate"), "error: no such option"),
         (("completion",), "error: missing argument '{bash|zsh|fish}'. Choose from: bash, zsh, fish\n"),
         (("list", "--to", "mm"), "--tensors VARIANT"),
-        (("list", "--tensors", "res2next50", "--claims"), "two different lists"),
+        (("list", "--tensors", "res2next50", "--claims"), "are different lists"),
         (("list", "--to", "timm"), "--tensors VARIANT"),
         (("map", "a.pth", "b.pth", "c.pth"), "one checkpoint into one file"),
         (("map",), "--src FILE with --dst FILE"),

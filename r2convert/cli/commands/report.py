@@ -53,7 +53,7 @@ def command(
       r2convert report results.json
       r2convert report results.json --html report.html
       r2convert report results.json --html report.html --imagenet /data/val
-      r2convert report before.json after.json --html changes.html --predictions before.jsonl after.jsonl
+      r2convert report a.json b.json --html changes.html --predictions a.jsonl b.jsonl
       r2convert report first.json second.json --markdown -
     """
     targets: dict[api.ReportKind, str | None] = {"html": html, "markdown": markdown, "metafile": metafile}

@@ -7,6 +7,7 @@ import json
 import os
 import shutil
 import sys
+import textwrap
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -80,7 +81,8 @@ def print_table(
 def _lines(row: Sequence[str], widths: Sequence[int], aligned: Sequence[str]) -> Iterator[str]:
     """A row of the table, over several lines where a cell is longer than its column."""
     pieces = [
-        [cell[at : at + width] for at in range(0, len(cell), width)] for cell, width in zip(row, widths, strict=True)
+        [cell] if len(cell) <= width else textwrap.wrap(cell, width, break_on_hyphens=False)
+        for cell, width in zip(row, widths, strict=True)
     ]
     for line in itertools.zip_longest(*pieces, fillvalue=""):
         placed = (getattr(cell, how)(width) for cell, width, how in zip(line, widths, aligned, strict=True))

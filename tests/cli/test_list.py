@@ -133,6 +133,7 @@ def test_nothing_is_cut_off_however_narrow_the_terminal(run: Run, columns: int) 
         ran = run("list", *option, COLUMNS=str(columns))
         assert "…" not in ran.out
         assert set(WIDE.split()) <= set(ran.out.split())
+    assert "paddle-static" in run("list", COLUMNS=str(columns)).out.split()
     assert ("res2net50_w14_s8\n  params " in run("list", COLUMNS=str(columns)).out) == (columns < 70)
 
 

@@ -183,7 +183,7 @@ class PublishedNumbers:
         expansion: the variant's tensors, with the classes of the file in hand.
         stored: elements of each tensor of the file, by the slot's key; ``None`` to count the reference network itself.
         input_size: height and width of the image to count operations for; claims are for 224x224.
-        weights: whose weights these are, or are likely to be; by default the first that are known.
+        weights: whose weights these are, where that is proven; else the first that are known count as these.
     """
 
     tables: Tables
@@ -195,7 +195,8 @@ class PublishedNumbers:
 
     def checks(self) -> list[Check]:
         """Every claim on parameters, FLOPs and activations, in the order of the catalogue; what else was counted."""
-        claims = [claim for claim in self.expansion.variant.claims if claim.metric in _JUDGED]
+        claims = self.expansion.variant.claims
+        claims = tuple(claim for claim in claims if claim.metric in _JUDGED and self._is_about_these(claim))
         return [self.check(claim) for claim in claims] or self._measured()
 
     def parameters(self, layout: str, *, statistics: bool = False) -> tuple[int, int]:
@@ -256,16 +257,20 @@ class PublishedNumbers:
         if differs:
             return claim_check(claim, "not-comparable", measured, differs)
         note = f"{absent:,} of them in unreachable layers, which this file leaves out" if absent else ""
-        check = judge_count(claim, measured, self._explained(claim), note)
-        if check.verdict == "known-deviation" and self._is_about_others(claim):
-            return claim_check(claim, "not-comparable", measured, f"published for {claim.weights}: {check.note}")
-        return check
+        return judge_count(claim, measured, self._explained(claim), note)
 
-    def _is_about_others(self, claim: Claim) -> bool:
-        """Whether a number was printed about other weights than these, and not in the table that all compare with."""
+    def _is_about_these(self, claim: Claim) -> bool:
+        """Whether a number speaks of this network as these weights have it.
+
+        Numbers of other classes do not, nor do misprints about other weights than these: only what the official table
+        has wrong is everybody's, for everybody compares with it.
+        """
         known = self.expansion.variant.weights
+        printed_about = self.expansion.variant.weights_called(claim.weights)
+        if printed_about is not None and printed_about.classes not in (IMAGENET_CLASSES, self.expansion.classes):
+            return False
         own = self.weights or (known[0] if known else None)
-        return own is not None and claim.weights != own.id and claim.source != OFFICIAL_TABLE
+        return claim.deviation is None or claim.source == OFFICIAL_TABLE or own is None or claim.weights == own.id
 
     def _count(self, claim: Claim, convention: Convention | None) -> tuple[int, int]:
         """What a claim speaks of, and how much of it is in layers that the file leaves out."""

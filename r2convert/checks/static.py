@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from r2convert.checkpoint.open import Checkpoint
-from r2convert.checks.claims import PublishedNumbers, likely_weights
+from r2convert.checks.claims import PublishedNumbers
 from r2convert.mapping.evidence import variant_named
 from r2convert.mapping.identity import Resolution, differ, shapes_of
 from r2convert.mapping.receipt import Receipt
@@ -60,7 +60,7 @@ def file_numbers(
     """
     slots = resolution.expansion.names(resolution.identity.layout)
     stored = {slot.key: checkpoint.tensors[name].elements for name, slot in slots.items() if name in checkpoint.tensors}
-    return PublishedNumbers(tables, resolution.expansion, stored, input_size, likely_weights(resolution.identity))
+    return PublishedNumbers(tables, resolution.expansion, stored, input_size, resolution.identity.weights)
 
 
 def file_checks(checkpoint: Checkpoint, resolution: Resolution, problems: list[str]) -> list[Check]:

@@ -135,6 +135,7 @@ def test_images_are_prepared_as_asked_for(run: Run, standin: Standin, tmp_path: 
         "resize": 80,
         "crop": 64,
         "interpolation": "bicubic",
+        "pipeline": "pil",
         "mean": [0.5, 0.5, 0.5],
         "std": [0.2, 0.3, 0.4],
     }

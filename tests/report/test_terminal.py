@@ -34,7 +34,9 @@ def shown(view: RenderableType, *, colour: bool = False, columns: int = 80) -> s
 
 @pytest.fixture(scope="module")
 def references(tables: Tables) -> list[CheckpointResult]:
-    return verify_references(tables)
+    """Those of the official table: others have names and digits that take more columns."""
+    found = verify_references(tables)
+    return [each for each in found if any(check.source == "official README" for check in each.checks)]
 
 
 def measured_on_images(result: CheckpointResult) -> CheckpointResult:

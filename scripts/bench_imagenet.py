@@ -43,8 +43,7 @@ from scripts.measuring import Figure, parser, tell
 
 VARIANTS = ("res2net50_w26_s4", "res2net50_w14_s8", "res2net50_w48_s2")
 SIZES = ((500, 375), (500, 333), (375, 500), (480, 360), (640, 480), (400, 300))
-# Of each memory order: images a batch at which a bare loop is fastest on a CPU.
-BARE_BATCHES = {torch.channels_last: 4, torch.contiguous_format: 8}
+BARE_BATCH = 8
 TIMM_BATCH = 256
 TIMM_WORKERS = min(4, os.cpu_count() or 1)
 DECODED = 48
@@ -53,16 +52,15 @@ Networks = Mapping[str, torch.nn.Module]
 Seconds = dict[str, list[float]]
 
 REMARKS = f"""\
-The bare loop shows ready float32 tensors, eager, in `inference_mode`, in the batches that are fastest on a CPU: of
-{BARE_BATCHES[torch.channels_last]} in channels-last order, of {BARE_BATCHES[torch.contiguous_format]} in torch's \
-default order, in which networks come. Every whole measurement of a slice pays for its start (about half a second).
-The timm-style peer does what `timm/validate.py` does with its defaults
-(batches of {TIMM_BATCH}, {TIMM_WORKERS} workers, Pillow transforms, an eager network). Weights are torch's initial
-ones: speed does not depend on them. A whole measurement decodes, crops, hashes and ranks besides; it makes up for that
-by keeping the memory that a layer frees for the next one, instead of handing it back to the system, and by bringing
-the weights of a convolution into oneDNN's order once instead of for every batch. The profile
-counts seconds of the processor over all threads: decoding is what decode threads take, the rest is what the launching
-thread takes outside the network and what the thread takes that predictions go to."""
+The bare loop shows ready float32 tensors, eager, in `inference_mode`, in batches of {BARE_BATCH}, as the engine does on
+two cores; torch's default order is the one that networks come in. Every whole measurement of a slice pays for its start
+(about half a second). The timm-style peer does what `timm/validate.py` does with its defaults (batches of {TIMM_BATCH},
+{TIMM_WORKERS} workers, Pillow transforms, an eager network). Weights are torch's initial ones: speed does not depend on
+them. A whole measurement decodes, crops, hashes and ranks besides; it makes up for that by keeping the memory that a
+layer frees for the next one, instead of handing it back to the system, and by bringing a convolution's weights into
+oneDNN's order once instead of for every batch. The profile counts seconds of the processor over all threads: decoding
+is what decode threads take, the rest is what the launching thread takes outside the network and what the thread takes
+that predictions go to."""
 
 
 def main() -> None:
@@ -260,10 +258,9 @@ def run_bare(
 ) -> None:
     """The network alone, eager, over ready tensors that it is shown in a memory order."""
     network.to(memory_format=order)  # type: ignore[call-overload]
-    batch = BARE_BATCHES[order]
     with torch.inference_mode():
-        for start in range(0, len(ready), batch):
-            network(ready[start : start + batch].contiguous(memory_format=order))
+        for start in range(0, len(ready), BARE_BATCH):
+            network(ready[start : start + BARE_BATCH].contiguous(memory_format=order))
 
 
 class PillowTransforms(torch.utils.data.Dataset[tuple[torch.Tensor, int]]):

@@ -67,7 +67,7 @@ class FamilyTable:
         family: its name.
         layouts: the layouts it has a column for, in column order.
         facts: layout -> what layouts.toml says of it.
-        forms: layout -> how the classifier weight is stored, one of :data:`~r2convert.catalog.loading.FORMS`.
+        forms: layout -> how the classifier weight is stored, one of :data:`~r2convert.catalog.sections.FORMS`.
         absent: layout -> why modules or tensors are missing from it.
         fills: what fills a tensor that only the target has (``num_batches_tracked``, ``unreachable``) -> why.
         rows: the modules.
@@ -319,7 +319,7 @@ class Expansion:
         return (*slot.shape, 1, 1) if form == "pointwise" else slot.shape
 
     def form_in(self, layout: str, slot: Slot) -> str | None:
-        """How a layout stores a tensor, one of :data:`~r2convert.catalog.loading.FORMS`, if not plainly."""
+        """How a layout stores a tensor, one of :data:`~r2convert.catalog.sections.FORMS`, if not plainly."""
         return self.table.forms.get(layout) if slot.role == "linear.weight" else None
 
 

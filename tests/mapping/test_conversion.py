@@ -64,6 +64,8 @@ def test_every_variant_comes_back_from_a_round_trip_bit_by_bit(
 ) -> None:
     for variant in catalog.variants.values():
         first = variant.sources[0].layout if variant.sources else "official"
+        if not any(slot.canonical == "head.fc.weight" for slot in tables.of(variant).names(first).values()):
+            continue  # a backbone, which mm has no place for without its classifier
         original = standin(variant.id, first)
         steps = ("mm", "timm", "official") if first == "official" else ("mm", first)
         path = original

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import json
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -21,11 +22,11 @@ from r2convert.mapping.tables import Tables
 from r2convert.models.build import build_network
 from r2convert.results.verification import WiringResult
 from tests.checks.calibrated import calibrated_network, synthetic_inputs
+from tests.conftest import DATA
 
 SIDE = 64
 V1, PADDLE_V1 = "res2net50_w4_s4", "res2net50_paddle_w4_s4"
 V1B, VD, MMDET = "res2net50_v1b_w4_s4", "res2net50_vd_w4_s4", "res2net50_mmdet_w4_s4"
-Settle = Callable[[str], tuple[Identity, WiringResult]]
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -172,3 +173,18 @@ def test_what_follows_the_block_in_which_two_networks_part_has_no_say() -> None:
     assert found is not None
     assert found.position == pytest.approx(0.1)
     assert found.layer == "layer1.0.bns.1"
+
+
+RECORDED: dict[str, dict[str, float | None]] = json.loads((DATA / "wiring.json").read_text())["pairs"]
+"""Where the statistics of really trained networks lie, by scripts/wiring_false_alarms.py."""
+POOL_ALONE = ("res2net_v1b of authors against mmdet", "res2net_v1b of mmdet against authors")
+
+
+@pytest.mark.parametrize("pair", RECORDED)
+def test_trained_networks_are_told_apart_on_every_folder_or_on_none(pair: str) -> None:
+    positions = list(RECORDED[pair].values())
+    assert len(positions) == 42
+    if pair in POOL_ALONE:
+        assert set(positions) == {None}
+    else:
+        assert all(position is not None and abs(position) <= FURTHEST for position in positions)

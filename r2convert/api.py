@@ -144,7 +144,7 @@ def list_variants(
 
 
 def list_layouts() -> list[ListedLayout]:
-    """Every layout: who reads it, what can be built there, and what is computed otherwise."""
+    """Every layout: who reads it, what can be built there, and what is computed differently."""
     from r2convert.mapping.readers import list_layouts as by_reader
 
     return by_reader(_tables())

@@ -109,13 +109,13 @@ def describe_architectures() -> Iterator[str]:
 
 
 def describe_layouts() -> Iterator[str]:
-    """Every layout: who reads it, what can be built there, and what is computed otherwise."""
+    """Every layout: who reads it, what can be built there, and what is computed differently."""
     for row in api.list_layouts():
         yield f"### {row.facts.name}\n\nRead by {row.facts.reader}.\n"
         yield f"- **Written as** {' '.join(f'`{each}`' for each in row.facts.written_as) or 'nothing: it is read only'}"
         yield from (f"- **Without** some tensors: {each}" for each in filter(None, [row.facts.absent]))
         yield from (f"- **Builds** {each}" for each in filter(None, [_ids(row.builds)]))
-        yield from (f"- **Computes otherwise** {_ids(ids)}: {how}" for how, ids in row.otherwise.items())
+        yield from (f"- **Computes differently** {_ids(ids)}: {how}" for how, ids in row.otherwise.items())
         yield from (f"- **Caution**: {each}" for each in filter(None, [row.facts.caution]))
         yield from (f"- **Cannot build** {each}: {row.limits}" for each in filter(None, [_ids(row.unbuilt)]))
         yield ""

@@ -165,7 +165,7 @@ class Program(NamedTuple):
     cannot: str = ""
 
     def builds(self, architecture: Architecture) -> bool:
-        """Whether it can build a network of these names and this geometry, whatever it computes otherwise."""
+        """Whether it can build a network of these names and this geometry, whatever it computes differently."""
         semantics = self.families.get(architecture.family)
         if semantics is None or (self.depths and architecture.depth not in self.depths):
             return False
@@ -211,7 +211,7 @@ class LayoutFacts(NamedTuple):
         form: how the classifier weight is stored, if not as (classes, features).
         written_as: suffixes of the files it can be written into; none: it is only read.
         absent: why tensors are missing from it, or the empty string.
-        caution: what its reader computes otherwise whatever the architecture, or the empty string.
+        caution: what its reader computes differently whatever the architecture, or the empty string.
         wrapper: the key that its pickles hold the tensors under, and what they hold beside it.
     """
 

@@ -124,7 +124,7 @@ def _check(
         return claim_check(claim, "not-comparable", correct, f"nothing proves that these are {claim.weights}")
     if claim.weights != weights.id:
         return claim_check(claim, "not-comparable", correct, f"published for {claim.weights}")
-    otherwise = _measured_otherwise(accuracy, weights.protocol)
+    otherwise = _measured_differently(accuracy, weights.protocol)
     if otherwise:
         return claim_check(claim, "not-comparable", correct, otherwise)
     if images < images_of(claim):
@@ -132,8 +132,8 @@ def _check(
     return _check_whole(claim, correct, [])
 
 
-def _measured_otherwise(accuracy: Accuracy, published: Protocol) -> str:
-    """How images were made ready otherwise than the publisher did it, or the empty string."""
+def _measured_differently(accuracy: Accuracy, published: Protocol) -> str:
+    """How images were prepared, where that is not the publisher's way, or the empty string."""
     if accuracy.pipeline != published.pipeline:
         return f"published with the {published.pipeline} pipeline, measured with {accuracy.pipeline}"
     used = accuracy.protocol

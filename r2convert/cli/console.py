@@ -96,7 +96,11 @@ def _block(headings: Sequence[str], row: Sequence[str]) -> Iterator[str]:
     yield row[0]
     for heading, cell in zip(headings[1:], row[1:], strict=True):
         if cell:
-            yield f"{indent}{heading:<{label}}  {cell}"
+            start = f"{indent}{heading:<{label}}  "
+            room = max(columns() - len(start), _FOLDED)
+            yield start + f"\n{' ' * len(start)}".join(
+                textwrap.wrap(cell, room, break_on_hyphens=False, break_long_words=False)
+            )
 
 
 def print_note(message: str) -> None:

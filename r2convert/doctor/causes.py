@@ -105,7 +105,7 @@ _UNDIVIDED = {"mean": tuple(value / 255 for value in MEAN), "std": tuple(value /
 # fmt: off
 _USUAL = (
     Cause("opencv-resize", "resized by OpenCV", _prepared(pipeline="opencv"),
-          "resize with Pillow: OpenCV's bilinear filter does not antialias and rounds sizes otherwise",
+          "resize with Pillow: OpenCV's bilinear filter does not antialias and rounds sizes differently",
           "the file was trained or tuned on OpenCV's crops: measure it with --pipeline opencv"),
     Cause("pillow-resize", "resized by Pillow", _prepared(pipeline="pil"),
           "resize with OpenCV (INTER_LINEAR), as this file's publisher does",

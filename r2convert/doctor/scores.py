@@ -19,7 +19,7 @@ Right = npt.NDArray[np.bool_]
 """Shape (images, 2): whether the label was ranked first, and whether it was among the first five."""
 
 OTHER_DEVICE = 0.0005
-"""Share of the images that another decoder or device can decide otherwise (25 of 50,000)."""
+"""Share of the images that another decoder or device can decide differently (25 of 50,000)."""
 HARDLY_ANY = 0.1
 """Share of right images below which something is off, whatever images these are."""
 TELLING = 0.1

@@ -47,7 +47,7 @@ class Setting:
     Args:
         protocol: how images are prepared.
         network: what they are shown to.
-        resize: what is done otherwise than the protocol says it.
+        resize: what departs from the protocol.
         bgr: whether the channels come in the order blue, green, red.
         labels: in which order the classes are counted.
     """

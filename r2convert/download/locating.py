@@ -44,7 +44,7 @@ def locate(
     """Tell a path from a variant's name, and find the variant's file in the cache.
 
     Args:
-        find: gives the variant of a name, as :meth:`~r2convert.catalog.loading.Catalog.find` does.
+        find: gives the variant of a name, as :meth:`~r2convert.catalog.catalog.Catalog.find` does.
         checkpoint: a path object, which is always a path; or a string, which is a name if it has neither a slash nor
             a suffix and no such file exists. A folder stands for the one checkpoint in it;
             ``hf://ORG/REPO[@REVISION][/FILE]`` is a file on the Hugging Face hub.

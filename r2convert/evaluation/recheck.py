@@ -1,6 +1,6 @@
 """Finds out what a faster precision changes, and rechecks in strict float32 what it could have changed.
 
-A faster precision moves every logit a little, so it can decide an image otherwise only if two logits are close: the
+A faster precision moves every logit a little, so it can decide an image differently only if two logits are close: the
 first and the second, or the label's and the one at the cut below the fifth. How close is measured, not assumed: a
 random part of the images is shown in both precisions, the largest change of these margins is doubled, and every
 image with a margin below that is rechecked in strict float32. Each such image widens the measurement; if the bound
@@ -45,7 +45,7 @@ def audit_precision(
 def recheck(
     fast: NetworkPredictions, places: Places, ids: Sequence[str], show_strict: ShowStrict, precision: str
 ) -> PrecisionAudit:
-    """Strict's counts for less: replaces every prediction that strict float32 could decide otherwise.
+    """Strict's counts for less: replaces every prediction that strict float32 could decide differently.
 
     Args:
         fast: what the network predicts in a faster precision. Its first classes, and the label's place among the

@@ -187,7 +187,7 @@ def resampling_pass(
     places = starts[:, None] + np.arange((ends - starts).max())
     taps = _WEIGHTS[interpolation]((places - centers[:, None] + 0.5) * (1.0 / reach))
     taps[places >= ends[:, None]] = 0.0
-    # A running sum from left to right, as Pillow has it: a pairwise one would round otherwise.
+    # A running sum from left to right, as Pillow has it: a pairwise one would round differently.
     totals = np.cumsum(taps, axis=1)[:, -1:]
     fixed = taps / totals * (1 << _FRACTION_BITS)
     weights = np.trunc(fixed + np.where(fixed < 0, -0.5, 0.5)).astype(np.int32)

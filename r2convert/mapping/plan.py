@@ -172,11 +172,11 @@ def plan_conversion(
 
 
 def with_evidence(tables: Tables, plan: Plan, resolution: Resolution) -> Plan:
-    """A plan that says what the file is proven or presumed to be, and what its reader computes otherwise."""
+    """A plan that says what the file is proven or presumed to be, and what its reader computes differently."""
     variant = resolution.identity.variant
     warnings = (
         *_not_built(tables, variant, plan.target_layout),
-        *computed_otherwise(tables, variant, plan.target_layout),
+        *computed_differently(tables, variant, plan.target_layout),
         *_cautions(tables, plan),
     )
     return replace(plan, expansion=resolution.expansion, identity=resolution.identity, warnings=warnings)
@@ -192,7 +192,7 @@ def _not_built(tables: Tables, variant: Variant, layout: str) -> tuple[str, ...]
 
 
 def _cautions(tables: Tables, plan: Plan) -> tuple[str, ...]:
-    """What the readers of both layouts compute otherwise with whatever they read."""
+    """What the readers of both layouts compute differently with whatever they read."""
     source, target = (tables.catalog.layouts[layout] for layout in (plan.source_layout, plan.target_layout))
     said = [source.doubt] if source.doubt and source is not target else []
     if target.caution:
@@ -201,8 +201,8 @@ def _cautions(tables: Tables, plan: Plan) -> tuple[str, ...]:
     return tuple(said)
 
 
-def computed_otherwise(tables: Tables, variant: Variant, layout: str) -> tuple[str, ...]:
-    """What the reader of a layout computes otherwise than a network does, in words; equal names do not tell it."""
+def computed_differently(tables: Tables, variant: Variant, layout: str) -> tuple[str, ...]:
+    """What the reader of a layout computes differently from a network, in words; equal names do not tell it."""
     facts = tables.catalog.layouts[layout]
     clauses = differences(tables.catalog.programs[facts.program], variant.architecture)
     if not clauses:
@@ -212,7 +212,7 @@ def computed_otherwise(tables: Tables, variant: Variant, layout: str) -> tuple[s
 
 
 def differences(program: Program, own: Architecture) -> list[str]:
-    """What a program computes otherwise than a network that it can build, one clause each."""
+    """What a program computes differently from a network that it can build, one clause each."""
     if not program.builds(own) or not isinstance(own, StagedArchitecture):
         return []
     theirs = program.as_computed(own)

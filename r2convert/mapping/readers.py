@@ -17,7 +17,7 @@ class ListedLayout(NamedTuple):
         facts: whose names it has, and who reads it.
         limits: what the reader can build, in words; empty: all of them.
         builds: ids of the architectures that the reader computes as they are.
-        otherwise: what the reader computes otherwise -> ids of the architectures that it does so with.
+        otherwise: what the reader computes differently -> ids of the architectures that it does so with.
         unbuilt: ids of the architectures that the reader cannot build.
     """
 

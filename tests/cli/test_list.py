@@ -54,7 +54,7 @@ def test_what_is_in_the_cache_is_marked_and_can_be_listed_alone(run: Run, cache:
     assert variant["sources"][0]["cached"]["trust"] == "unknown"
 
 
-def test_layouts_say_who_reads_them_and_what_is_computed_otherwise(run: Run) -> None:
+def test_layouts_say_who_reads_them_and_what_is_computed_differently(run: Run) -> None:
     for width in (40, 80, 200):
         ran = run("list", "--layouts", COLUMNS=str(width))
         assert all(len(line) <= width for line in ran.out.splitlines())

@@ -61,7 +61,7 @@ def test_the_catalogue_is_in_the_reference() -> None:
     paddle = text.partition("### paddle\n")[2].partition("### ")[0]
     assert "Read by PaddleClas." in paddle
     assert re.search(r"\*\*Builds\*\* .*`res2net200_vd_w26_s4`", paddle)
-    assert re.search(r"\*\*Computes otherwise\*\* .*`res2net50_w26_s4`.*: it leaves out", paddle)
+    assert re.search(r"\*\*Computes differently\*\* .*`res2net50_w26_s4`.*: it leaves out", paddle)
     assert re.search(r"\*\*Cannot build\*\* .*`res2net_dla60_w28_s4`.*: PaddleClas builds", paddle)
     assert "<!--" not in text
 

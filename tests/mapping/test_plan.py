@@ -9,7 +9,7 @@ import pytest
 from r2convert.checkpoint.elements import DType
 from r2convert.checkpoint.tensor import TensorInfo, contiguous_strides
 from r2convert.errors import MappingError, UsageError
-from r2convert.mapping.plan import computed_otherwise, make_plan
+from r2convert.mapping.plan import computed_differently, make_plan
 from r2convert.mapping.tables import Expansion, Tables
 
 ROUTES = [
@@ -64,7 +64,7 @@ def test_mmdet_gets_a_backbone_a_renamed_stem_and_a_warning(tables: Tables) -> N
     assert renamed["conv1.0.weight"] == "stem.0.weight"
     assert renamed["conv1.6.weight"] == "stem.6.weight"
     assert renamed["bn1.running_mean"] == "stem.7.running_mean"
-    (warning,) = computed_otherwise(tables, expansion.variant, "mmdet")
+    (warning,) = computed_differently(tables, expansion.variant, "mmdet")
     assert "leaves out the stride-1 3x3 average pool that this network has in layer1.0" in warning
 
 
@@ -129,7 +129,7 @@ OTHERWISE = {
 
 @pytest.mark.parametrize(("name", "layout"), OTHERWISE)
 def test_what_a_reader_computes_otherwise_is_said_in_both_directions(tables: Tables, name: str, layout: str) -> None:
-    said = computed_otherwise(tables, tables.catalog.find_architecture(name), layout)
+    said = computed_differently(tables, tables.catalog.find_architecture(name), layout)
     assert bool(said) == bool(OTHERWISE[name, layout])
     assert all(part in said[0] for part in OTHERWISE[name, layout])
 

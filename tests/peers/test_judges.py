@@ -45,7 +45,7 @@ def test_paddle_is_the_pinned_one(paddle: PeerProcess) -> None:
 
 
 def test_the_peers_compute_with_our_torch(timm: PeerProcess) -> None:
-    # Logits are compared to the last bit, which another torch may compute otherwise.
+    # Logits are compared to the last bit, which another torch may compute differently.
     assert timm.versions["torch"].partition("+")[0] == torch.__version__.partition("+")[0]
 
 

@@ -40,12 +40,12 @@ def test_a_faster_precision_says_what_it_changed(run: Run, standin: Standin, fol
     ran = run("verify", standin(DLA), *options, **ONE_THREAD)
     assert ran.code == 0, ran.err
     assert all(len(line) <= 80 for line in ran.out.splitlines())
-    assert "precision fast fold-bn" in ran.out
+    assert "precision fast channels-last fold-bn" in ran.out
     assert "among them: the counts are strict's" in ran.out
     (result,) = json.loads((tmp_path / "r.json").read_text())["results"]
     accuracy = result["accuracy"]
     assert (accuracy["top1_correct"], accuracy["top5_correct"]) == (TOP1, TOP5)
-    assert accuracy["accelerations"] == ["fold-bn"]
+    assert accuracy["accelerations"] == ["channels-last", "fold-bn"]
     assert accuracy["audit"]["images"] == COUNT
 
 

@@ -125,7 +125,8 @@ def test_the_wiring_check_tells_whose_network_a_backbone_is(run: Run, catalog: C
     assert run("inspect", "vd.pth", "--json").json["variant"] == v1b
     pictures = write_pictures(tmp_path / "pictures", 16)
     (result,) = run("verify", "vd.pth", f"--wiring={pictures}", "--json", "-").json["results"]
-    assert (result["variant"], result["verdict"]) == (vd, "pass")
+    # Its publisher exchanged two rows of a table: a known deviation of the size, and success.
+    assert (result["variant"], result["verdict"]) == (vd, "known-deviation")
     assert result["architectures"] == [vd, v1b, "res2net50_mmdet_w26_s4"]
     assert result["evidence"].startswith(f"{vd}, measured on 16 images: unlike {v1b} (the authors' network) and ")
     # The user's word is not overruled, but what it leaves out of line is seen.

@@ -53,6 +53,7 @@ def test_timm_reads_it_back_from_mm(
     assert difference(ask(timm, made.variant, back), made.logits) == 0.0
 
 
+@pytest.mark.usefixtures("one_thread")
 @pytest.mark.parametrize("made", ["res2net50_w14_s8", "res2net50_v1b_w26_s4"], indirect=True)
 def test_our_stages_are_those_of_timm_and_mmpretrain(
     made: Made, timm: PeerProcess, mmpretrain: PeerProcess, convert: Convert, images: Images, tmp_path: Path

@@ -6,7 +6,7 @@ Precisions:
     float32 products and sums as IEEE has them, deterministic: the reference.
 ``fast``
     a first pass in what the device is fastest in, with BatchNorms folded and in channels-last order, then ``strict``
-    for every image that this could have decided otherwise: strict's counts.
+    for every image that this could have decided differently: strict's counts.
 ``fp32``, ``tf32``, ``bf16``, ``fp16``
     all images in that precision, with what it changes found out on a sample. ``fp32`` is ``strict`` until it is
     accelerated.

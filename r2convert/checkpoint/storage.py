@@ -276,17 +276,25 @@ class Storage:
     crc32: int | None = None
 
 
+_WIDEST_ELEMENT: Final = 16
+"""Bytes of an element of the widest type; the widths of all others divide it."""
+
+
 def decode_latin1(pieces: Iterable[memoryview], where: str) -> Iterator[memoryview]:
-    """Turn pieces of UTF-8 text back into the bytes whose Latin-1 reading the text is.
+    """Turn pieces of UTF-8 text back into the bytes whose Latin-1 reading the text is, in pieces of whole elements.
 
     Raises:
         CorruptCheckpointError: the text is not UTF-8, or has a letter that is no Latin-1 one.
     """
-    decoder = codecs.getincrementaldecoder("utf-8")()
+    decoder, rest = codecs.getincrementaldecoder("utf-8")(), b""
     try:
         for piece in pieces:
-            yield memoryview(decoder.decode(piece).encode("latin-1"))
+            data = rest + decoder.decode(piece).encode("latin-1")
+            whole = len(data) - len(data) % _WIDEST_ELEMENT
+            rest = data[whole:]
+            yield memoryview(data)[:whole]
         decoder.decode(b"", final=True)
+        yield memoryview(rest)
     except UnicodeError as error:
         raise CorruptCheckpointError(
             "bytes pickled as text are no such text", where=where, expected="Latin-1 letters in UTF-8"

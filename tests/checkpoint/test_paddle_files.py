@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from r2convert.checkpoint.elements import Stream
 from r2convert.checkpoint.open import open_checkpoint
 from r2convert.checkpoint.writing import write_checkpoint
 from r2convert.errors import CorruptCheckpointError
@@ -108,6 +109,19 @@ def test_every_type_in_every_protocol(tmp_path: Path, protocol: int, code: str) 
     path = tmp_path / "a.pdparams"
     path.write_bytes(pickle.dumps(arrays, protocol=protocol))
     assert read_plain(path) == plain(arrays)
+
+
+@PROTOCOLS
+def test_large_arrays_come_in_pieces_of_whole_elements(tmp_path: Path, protocol: int) -> None:
+    """In protocol 2 a byte is one or two in the file, so that where the file is cut says nothing of the elements."""
+    weight = np.random.RandomState(0).standard_normal((700, 1000)).astype("<f4")
+    weight[3, 5] = np.nan
+    (tmp_path / "large.pdparams").write_bytes(pickle.dumps({"fc.weight": weight}, protocol=protocol))
+    with open_checkpoint(tmp_path / "large.pdparams") as checkpoint:
+        tensor = checkpoint.tensors["fc.weight"]
+        elements = Stream(checkpoint.chunks(tensor), tensor.dtype, tensor.dtype)
+        assert b"".join(map(bytes, elements)) == weight.tobytes()
+        assert elements.not_finite == 1
 
 
 @PROTOCOLS

@@ -117,11 +117,14 @@ def print_detail(message: str) -> None:
 
 def print_warning(message: str) -> None:
     """Print a warning on stderr, also with ``--quiet``: a conversion that is well but for one thing must say so."""
-    from rich.console import Console
-    from rich.markup import escape
+    click.echo(f"{coloured('warning:', 'yellow')} {printable(message, keep_lines=True)}", err=True)
 
-    console = Console(stderr=True, highlight=False, width=_width())
-    console.print(f"[yellow]warning:[/] {escape(printable(message, keep_lines=True))}", soft_wrap=True)
+
+def coloured(text: str, colour: str, *, bold: bool = False) -> str:
+    """A text for :func:`click.echo`, which takes the colour off again where no terminal shows it."""
+    if os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb":
+        return text
+    return click.style(text, fg=colour, bold=bold or None)
 
 
 def print_error(error: R2ConvertError, code: int, said: Settings) -> None:

@@ -8,7 +8,7 @@ import click
 
 from r2convert import api
 from r2convert.cli import options
-from r2convert.cli.console import counted, print_json, print_note, print_table, stdout_console
+from r2convert.cli.console import counted, print_json, print_note, print_table
 from r2convert.cli.progress import over_files
 from r2convert.errors import UsageError
 
@@ -50,16 +50,13 @@ def _show(as_json: bool) -> None:
         files = [{"name": row.path.name, **row._asdict(), "path": str(row.path)} for row in rows]
         print_json({"folder": str(folder), "files": files})
         return
-    console = stdout_console()
-    console.print(str(folder), soft_wrap=True, markup=False)
+    click.echo(folder)
     if not rows:
-        console.print("(empty)")
+        click.echo("(empty)")
         return
     cells = [(row.path.name, f"{row.size:,}", row.state, row.trust or "-", _host(row.origin)) for row in rows]
     print_table(("file", "bytes", "state", "hash", "from"), cells, right=("bytes",), fold=("file", "from"))
-    console.print(
-        "hash: pinned (SHA-256 is the catalogue's), seen (SHA-256 prefix matches), unknown (none is published)"
-    )
+    click.echo("hash: pinned (SHA-256 is the catalogue's), seen (SHA-256 prefix matches), unknown (none is published)")
 
 
 def _host(origin: str | None) -> str:

@@ -10,7 +10,7 @@ from msgspec.structs import replace
 
 from r2convert import api
 from r2convert.cli import options
-from r2convert.cli.console import print_json, print_table, stdout_console
+from r2convert.cli.console import coloured, print_json, print_table, stdout_console
 from r2convert.errors import UsageError
 from r2convert.files import printable
 from r2convert.results.reading import plain
@@ -91,16 +91,15 @@ def _compare_checkpoints(
 
 
 def _print(comparison: api.Comparison, limit: int | None) -> None:
-    console = stdout_console()
     for label, identity in zip("AB", comparison.identities, strict=True):
         if identity is not None:
-            console.print(f"{label}: {identity.variant}, {identity.layout} layout", soft_wrap=True)
+            click.echo(f"{label}: {identity.variant}, {identity.layout} layout")
     if comparison.equal:
         same = f"{comparison.common} tensors, content hash {comparison.content_hash.a}"
-        console.print(f"[green]equal[/]: {same}", soft_wrap=True)
+        click.echo(f"{coloured('equal', 'green')}: {same}")
         return
     differing = f"{len(comparison.differing)} of {comparison.common} common tensors"
-    console.print(f"[bold red]different[/]: {differing}", soft_wrap=True)
+    click.echo(f"{coloured('different', 'red', bold=True)}: {differing}")
     lines = []
     for tensor in comparison.differing:
         size = ""
@@ -113,15 +112,14 @@ def _print(comparison: api.Comparison, limit: int | None) -> None:
 
 
 def _print_lines(lines: Sequence[str], limit: int | None) -> None:
-    console = stdout_console()
     for line in lines[:limit]:
-        console.print(printable(line), soft_wrap=True, markup=False)
+        click.echo(printable(line))
     _print_rest(len(lines), limit)
 
 
 def _print_rest(count: int, limit: int | None) -> None:
     if limit is not None and count > limit:
-        stdout_console().print(f"  and {count - limit:,} more (--all lists them)")
+        click.echo(f"  and {count - limit:,} more (--all lists them)")
 
 
 def _are_predictions(*names: str) -> bool:
@@ -162,22 +160,19 @@ def _compare_predictions(
 def _print_predictions(
     comparison: api.PredictionComparison, found: api.PredictionsComparison, limit: int | None
 ) -> None:
-    console = stdout_console()
     names = comparison.network.a, comparison.network.b
     for side, made, name in zip("AB", (found.a, found.b), names, strict=True):
         how = ", ".join((made.precision, *made.accelerations))
-        console.print(printable(f"{side}: {Path(made.file).name}, {name}, {how}"), soft_wrap=True, markup=False)
+        click.echo(printable(f"{side}: {Path(made.file).name}, {name}, {how}"))
     images = comparison.images
     if comparison.equal:
-        console.print(f"[green]equal predictions[/] on {images:,} images: every top-1 and every top-5")
+        click.echo(f"{coloured('equal predictions', 'green')} on {images:,} images: every top-1 and every top-5")
     else:
-        console.print(
-            f"[bold red]different predictions[/] on {images:,} images: top-1 of {comparison.changed_top1:,}, "
-            f"top-5 of {comparison.changed_top5:,}",
-            soft_wrap=True,
-        )
+        different = coloured("different predictions", "red", bold=True)
+        changed = f"top-1 of {comparison.changed_top1:,}, top-5 of {comparison.changed_top5:,}"
+        click.echo(f"{different} on {images:,} images: {changed}")
     if comparison.other_crops:
-        console.print(f"[yellow]warning:[/] the crops of {comparison.other_crops:,} images differ")
+        click.echo(f"{coloured('warning:', 'yellow')} the crops of {comparison.other_crops:,} images differ")
     _print_scores(comparison)
     if comparison.changed:
         _print_changed(comparison.changed[:limit])

@@ -10,7 +10,7 @@ from msgspec.structs import replace
 
 from r2convert import api
 from r2convert.cli import options
-from r2convert.cli.console import print_json, stdout_console
+from r2convert.cli.console import coloured, print_json
 from r2convert.files import printable
 
 
@@ -68,13 +68,9 @@ def _print(found: api.Inspection, *, tensors: bool) -> None:
         "sha256": found.sha256,
         "content hash": found.content_hash,
     }
-    console = stdout_console()
-    for name, value in facts.items():
-        if value:
-            console.print(f"{name:<13} {printable(value)}", soft_wrap=True, markup=False)
-    for warning in found.warnings:
-        console.print("[yellow]warning[/]      ", end=" ")
-        console.print(printable(warning), soft_wrap=True, markup=False)
+    lines = [f"{name:<13} {printable(value)}" for name, value in facts.items() if value]
+    lines += [f"{coloured('warning', 'yellow')}       {printable(warning)}" for warning in found.warnings]
     for tensor in found.tensor_list or () if tensors else ():
         size = "x".join(map(str, tensor.shape)) or "scalar"
-        console.print(f"  {printable(tensor.name)}  {tensor.dtype}  {size}", soft_wrap=True, markup=False)
+        lines.append(f"  {printable(tensor.name)}  {tensor.dtype}  {size}")
+    click.echo("\n".join(lines))

@@ -191,7 +191,8 @@ def convolution_share(network: torch.nn.Module, ready: torch.Tensor) -> float:
     with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as profiler:
         run_bare(network, ready[: 2 * BARE_BATCH], torch.channels_last)
     microseconds = {each.key: each.self_cpu_time_total for each in profiler.key_averages()}
-    return sum(each for name, each in microseconds.items() if "convolution" in name) / sum(microseconds.values())
+    convolutions: float = sum(each for name, each in microseconds.items() if "convolution" in name)
+    return float(convolutions / sum(microseconds.values()))
 
 
 @dataclass(frozen=True, slots=True)

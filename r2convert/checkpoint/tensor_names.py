@@ -17,7 +17,7 @@ Value = TypeVar("Value")
 #: Wrappers that stand in front of every name: parallel training and `torch.compile` in any order, then the single
 #: attribute in which Lightning modules and timm's wrapper for transformers hold the network.
 _PARALLEL: Final = ("module.", "_orig_mod.")
-_SINGLE_ATTRIBUTES: Final = ("model.", "timm_model.")
+_SINGLE_ATTRIBUTES: Final = ("model.", "net.", "timm_model.")
 _COMPILED: Final = "_orig_mod."
 
 #: Buffers that tools leave in a state dict and that belong to no network: the last part of the name, and whose.

@@ -9,6 +9,7 @@ from r2convert.checkpoint.digests import DigestedTensor, network_hash, tensor_di
 from r2convert.checkpoint.elements import DType
 from r2convert.checkpoint.open import Checkpoint
 from r2convert.mapping.identity import Identity, Resolution
+from r2convert.mapping.parsing import show_shape
 from r2convert.mapping.values import network_tensors
 from r2convert.results.documents import BothSides, Comparison, DifferingTensor, Identified
 
@@ -98,7 +99,7 @@ def _same(a: _Side, b: _Side, name: str) -> bool:
 def _difference(a: _Side, b: _Side, name: str, different: list[str]) -> DifferingTensor:
     one, other = a.tensors[name], b.tensors[name]
     if one.shape != other.shape:
-        return DifferingTensor(name, f"shape {_show(one.shape)} against {_show(other.shape)}")
+        return DifferingTensor(name, f"shape {show_shape(one.shape)} against {show_shape(other.shape)}")
     swapped = [
         candidate
         for candidate in different
@@ -134,7 +135,3 @@ def _numbers(one: Array, other: Array) -> tuple[float | None, float | None, bool
 def _largest_first(tensor: DifferingTensor) -> tuple[bool, float]:
     # What cannot be subtracted differs most.
     return tensor.max_abs_diff is not None, -(tensor.max_abs_diff or 0.0)
-
-
-def _show(shape: tuple[int, ...]) -> str:
-    return "x".join(map(str, shape)) or "scalar"

@@ -14,23 +14,16 @@ names, the file is presumed to be what the layout's own program computes, and th
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from r2convert.catalog.catalog import Catalog
-from r2convert.catalog.geometry import read_template
 from r2convert.catalog.variant import IMAGENET_CLASSES, Architecture, StagedArchitecture, Variant, Weights
 from r2convert.checkpoint.open import Checkpoint
-from r2convert.errors import MappingError, UnsupportedCheckpointError
-from r2convert.mapping.parsing import Shape, Shapes, read_architecture, tensor_name
+from r2convert.mapping.parsing import Shape, Shapes, read_architecture, show_shape
 from r2convert.mapping.tables import Expansion, Slot, Tables
 
 _SHOWN = 4
-_STEM_AND_CLASSIFIER = 2
-_INSPECT = (
-    "`r2convert inspect --tensors FILE` lists what is in it; of names of your own, "
-    "`r2convert layout FILE --like ARCHITECTURE` drafts a column"
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,15 +86,15 @@ class Difference:
     def lines(self) -> list[str]:
         """The difference in words, the most telling part first, long lists cut."""
         lines = [
-            f"{name} has shape {_show(got)}, expected {_show(expected)}"
+            f"{name} has shape {show_shape(got)}, expected {show_shape(expected)}"
             for name, (expected, got) in list(self.reshaped.items())[:_SHOWN]
         ]
         if len(self.reshaped) > _SHOWN:
             lines.append(f"and {len(self.reshaped) - _SHOWN} other tensors have another shape")
         if self.missing:
-            lines.append(f"missing: {_some(self.missing)}")
+            lines.append(f"missing: {first_names(self.missing)}")
         if self.unexpected:
-            lines.append(f"not expected: {_some(self.unexpected)}")
+            lines.append(f"not expected: {first_names(self.unexpected)}")
         return lines
 
 
@@ -127,14 +120,15 @@ def resolve(
     shapes = shapes_of(checkpoint)
     identity = identify(tables, shapes)
     if identity is not None and layout is not None and layout != identity.layout:
-        fits = _fitting(tables.catalog, layout, identity.variant.architecture)
+        fits = fitting(tables.catalog, layout, identity.variant.architecture)
         known = layout in tables.table(identity.variant.architecture.family).layouts
         identity = match(tables, fits, layout, shapes) if known and fits else None
     if identity is not None and variant is not None:
         identity = _as_said(tables, identity, variant)
     if identity is None:
-        _require_read(tables, checkpoint, shapes)
-        raise _not_as_said(tables, checkpoint, shapes, variant, layout)
+        from r2convert.mapping.refusal import why_unknown  # here: it uses this module, for files that are not known
+
+        raise why_unknown(tables, checkpoint, shapes, variant, layout)
     return Resolution(tables.of(identity.variant, identity.classes), identity)
 
 
@@ -154,14 +148,14 @@ def identify(tables: Tables, shapes: Shapes) -> Identity | None:
             architecture = read_architecture(tables.catalog, table, layout, shapes)
             if architecture is None:
                 continue
-            fits = _fitting(tables.catalog, layout, architecture)
+            fits = fitting(tables.catalog, layout, architecture)
             identity = match(tables, fits, layout, shapes) if fits else None
             if identity is not None:
                 return identity
     return None
 
 
-def _fitting(catalog: Catalog, layout: str, architecture: Architecture) -> tuple[Variant, ...]:
+def fitting(catalog: Catalog, layout: str, architecture: Architecture) -> tuple[Variant, ...]:
     """Every network with the names and the geometry of an architecture, the one of the layout's own program first."""
     own = catalog.programs[catalog.layouts[layout].program]
     programs = [own, *(program for program in catalog.programs.values() if program is not own)]
@@ -254,11 +248,8 @@ def _with_classes(expansion: Expansion, layout: str, slot: Slot, classes: int | 
     return (*shape[:axis], classes, *shape[axis + 1 :])
 
 
-def _show(shape: Shape) -> str:
-    return "x".join(map(str, shape)) or "scalar"
-
-
-def _some(names: tuple[str, ...]) -> str:
+def first_names(names: tuple[str, ...]) -> str:
+    """The first names of a list, and how many more there are."""
     rest = len(names) - _SHOWN
     return ", ".join(names[:_SHOWN]) + (f" and {rest} more" if rest > 0 else "")
 
@@ -304,154 +295,3 @@ def recogniser(tables: Tables) -> Callable[[Shapes], str | None]:
         return None if found is None else f"{found.variant.id} in the {found.layout} layout"
 
     return recognise
-
-
-def find_prefixes(tables: Tables, shapes: Shapes) -> Mapping[str, Identity]:
-    """Networks inside a larger one: prefix -> what the tensors under it are.
-
-    A prefix is tried where some name ends in the name of a family's split; what is under it is then identified like a
-    whole file.
-    """
-    found: dict[str, Identity] = {}
-    for prefix in sorted(_candidate_prefixes(tables, shapes)):
-        inside = {name.removeprefix(prefix): shape for name, shape in shapes.items() if name.startswith(prefix)}
-        identity = identify(tables, inside)
-        if identity is not None:
-            found[prefix] = identity
-    return found
-
-
-def _candidate_prefixes(tables: Tables, shapes: Shapes) -> set[str]:
-    prefixes = set()
-    for family in tables.catalog.families:
-        table = tables.table(family)
-        for layout in table.layouts:
-            for row in table.rows:
-                template = tensor_name(table, row.names.get(layout), row.kind, layout)
-                if row.each == "network" and template:
-                    prefixes |= {name.removesuffix(template) for name in shapes if name.endswith(template)}
-    return prefixes - {""}
-
-
-def _require_read(tables: Tables, checkpoint: Checkpoint, shapes: Shapes) -> None:
-    """Tell a file whose network is there, in part in kinds of tensors that are not read, from one without."""
-    unread = checkpoint.unread
-    whole = {**shapes, **{name: each.shape for name, each in unread.items() if each.shape is not None}}
-    identity = identify(tables, whole) if unread else None
-    if identity is not None:
-        kinds = sorted({each.kind for each in unread.values()})
-        raise UnsupportedCheckpointError(
-            "tensors of the network are of a kind that is not read",
-            where=str(checkpoint.path),
-            expected=f"the tensors of {identity.variant.id} in a plain element type",
-            got=f"{len(unread)} in {', '.join(kinds)}: {', '.join(list(unread)[:_SHOWN])}",
-            next_step="cast them with the program that wrote the file, and save them again",
-        )
-
-
-def _not_as_said(
-    tables: Tables, checkpoint: Checkpoint, shapes: Shapes, variant: Variant | None, layout: str | None
-) -> MappingError:
-    actual = identify(tables, shapes)
-    found = f"{actual.variant.id} in the {actual.layout} layout" if actual else ""
-    if variant is None:
-        if actual is None:
-            return _unknown(tables, checkpoint, shapes)
-        return MappingError(
-            f"this file is not in the {layout} layout",
-            where=str(checkpoint.path),
-            expected=f"names of the {layout} layout",
-            got=found,
-            next_step="leave out --from to use what was found",
-        )
-    best, difference = _closest_layout(tables.of(variant), layout, shapes)
-    return MappingError(
-        f"this file is not {variant.id}" + (f": it is {found}" if found else ""),
-        where=str(checkpoint.path),
-        expected=f"{variant.id} in the {best} layout",
-        got="\n            ".join(difference.lines()) or found,
-        next_step="leave out --variant and --from to use what was found" if found else _INSPECT,
-    )
-
-
-def _closest_layout(expansion: Expansion, layout: str | None, shapes: Shapes) -> tuple[str, Difference]:
-    layouts = expansion.table.layouts if layout is None else (layout,)
-    differences = {each: differ(expansion, each, shapes) for each in layouts}
-    best = min(differences, key=lambda each: differences[each].size)
-    return best, differences[best]
-
-
-def _unknown(tables: Tables, checkpoint: Checkpoint, shapes: Shapes) -> MappingError:
-    inside = find_prefixes(tables, shapes)
-    if inside:
-        prefix, identity = next(iter(inside.items()))
-        return MappingError(
-            "this file holds a Res2Net inside a larger network",
-            where=str(checkpoint.path),
-            got="; ".join(
-                f"under {each!r}: {found.variant.id} in the {found.layout} layout"
-                + ("" if found.has_classifier else ", a backbone")
-                for each, found in inside.items()
-            ),
-            next_step=f"take it out with --prefix {prefix}" + ("" if identity.has_classifier else " --backbone-only"),
-        )
-    other = lookalike(tables.catalog, shapes)
-    if other is not None:
-        return MappingError(
-            f"this file holds {other}",
-            where=str(checkpoint.path),
-            expected="a Res2Net of a known family",
-            got=f"{len(shapes)} tensors: {', '.join(list(shapes)[:4])} ...",
-            next_step=_INSPECT,
-        )
-    near = nearest(tables, shapes)
-    if near is None:
-        return MappingError(
-            "this file holds no Res2Net that the catalogue knows: not one name is shared",
-            where=str(checkpoint.path),
-            got=f"{len(shapes)} tensors: {', '.join(list(shapes)[:4])} ...",
-            next_step=_INSPECT,
-        )
-    expansion, layout, difference = near
-    return MappingError(
-        "this file holds no Res2Net that the catalogue knows",
-        where=str(checkpoint.path),
-        expected=f"for the nearest one, {expansion.variant.id} in the {layout} layout, no difference",
-        got="\n            ".join(difference.lines()),
-        next_step=_INSPECT,
-    )
-
-
-def lookalike(catalog: Catalog, shapes: Shapes) -> str | None:
-    """What a file is that has the names of a known other network: a plain ResNet, say."""
-    for other in catalog.lookalikes:
-        if any(read_template(other.name, name) is not None for name in shapes):
-            layers = sum(read_template(other.layers, name) is not None for name in shapes) if other.layers else 0
-            return other.description.replace("{depth}", str(layers + _STEM_AND_CLASSIFIER))
-    return None
-
-
-def nearest(tables: Tables, shapes: Shapes) -> tuple[Expansion, str, Difference] | None:
-    """The network and layout that share most with a file, and how they differ; ``None`` if nothing is shared."""
-    best: tuple[int, Expansion, str, Difference] | None = None
-    for expansion, layout in _comparable(tables, shapes):
-        difference = differ(expansion, layout, shapes)
-        shared = len(shapes) - len(difference.unexpected)
-        if shared and (best is None or difference.size < best[0]):
-            best = (difference.size, expansion, layout, difference)
-    return best[1:] if best else None
-
-
-def _comparable(tables: Tables, shapes: Shapes) -> Iterator[tuple[Expansion, str]]:
-    """What a file is worth comparing with: what its names can be read as, and the variants of the catalogue."""
-    for family in tables.catalog.families:
-        table = tables.table(family)
-        for layout in table.layouts:
-            architecture = read_architecture(tables.catalog, table, layout, shapes)
-            fits = _fitting(tables.catalog, layout, architecture) if architecture else ()
-            if fits:
-                yield tables.of(fits[0]), layout
-    for variant in tables.catalog.variants.values():
-        expansion = tables.of(variant)
-        for layout in expansion.table.layouts:
-            yield expansion, layout

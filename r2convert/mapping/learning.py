@@ -20,9 +20,9 @@ from typing import Literal
 from r2convert.catalog.geometry import Count, Place, fill_template, places
 from r2convert.catalog.variant import IMAGENET_CLASSES, Variant
 from r2convert.errors import MappingError
-from r2convert.mapping.parsing import Shape, Shapes
+from r2convert.mapping.parsing import Shape, Shapes, show_shape
 from r2convert.mapping.tables import CANONICAL, FamilyTable, Row, Tables, in_network_order
-from r2convert.mapping.unknown_file import UnknownFile, shortened, show
+from r2convert.mapping.unknown_file import UnknownFile, shortened
 
 Evidence = Literal["shape", "names", "order"]
 """What tells a module: a shape that no other has; what its name counts and its shape; nothing but an order."""
@@ -197,9 +197,9 @@ def _require_same_shapes(tables: Tables, variant: Variant, file: UnknownFile, ro
     if got == wanted:
         return
     lines = [
-        f"not expected: {count} {kind} of {show(shape)}, such as {file.same[kind, shape][-1]}"
+        f"not expected: {count} {kind} of {show_shape(shape)}, such as {file.same[kind, shape][-1]}"
         for (kind, shape), count in (got - wanted).items()
-    ] + [f"missing: {count} {kind} of {show(shape)}" for (kind, shape), count in (wanted - got).items()]
+    ] + [f"missing: {count} {kind} of {show_shape(shape)}" for (kind, shape), count in (wanted - got).items()]
     raise MappingError(
         f"this file does not have the shapes of {variant.id}",
         where=file.where,

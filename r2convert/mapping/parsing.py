@@ -21,6 +21,11 @@ _MOST_BLOCKS = 500
 _MOST_SCALES = 64
 
 
+def show_shape(shape: Shape) -> str:
+    """A shape as people write it."""
+    return "x".join(map(str, shape)) or "scalar"
+
+
 def read_architecture(catalog: Catalog, table: FamilyTable, layout: str, shapes: Shapes) -> Architecture | None:
     """Read a network's geometry off names and shapes; ``None`` if they are not those of the table's layout."""
     splits = _read_rows(table, layout, "split", shapes)

@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from r2convert.catalog.sections import ROLES
 from r2convert.errors import MappingError
-from r2convert.mapping.parsing import Shape, Shapes
+from r2convert.mapping.parsing import Shape, Shapes, show_shape
 
 _SHOWN = 5
 _MULTIWORD = r"(?:running|moving)_(?:mean|var|variance)|num_batches_tracked"
@@ -33,11 +33,6 @@ class Module(NamedTuple):
     kind: str
     shape: Shape
     position: int
-
-
-def show(shape: Shape) -> str:
-    """A shape as people write it."""
-    return "x".join(map(str, shape)) or "scalar"
 
 
 def shortened(lines: Sequence[str]) -> str:
@@ -88,7 +83,7 @@ class UnknownFile:
         elif ranks in ({1: 4}, {1: 4, 0: 1}) and len(set(by_rank[1].values())) == 1:
             yield "bn", {**tensors}
         else:
-            shown = [f"{module}: {', '.join(f'{suffix} {show(shape)}' for suffix, shape in tensors.items())}"]
+            shown = [f"{module}: {', '.join(f'{suffix} {show_shape(shape)}' for suffix, shape in tensors.items())}"]
             raise self._error("these tensors are no convolution, BatchNorm or classifier of a Res2Net", shown)
 
     def _read_kind(self, kind: str, modules: Mapping[str, Mapping[str, Shape]], order: Mapping[str, int]) -> None:

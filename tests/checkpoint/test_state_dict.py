@@ -238,6 +238,7 @@ def test_a_file_without_an_average_says_so(tmp_path: Path) -> None:
         "module._orig_mod.",
         "_orig_mod.module.",
         "model.",
+        "net.",
         "timm_model.",
         "module.model.",
         "model._orig_mod.",

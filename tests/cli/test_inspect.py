@@ -61,7 +61,7 @@ def test_a_backbone_inside_a_detector_is_told_in_one_sentence_with_what_to_do(
     assert warning == (
         "this file holds a Res2Net inside a larger network; "
         "under 'backbone.': res2net50_w14_s8 in the official layout, a backbone; "
-        "take it out with --prefix backbone. --backbone-only"
+        "--prefix backbone. takes it out; map needs --backbone-only too"
     )
 
 

@@ -234,7 +234,7 @@ def test_a_backbone_inside_a_larger_network_is_found_and_taken_out(run: Run, sta
     refused = run("map", "--src", tmp_path / "pranet.pth", "--dst", tmp_path / "mm.pth")
     assert refused.code == 3
     assert "under 'resnet.': res2net50_v1b_w26_s4 in the official layout, a backbone" in refused.err
-    assert "--prefix resnet. --backbone-only" in refused.err
+    assert "--prefix resnet. takes it out; map needs --backbone-only too" in refused.err
     asked = ("--prefix", "resnet.", "--backbone-only")
     ran = run("map", "--src", tmp_path / "pranet.pth", "--dst", tmp_path / "mm.pth", *asked, "--json")
     assert ran.code == 0

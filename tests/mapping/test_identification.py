@@ -7,7 +7,8 @@ from dataclasses import replace
 import pytest
 
 from r2convert.catalog.variant import StagedArchitecture
-from r2convert.mapping.identity import Identity, find_prefixes, identify, lookalike, nearest
+from r2convert.mapping.identity import Identity, identify
+from r2convert.mapping.refusal import lookalike, nearest, networks_inside
 from r2convert.mapping.tables import Tables
 from tests.conftest import DATA
 from tests.mapping.manifests import recorded
@@ -169,6 +170,8 @@ def test_a_file_is_presumed_to_be_what_its_layouts_program_computes(
         (["layer1.0.convs.0.weight", "layer1.0.shortcut.0.weight"], "wespeaker and 3D-Speaker read it"),
         (["speaker.layer1.0.shortcut.0.weight"], "speech recognition"),
         (["layer3.0.convs.1.conv_offset.weight"], "mmdetection reads it, with its `dcn`"),
+        (["layer1.0.conv1.weight_orig", "layer1.0.conv1.weight_mask"], "`prune.remove` every module"),
+        (["model.layer1.0.conv1.parametrizations.weight.original0"], "parametrized weights"),
         (["backbone.res4.blocks.1.branch2b.0.conv_offset.weight"], "PaddleDetection reads it"),
     ],
 )
@@ -191,5 +194,39 @@ def test_a_plain_resnet_is_named_with_its_depth(tables: Tables) -> None:
 def test_a_backbone_inside_a_detector_is_found_under_its_prefix(tables: Tables) -> None:
     inside = expanded(tables, "res2net101_v1b_w26_s4", "mmdet")
     shapes = {f"backbone.{name}": shape for name, shape in inside.items()} | {"neck.conv.weight": (256, 256, 1, 1)}
-    found = find_prefixes(tables, shapes)
-    assert {prefix: each.variant.id for prefix, each in found.items()} == {"backbone.": "res2net101_mmdet_w26_s4"}
+    (found,) = networks_inside(tables, shapes)
+    assert (found.prefix, found.identity.variant.id) == ("backbone.", "res2net101_mmdet_w26_s4")
+    assert (found.beside, found.options) == ((), "--prefix backbone.")
+
+
+@pytest.mark.parametrize(
+    ("prefix", "extra", "options"),
+    [
+        # PraNet's derivatives add modules to the backbone's own class.
+        ("resnet.", ["resnet.se1.fc.0.weight", "rfb2_1.branch0.0.conv.weight"], "--prefix resnet. --leave-out 'se1.*'"),
+        ("", ["classifier_aux.weight", "gate"], "--leave-out 'classifier_aux.*' --leave-out gate"),
+        ("backbone.", ["backbone.ca.fc.weight", "neck.weight"], "--prefix backbone. --leave-out 'ca.*'"),
+    ],
+)
+def test_a_network_with_modules_beside_it_is_found_with_what_takes_it_out(
+    tables: Tables, prefix: str, extra: list[str], options: str
+) -> None:
+    inside = expanded(tables, "res2net50_v1b_w26_s4", "official")
+    shapes = {f"{prefix}{name}": shape for name, shape in inside.items()} | dict.fromkeys(extra, (8, 8))
+    (found,) = networks_inside(tables, shapes)
+    assert found.options == options
+    assert found.identity.has_classifier
+    assert found.identity.variant.id == "res2net50_v1b_w26_s4"
+
+
+@pytest.mark.parametrize("head", [["fc.1.weight", "fc.1.bias"], ["fc.0.weight", "fc.3.weight"], ["fc.weight"]])
+def test_another_classifier_leaves_the_backbone_to_be_taken_out(tables: Tables, head: list[str]) -> None:
+    whole = expanded(tables, "res2net50_w26_s4", "official")
+    shapes = {name: shape for name, shape in whole.items() if not name.startswith("fc.")} | dict.fromkeys(head, (10, 9))
+    (found,) = networks_inside(tables, shapes)
+    assert (found.options, found.identity.has_classifier) == ("--leave-out 'fc.*'", False)
+
+
+def test_modules_within_the_stages_make_another_network(tables: Tables) -> None:
+    shapes = expanded(tables, "res2net50_w26_s4", "official") | {"layer1.0.se.conv.weight": (16, 256, 1, 1)}
+    assert networks_inside(tables, shapes) == ()

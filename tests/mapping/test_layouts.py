@@ -16,9 +16,10 @@ from r2convert import map_checkpoint
 from r2convert.checkpoint.open import open_checkpoint
 from r2convert.errors import UsageError
 from r2convert.mapping.evidence import recognise
-from r2convert.mapping.identity import find_prefixes, shapes_of
+from r2convert.mapping.identity import shapes_of
 from r2convert.mapping.plan import make_plan
 from r2convert.mapping.receipt import receipt_path
+from r2convert.mapping.refusal import networks_inside
 from r2convert.mapping.tables import CANONICAL, Tables
 from tests.conftest import Standin
 from tests.mapping.test_plan import tensors_of
@@ -120,9 +121,8 @@ def test_a_detector_of_maskrcnn_benchmark(tables: Tables, standin: Standin, tmp_
     model["module.rpn.head.conv.weight"] = torch.zeros(256, 256, 3, 3)
     torch.save({"model": model, "optimizer": {"state": {}}, "iteration": 90000}, tmp_path / "model_final.pth")
     with open_checkpoint(tmp_path / "model_final.pth") as checkpoint:
-        (inside,) = find_prefixes(tables, shapes_of(checkpoint)).items()
-    assert (inside[0], inside[1].variant.id) == ("backbone.body.", "res2net50_w26_s4")
-    assert inside[1].layout == "maskrcnn-benchmark"
+        (inside,) = networks_inside(tables, shapes_of(checkpoint))
+    assert str(inside) == "under 'backbone.body.': res2net50_w26_s4 in the maskrcnn-benchmark layout, a backbone"
     options: dict[str, Any] = {"prefix": "backbone.body.", "backbone_only": True}
     conversion = map_checkpoint(tmp_path / "model_final.pth", tmp_path / "mm.pth", **options)
     mm = torch.load(tmp_path / "mm.pth", weights_only=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -41,14 +40,12 @@ class Trial:
         path: the file that was made of it.
         got: the name of the error's class, or :data:`READ`.
         message: the error's text.
-        seconds: how long the reader took.
     """
 
     bad_file: BadFile
     path: Path
     got: str
     message: str
-    seconds: float
 
     @property
     def is_as_expected(self) -> bool:
@@ -64,7 +61,6 @@ def try_bad_file(bad_file: BadFile, path: Path) -> Trial:
         path: where to make it.
     """
     path.write_bytes(bad_file.make())
-    started = time.perf_counter()
     got, message = READ, ""
     try:
         with open_checkpoint(path) as checkpoint:
@@ -76,4 +72,4 @@ def try_bad_file(bad_file: BadFile, path: Path) -> Trial:
         got, message = type(error).__name__, str(error)
     except Exception as error:
         got, message = f"{type(error).__module__}.{type(error).__name__}", str(error)
-    return Trial(bad_file, path, got, message, time.perf_counter() - started)
+    return Trial(bad_file, path, got, message)

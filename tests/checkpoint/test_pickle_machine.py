@@ -100,9 +100,9 @@ def test_keys_that_all_collide_are_told_apart_without_their_hash(tmp_path: Path)
     """Python hashes n * (2^61 - 1) to 0 for every n: a dictionary of them takes quadratic time."""
     keys = [number * ((1 << 61) - 1) for number in range(1, 20_000)]
     pickled = b"".join(b"\x8a\x0a" + key.to_bytes(10, "little") + b"N" for key in keys)
-    started = time.perf_counter()
+    started = time.process_time()
     found = interpret(b"\x80\x02}(" + pickled + b"u.", tmp_path)
-    assert time.perf_counter() - started < 1
+    assert time.process_time() - started < 1
     assert isinstance(found, dict)
     assert len(found) == len(keys)
 

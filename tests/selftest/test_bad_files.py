@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from pathlib import Path
 
 import pytest
@@ -51,10 +52,11 @@ RECOGNISABLE = {"torch-tar": 262, "paddle-static": 262, "safetensors": 9}
 
 @pytest.mark.parametrize("bad_file", bad_files(), ids=lambda bad_file: bad_file.name)
 def test_it_is_refused_as_expected(bad_file: BadFile, tmp_path: Path) -> None:
+    started = time.process_time()  # not the clock's: the machine may be busy
     trial = try_bad_file(bad_file, tmp_path / f"bad{bad_file.suffix}")
+    assert time.process_time() - started < 5
     assert (trial.got, trial.message.count("\n  where:")) == (bad_file.expected.__name__, 1), trial.message
     assert str(tmp_path) in trial.message
-    assert trial.seconds < 5
 
 
 def test_names_in_the_catalogue_are_unique() -> None:

@@ -41,13 +41,13 @@ class Interval:
 def readable(printed: str, unit: str) -> str:
     """A printed number with its unit; error rates are turned into accuracy, fractions into percent.
 
-    >>> readable("21.86", "error %"), readable("0.8513", "fraction"), readable("25.06", "M")
-    ('78.14 %', '85.13 %', '25.06 M')
+    >>> readable("21.86", "error %"), readable("0.9470", "fraction"), readable("25.06", "M")
+    ('78.14 %', '94.70 %', '25.06 M')
     """
     if unit == "error %":
         return f"{100 - Decimal(printed)} %"
     if unit == "fraction":
-        return f"{(Decimal(printed) * 100).normalize()} %"
+        return f"{Decimal(printed).scaleb(2):f} %"
     return f"{printed} {unit}"
 
 
@@ -63,8 +63,10 @@ def printed_interval(claim: Claim) -> Interval:
 
 
 def deviant_interval(claim: Claim) -> Interval:
-    """The counts a claim stands for if its recorded deviation is right: cut digits, zeros put behind them."""
+    """The counts a claim stands for if its recorded deviation is right: cut digits, zeros behind them, a misprint."""
     deviation = claim.deviation
+    if deviation is not None and deviation.counted is not None:
+        return Interval(deviation.counted, deviation.counted)
     printed, step = _digits(claim, deviation.zeros if deviation else 0)
     if deviation is not None and deviation.rounding == "cut":
         return _whole_numbers(claim, printed, printed + step)

@@ -271,8 +271,11 @@ def _deviation(claim: Section) -> Deviation:
         "zeros": section.number("zeros") if section.has("zeros") else 0,
         "convention": section.choice("convention", get_args(Convention)) if section.has("convention") else None,
         "network": section.optional_text("network"),
+        "counted": section.number("counted") if section.has("counted") else None,
     }
     if not any(reason for name, reason in values.items() if name != "note"):
-        section.problem("a deviation must say what explains it: 'rounding', 'zeros', 'convention' or 'network'")
+        section.problem(
+            "a deviation must say what explains it ('rounding', 'zeros', 'convention' or 'network') or what is counted"
+        )
     section.close()
     return Deviation(**values)

@@ -59,7 +59,7 @@ PEERS: tuple[PeerName, ...] = get_args(PeerName)
 FileFormat = Literal["pth", "safetensors", "pdparams", "tar", "pkl", "ckpt"]
 Metric = Literal["parameters", "flops", "activations", "top1", "top5", "real_top1", "real_top5"]
 Unit = Literal["M", "G", "%", "error %", "fraction"]
-Convention = Literal["macs", "mmcv", "fvcore", "weights", "weights+statistics"]
+Convention = Literal["macs", "mmcv", "fvcore", "fluid", "weights", "weights+statistics"]
 FirstBlock = Literal["stage", "normal", "unpooled"]
 
 
@@ -285,6 +285,7 @@ class Deviation:
         zeros: how many zeros the publisher put behind the digits that were measured.
         convention: the counting convention that gives the printed number, if it is not the claim's own.
         network: id of the network whose number it is, if the publisher put it into the wrong row.
+        counted: what is counted instead, if nothing explains the number.
     """
 
     note: str
@@ -292,6 +293,7 @@ class Deviation:
     zeros: int = 0
     convention: Convention | None = None
     network: str | None = None
+    counted: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

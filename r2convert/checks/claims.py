@@ -23,7 +23,7 @@ from r2convert.catalog.variant import (
     Variant,
     Weights,
 )
-from r2convert.checks.counting import count_operations, shown_size
+from r2convert.checks.counting import count_as_fluid, count_operations, shown_size
 from r2convert.evaluation.statistics import judge_sample
 from r2convert.mapping.identity import Identity
 from r2convert.mapping.tables import CANONICAL, Expansion, Tables
@@ -276,7 +276,12 @@ class PublishedNumbers:
         """What a claim speaks of, and how much of it is in layers that the file leaves out."""
         layout = self._layout_of(claim)
         if claim.metric == "parameters":
-            return self.parameters(layout, statistics=convention == "weights+statistics")
+            counted, absent = self.parameters(layout, statistics=convention == "weights+statistics")
+            # PaddlePaddle 1.x's summary() takes all biases of the classifier for one.
+            return counted - (self.expansion.classes - 1 if convention == "fluid" else 0), absent
+        if convention == "fluid":
+            classes = self.expansion.classes
+            return count_as_fluid(self.expansion.variant, input_size=self.input_size, classes=classes), 0
         return self.operations_of(layout).by_convention(convention or "activations"), 0
 
     def _explained(self, claim: Claim) -> int | None:

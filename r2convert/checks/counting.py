@@ -1,6 +1,6 @@
 """Operations of a network, by layer, in the conventions that publishers use.
 
-One network has three "FLOPs". Each publisher's figure is reproduced by its own convention:
+One network has four "FLOPs". Each publisher's figure is reproduced by its own convention:
 
 ``macs``
     Multiply-adds of convolutions and linear layers, without bias: the official README's "MACCs".
@@ -10,6 +10,10 @@ One network has three "FLOPs". Each publisher's figure is reproduced by its own 
 ``fvcore``
     As ``macs``, plus 2 an element of a BatchNorm and 1 an input element of an adaptive pool: fvcore, which
     timm's and PaddleClas' tables were made with.
+``fluid``
+    2 a multiply-add of a convolution, 1 of a linear layer, 2 an element of a BatchNorm, the window's area an output
+    element of a pool, and -1 an element of a ReLU, as it multiplies by a batch of -1: ``summary()`` of PaddlePaddle
+    1.x (``fluid/contrib/model_stat.py``), which PaddleClas' older tables were made with.
 
 ``activations`` counts the output elements of convolutions and linear layers, as timm's tables do.
 
@@ -49,6 +53,18 @@ def count_operations(
     Raises:
         UsageError: the network cannot be shown images of this size.
     """
+    walk = _walk(variant, input_size, classes, unreachable=unreachable)
+    return Operations.of(input_size, tuple(walk.layers))
+
+
+def count_as_fluid(
+    variant: Variant, *, input_size: tuple[int, int] = IMAGENET_INPUT, classes: int = IMAGENET_CLASSES
+) -> int:
+    """Count a variant's operations in the convention ``fluid``; arguments and errors as :func:`count_operations`."""
+    return _walk(variant, input_size, classes, unreachable=False).fluid
+
+
+def _walk(variant: Variant, input_size: tuple[int, int], classes: int, *, unreachable: bool) -> _Walk:
     require_input_size(variant, input_size)
     architecture, walk = variant.architecture, _Walk()
     image = _Map(architecture.in_channels, *input_size)
@@ -58,7 +74,7 @@ def count_operations(
         features = _dla_backbone(walk, architecture, image, unreachable=unreachable)
     walk.adaptive_pool("head.pool", features)
     walk.linear("head.fc", features.channels, classes)
-    return Operations.of(input_size, tuple(walk.layers))
+    return walk
 
 
 def require_input_size(variant: Variant, input_size: tuple[int, int]) -> None:
@@ -107,30 +123,40 @@ class _Walk:
     """One handler a kind of layer: each notes down what the layer costs, and tells the shape of its output."""
 
     layers: list[LayerOperations] = field(default_factory=list)
+    fluid: int = 0
 
     def convolution(self, name: str, x: _Map, channels: int, kernel: int, stride: int = 1, groups: int = 1) -> _Map:
         output = x.windows(channels, kernel, stride, kernel // 2)
         macs = output.elements * x.channels // groups * kernel**2
+        self.fluid += 2 * macs
         self.layers.append(LayerOperations(name, "Conv2d", macs, macs, macs, output.elements))
         return output
 
     def linear(self, name: str, features: int, outputs: int) -> None:
         macs = features * outputs
+        self.fluid += macs
         self.layers.append(LayerOperations(name, "Linear", macs, macs + outputs, macs, outputs))
 
     def batch_norm(self, name: str, x: _Map) -> _Map:
+        self.fluid += 2 * x.elements
         self.layers.append(LayerOperations(name, "BatchNorm2d", 0, 2 * x.elements, 2 * x.elements))
         return x
 
     def relu(self, name: str, x: _Map) -> _Map:
+        self.fluid -= x.elements
         self.layers.append(LayerOperations(name, "ReLU", 0, x.elements))
         return x
 
-    def pool(self, name: str, kind: str, x: _Map, output: _Map) -> _Map:
+    def pool(
+        self, name: str, kind: str, x: _Map, kernel: int, stride: int, padding: int = 0, *, ceil: bool = False
+    ) -> _Map:
+        output = x.windows(x.channels, kernel, stride, padding, ceil=ceil)
+        self.fluid += output.elements * kernel**2
         self.layers.append(LayerOperations(name, kind, 0, x.elements))
         return output
 
     def adaptive_pool(self, name: str, x: _Map) -> None:
+        self.fluid += x.elements
         self.layers.append(LayerOperations(name, "AdaptiveAvgPool2d", 0, x.elements, x.elements))
 
     def identity(self, name: str, x: _Map) -> _Map:
@@ -140,7 +166,7 @@ class _Walk:
 
 def _staged_backbone(walk: _Walk, architecture: StagedArchitecture, image: _Map) -> _Map:
     x = _deep_stem(walk, image) if architecture.stem == "deep" else _plain_stem(walk, image)
-    x = walk.pool("backbone.maxpool", "MaxPool2d", x, x.windows(x.channels, 3, 2, 1))
+    x = walk.pool("backbone.maxpool", "MaxPool2d", x, 3, 2, 1)
     for place in places(architecture, IMAGENET_CLASSES)["block"]:
         path = fill_template("backbone.layer{stage}.{block}", place)
         if place["block"] == 0:
@@ -171,7 +197,7 @@ def _shortcut(walk: _Walk, path: str, architecture: StagedArchitecture, place: P
     if architecture.shortcut == "pooled-if-strided" and stride == 1:
         x = walk.identity(f"{path}.0", x)
     else:
-        x = walk.pool(f"{path}.0", "AvgPool2d", x, x.windows(x.channels, stride, stride, 0, ceil=True))
+        x = walk.pool(f"{path}.0", "AvgPool2d", x, stride, stride, ceil=True)
     walk.batch_norm(f"{path}.2", walk.convolution(f"{path}.1", x, channels, 1))
 
 
@@ -183,10 +209,9 @@ def _block(walk: _Walk, path: str, architecture: StagedArchitecture | DlaArchite
     for index in range(architecture.scales - 1):
         output = walk.convolution(f"{path}.convs.{index}", split, width, 3, stride, architecture.cardinality)
         walk.relu(f"{path}.relu", walk.batch_norm(f"{path}.bns.{index}", output))
-    pooled = split.windows(width, 3, stride, 1)
     if place["kind"] == "stage":
-        walk.pool(f"{path}.pool", "AvgPool2d", split, pooled)
-    merged = _Map(split_channels, pooled.height, pooled.width)
+        walk.pool(f"{path}.pool", "AvgPool2d", split, 3, stride, 1)
+    merged = split.windows(split_channels, 3, stride, 1)
     x = walk.batch_norm(f"{path}.bn3", walk.convolution(f"{path}.conv3", merged, int(place["out"]), 1))
     return walk.relu(f"{path}.relu", x)
 
@@ -235,7 +260,7 @@ class _Dla:
     def _shortcut(self, tree: Tree, x: _Map, *, projects: bool) -> None:
         path = f"backbone.{tree.path}"
         if tree.stride > 1:
-            x = self._walk.pool(f"{path}.pool", "MaxPool2d", x, x.windows(x.channels, tree.stride, tree.stride, 0))
+            x = self._walk.pool(f"{path}.pool", "MaxPool2d", x, tree.stride, tree.stride)
         else:
             x = self._walk.identity(f"{path}.pool", x)
         if projects:

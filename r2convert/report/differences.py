@@ -58,12 +58,15 @@ def images_behind(check: Check, result: CheckpointResult) -> int:
 
 
 def measured_value(check: Check, result: CheckpointResult) -> str:
-    """What was measured, in the printed unit, with two decimals or as many as were printed; ``-`` if nothing was."""
+    """What was measured, in the printed unit; ``-`` if nothing was.
+
+    It has two decimals, or for accuracies as many as were printed: a third one of a size is a zero put behind it.
+    """
     if check.measured is None:
         return "-"
-    decimals = max(2, -int(published_value(check).as_tuple().exponent))
     if check.unit in SCALE:
-        return f"{check.measured / SCALE[check.unit]:.{decimals}f}"
+        return f"{check.measured / SCALE[check.unit]:.2f}"
+    decimals = max(2, -int(published_value(check).as_tuple().exponent))
     images = images_behind(check, result)
     return f"{100 * Decimal(check.measured) / images:.{decimals}f}" if images else "-"
 

@@ -21,6 +21,26 @@ PADDLECLAS = {
     "Res2Net200_vd_26w_4s": ("res2net200_vd_w26_s4.paddle", "0.8121", "0.9571", "15.77", "76.44"),
     "Res2Net200_vd_26w_4s_ssld": ("res2net200_vd_w26_s4.ssld", "0.8513", "0.9742", "15.77", "76.44"),
 }
+# The same, docs/en/models/SEResNext_and_Res2Net_en.md, which has 25.060 and 25.720, 8.370 and 9.010 exchanged; and
+# docs/zh_CN/training/advanced/ssld.md, where a row has an accuracy of the plain weights and one of the distilled ones.
+SERIES = {
+    "Res2Net50_26w_4s": ("0.793", "0.946", "8.520", "25.700"),
+    "Res2Net50_vd_26w_4s": ("0.798", "0.949", "8.370", "25.060"),
+    "Res2Net50_vd_26w_4s_ssld": ("0.831", "0.966", "8.370", "25.060"),
+    "Res2Net50_14w_8s": ("0.795", "0.947", "9.010", "25.720"),
+    "Res2Net101_vd_26w_4s": ("0.806", "0.952", "16.670", "45.220"),
+    "Res2Net101_vd_26w_4s_ssld": ("0.839", "0.971", "16.670", "45.220"),
+    "Res2Net200_vd_26w_4s": ("0.812", "0.957", "31.490", "76.210"),
+    "Res2Net200_vd_26w_4s_ssld": ("0.851", "0.974", "31.490", "76.210"),
+}
+SSLD = {
+    "Res2Net50_vd_26w_4s": ("79.80",),
+    "Res2Net50_vd_26w_4s_ssld": ("25.06", "8.37", "83.10"),
+    "Res2Net101_vd_26w_4s": ("80.60",),
+    "Res2Net101_vd_26w_4s_ssld": ("45.22", "16.67", "83.90"),
+    "Res2Net200_vd_26w_4s": ("81.20",),
+    "Res2Net200_vd_26w_4s_ssld": ("76.21", "31.49", "85.10"),
+}
 # Weights and statistics, and fvcore operations, counted by running PaddleClas' own networks.
 COUNTED = {
     "res2net50_paddle_w26_s4": (25_758_612, 4_280_481_824),
@@ -89,6 +109,9 @@ def test_every_file_of_paddleclas_has_the_numbers_of_its_row(catalog: Catalog, n
     own = [claim for claim in weights.claims if claim.source.startswith("PaddleClas")]
     first = {claim.metric: claim.printed for claim in reversed(own)}
     assert [first["top1"], first["top5"], first["flops"], first["parameters"]] == printed
+    series = {claim.metric: claim.printed for claim in own if claim.source.endswith("Res2Net series")}
+    assert tuple(series[metric] for metric in ("top1", "top5", "flops", "parameters")) == SERIES[name]
+    assert tuple(claim.printed for claim in own if claim.source == "PaddleClas SSLD") == SSLD.get(name, ())
     assert weights.protocol.pipeline == "opencv"
     source = weights.sources[0]
     assert (source.layout, source.format) == ("paddle", "pdparams")

@@ -21,7 +21,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from r2convert.catalog import Catalog, load_catalog
 from r2convert.catalog.variant import DlaArchitecture, StagedArchitecture, Variant
-from r2convert.checks.counting import count_operations
+from r2convert.checks.counting import count_as_fluid, count_operations
 from r2convert.checks.standins import write_random_checkpoint
 from r2convert.errors import UsageError
 from r2convert.mapping.tables import Tables
@@ -71,9 +71,10 @@ def test_layers_add_up_and_come_in_network_order(catalog: Catalog) -> None:
     assert sum(layer.macs for layer in count.layers or ()) == count.macs
 
 
-def run_layers(network: nn.Module, image: torch.Tensor) -> list[LayerOperations]:
-    """What the network itself runs, layer by layer, counted from the tensors that pass through it."""
+def run_layers(network: nn.Module, image: torch.Tensor) -> tuple[list[LayerOperations], int]:
+    """What the network itself runs, layer by layer, counted from the tensors that pass through it; the fluid total."""
     layers: list[LayerOperations] = []
+    fluid = 0
 
     def record(name: str) -> Callable[[Any, tuple[torch.Tensor, ...], torch.Tensor], None]:
         def hook(module: Any, inputs: tuple[torch.Tensor, ...], output: torch.Tensor) -> None:
@@ -89,6 +90,9 @@ def run_layers(network: nn.Module, image: torch.Tensor) -> list[LayerOperations]
             assert macs or normalised or pooled or activated or kind == "Identity", kind
             mmcv, fvcore = macs + bias + normalised + pooled + activated, macs + normalised + globally
             layers.append(LayerOperations(name, kind, macs, mmcv, fvcore, made))
+            windows = 0 if globally or not pooled else written * module.kernel_size**2
+            nonlocal fluid
+            fluid += macs * (2 if kind == "Conv2d" else 1) + normalised + windows + globally - activated
 
         return hook
 
@@ -97,7 +101,7 @@ def run_layers(network: nn.Module, image: torch.Tensor) -> list[LayerOperations]
             module.register_forward_hook(record(name))
     with torch.no_grad():
         network(image)
-    return layers
+    return layers, fluid
 
 
 def assert_counted(variant: Variant, size: tuple[int, int], *, channels: int = 3, **options: Any) -> None:
@@ -107,8 +111,10 @@ def assert_counted(variant: Variant, size: tuple[int, int], *, channels: int = 3
     with torch.device("meta"):
         network = build_network(variant, **options).eval()
         with FlopCounterMode(display=False) as counter:
-            layers = run_layers(network, torch.empty(1, channels, *size))
+            layers, fluid = run_layers(network, torch.empty(1, channels, *size))
     assert list(count.layers or ()) == layers
+    if not options.pop("unreachable", False):
+        assert count_as_fluid(variant, input_size=size, **options) == fluid
     # torch counts a multiply-add as two operations.
     assert counter.get_total_flops() == 2 * count.macs
 

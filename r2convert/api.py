@@ -18,7 +18,7 @@ from dataclasses import replace
 from decimal import Decimal
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, NamedTuple, get_args
+from typing import TYPE_CHECKING, Literal, NamedTuple, get_args, overload
 
 from r2convert.catalog.loading import load_catalog, load_layouts
 from r2convert.catalog.protocol import ACCELERATIONS as ACCELERATIONS
@@ -554,6 +554,34 @@ def _weighed(tables: Tables, opened: Checkpoint, resolution: Resolution) -> Reso
     from r2convert.mapping.evidence import clues_of, weigh
 
     return weigh(tables, resolution, clues_of(opened, sha256=opened.sha256(), pins=recorded_digests()))
+
+
+@overload
+def load_model(
+    checkpoint: FileOrVariant,
+    *,
+    fetch: bool = False,
+    variant: str | None = None,
+    layout: Layout | None = None,
+    key: str | None = None,
+    prefix: str = "",
+    leave_out: Sequence[str] = (),
+    features_only: Literal[False] = False,
+) -> Classifier: ...
+
+
+@overload
+def load_model(
+    checkpoint: FileOrVariant,
+    *,
+    fetch: bool = False,
+    variant: str | None = None,
+    layout: Layout | None = None,
+    key: str | None = None,
+    prefix: str = "",
+    leave_out: Sequence[str] = (),
+    features_only: Literal[True],
+) -> FeatureExtractor: ...
 
 
 def load_model(

@@ -14,7 +14,6 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
-from dataclasses import replace
 from decimal import Decimal
 from importlib.util import find_spec
 from pathlib import Path
@@ -497,6 +496,8 @@ def _planned(
     src: FileOrVariant, part: Part, to: str, backbone_only: bool, *, place: Path | None = None, digest: bool
 ) -> Iterator[tuple[Checkpoint, Plan, Callable[[str], Plan]]]:
     """The open source, the plan for it with the warnings of both, and what weighs the evidence once it is hashed."""
+    from msgspec.structs import replace
+
     from r2convert.mapping.plan import plan_conversion as plan_for
     from r2convert.mapping.plan import with_evidence
 

@@ -6,8 +6,9 @@ import hashlib
 import math
 import struct
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
 from typing import Final
+
+from msgspec import Struct
 
 from r2convert.checkpoint.elements import DType
 
@@ -15,8 +16,7 @@ _LEAF: Final = b"r2convert tensor 1\0"
 _ROOT: Final = b"r2convert network 1\0"
 
 
-@dataclass(frozen=True, slots=True)
-class OutputTensor:
+class OutputTensor(Struct, frozen=True):
     """A tensor on its way into a file or a digest.
 
     Attributes:
@@ -39,8 +39,7 @@ class OutputTensor:
         return math.prod(self.shape) * self.dtype.itemsize
 
 
-@dataclass(frozen=True, slots=True)
-class DigestedTensor:
+class DigestedTensor(Struct, frozen=True):
     """A tensor known by the digest of its bytes.
 
     Attributes:

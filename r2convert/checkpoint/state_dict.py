@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Final, NamedTuple
+
+from msgspec import Struct
 
 from r2convert.checkpoint import limits
 from r2convert.checkpoint.limits import WorkBudget
@@ -81,8 +82,7 @@ class StateDict(NamedTuple):
     other_key: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class _Candidate:
+class _Candidate(Struct, frozen=True):
     """A mapping with tensors in it.
 
     Attributes:

@@ -7,13 +7,13 @@ import hashlib
 import os
 import stat
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
 from types import TracebackType
 from typing import Final
 
 from isal.isal_zlib import crc32  # zlib's takes map and inspect a tenth longer, as whole commands
+from msgspec import Struct
 
 from r2convert.checkpoint.limits import CHUNK_BYTES, HASHED_BYTES, WorkBudget
 from r2convert.errors import (
@@ -242,8 +242,7 @@ class Encoding(Enum):
     LATIN1_IN_UTF8 = "latin1-in-utf8"
 
 
-@dataclass(frozen=True, slots=True)
-class Extent:
+class Extent(Struct, frozen=True):
     """A run of bytes in one file.
 
     Attributes:
@@ -259,8 +258,7 @@ class Extent:
     encoding: Encoding = Encoding.RAW
 
 
-@dataclass(frozen=True, slots=True)
-class Storage:
+class Storage(Struct, frozen=True):
     """The bytes one or more tensors look into.
 
     Attributes:

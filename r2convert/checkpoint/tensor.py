@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final, TypeGuard
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from r2convert.checkpoint import limits
 from r2convert.checkpoint.elements import DType
@@ -27,8 +29,7 @@ def contiguous_strides(shape: tuple[int, ...]) -> tuple[int, ...]:
     return tuple(reversed(strides))
 
 
-@dataclass(frozen=True, slots=True)
-class TensorInfo:
+class TensorInfo(Struct, frozen=True):
     """A tensor of a checkpoint.
 
     Attributes:

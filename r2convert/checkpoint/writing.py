@@ -11,7 +11,6 @@ import io
 import os
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from functools import partial
 from itertools import chain
 from pathlib import Path
@@ -19,6 +18,7 @@ from queue import SimpleQueue
 from typing import Final
 
 from isal.isal_zlib import crc32
+from msgspec import Struct
 
 from r2convert.checkpoint.background import Background
 from r2convert.checkpoint.digests import DigestedTensor, OutputTensor
@@ -49,8 +49,7 @@ _LAYOUTS: Final[Mapping[str, OutputLayout]] = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class WrittenFile:
+class WrittenFile(Struct, frozen=True):
     """A checkpoint that has been written.
 
     Attributes:
@@ -183,8 +182,7 @@ def _write_tensor(output: _Output, tensor: OutputTensor) -> int:
     return checksum if tensor.crc32 is None else tensor.crc32
 
 
-@dataclass(frozen=True, slots=True)
-class _ReadBack:
+class _ReadBack(Struct, frozen=True):
     """What the new file holds of one tensor: where, its CRC-32, and its SHA-256 if digests were asked for."""
 
     offset: int

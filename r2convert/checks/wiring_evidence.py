@@ -8,11 +8,11 @@ moves both ends alike, so that this sees far less than the wiring check, which j
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 from itertools import permutations
 from typing import NamedTuple
 
 import torch
+from msgspec.structs import replace
 from torch import Tensor, nn
 
 from r2convert.catalog.variant import Variant

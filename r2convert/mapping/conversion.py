@@ -6,11 +6,13 @@ import json
 import os
 import struct
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
 from functools import cache, partial
 from math import prod
 from pathlib import Path
 from typing import Any
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from r2convert.checkpoint.digests import DigestedTensor, OutputTensor, network_hash, tensor_digest
 from r2convert.checkpoint.elements import DType, Stream
@@ -28,8 +30,7 @@ _FILL_CHUNK = 1 << 16
 _SHOWN = 10
 
 
-@dataclass(frozen=True, slots=True)
-class Conversion:
+class Conversion(Struct, frozen=True):
     """What a conversion did.
 
     Args:

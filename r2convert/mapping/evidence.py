@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, replace
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from r2convert.catalog.variant import Source, Variant, Weights
 from r2convert.checkpoint.open import Checkpoint
@@ -19,8 +21,7 @@ from r2convert.mapping.receipt import Receipt, read_receipt
 from r2convert.mapping.tables import Tables
 
 
-@dataclass(frozen=True, slots=True)
-class Clues:
+class Clues(Struct, frozen=True):
     """What is known of a file besides its names.
 
     Args:
@@ -34,12 +35,11 @@ class Clues:
     sha256: str | None = None
     content_hash: str | None = None
     receipt: Receipt | None = None
-    metadata: Mapping[str, object] = field(default_factory=dict)
-    pins: Mapping[str, str] = field(default_factory=dict)
+    metadata: Mapping[str, object] = {}
+    pins: Mapping[str, str] = {}
 
 
-@dataclass(frozen=True, slots=True)
-class _Finding:
+class _Finding(Struct, frozen=True):
     """One piece of evidence: the network, why, whether that proves it, and the weights if they are known too."""
 
     variant: Variant

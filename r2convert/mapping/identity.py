@@ -15,7 +15,9 @@ names, the file is presumed to be what the layout's own program computes, and th
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from r2convert.catalog.catalog import Catalog
 from r2convert.catalog.variant import IMAGENET_CLASSES, Architecture, StagedArchitecture, Variant, Weights
@@ -26,8 +28,7 @@ from r2convert.mapping.tables import Expansion, Slot, Tables
 _SHOWN = 4
 
 
-@dataclass(frozen=True, slots=True)
-class Identity:
+class Identity(Struct, frozen=True):
     """What a file is.
 
     Args:
@@ -51,8 +52,7 @@ class Identity:
     weights: Weights | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Resolution:
+class Resolution(Struct, frozen=True):
     """What a checkpoint is read as.
 
     Args:
@@ -64,8 +64,7 @@ class Resolution:
     identity: Identity
 
 
-@dataclass(frozen=True, slots=True)
-class Difference:
+class Difference(Struct, frozen=True):
     """How a file differs from a layout of a variant.
 
     Args:

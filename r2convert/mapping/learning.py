@@ -12,10 +12,11 @@ import re
 from bisect import bisect
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from itertools import combinations, pairwise, product
 from math import prod
 from typing import Literal
+
+from msgspec import Struct
 
 from r2convert.catalog.geometry import Count, Place, fill_template, places
 from r2convert.catalog.variant import IMAGENET_CLASSES, Variant
@@ -31,8 +32,7 @@ _MOST_WAYS = 2000
 _FIELD = re.compile(r"(\{[a-z_]+\}|\d+|(?<![A-Za-z])[a-z](?![A-Za-z]))")
 
 
-@dataclass(frozen=True, slots=True)
-class LearnedRow:
+class LearnedRow(Struct, frozen=True):
     """One row of the table with the name that the unknown code base has for it.
 
     Args:
@@ -50,8 +50,7 @@ class LearnedRow:
     modules: tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class LearnedNames:
+class LearnedNames(Struct, frozen=True):
     """A layout as it was learned.
 
     Args:
@@ -96,8 +95,7 @@ class LearnedNames:
         return [tuple(sorted(modules)) for _, modules in groups]
 
 
-@dataclass(frozen=True, slots=True)
-class _Wanted:
+class _Wanted(Struct, frozen=True):
     """A row of the table with its places and the shapes that the file stores there."""
 
     row: Row
@@ -109,8 +107,7 @@ class _Wanted:
         return [(self.row.kind, shape) for shape in self.shapes]
 
 
-@dataclass(frozen=True, slots=True)
-class _Way:
+class _Way(Struct, frozen=True):
     """One way to name a row's modules: the template, and the names in the order of the row's places."""
 
     template: str

@@ -6,8 +6,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
 from typing import Literal
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from r2convert.catalog.variant import Architecture, Program, StagedArchitecture, Variant
 from r2convert.checkpoint.elements import DType
@@ -21,8 +23,7 @@ _UNREACHABLE = "unreachable"
 _COUNTER = "num_batches_tracked"
 
 
-@dataclass(frozen=True, slots=True)
-class PlanRow:
+class PlanRow(Struct, frozen=True):
     """What happens to one tensor.
 
     Args:
@@ -42,8 +43,7 @@ class PlanRow:
     reason: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Plan:
+class Plan(Struct, frozen=True):
     """A whole conversion.
 
     Args:
@@ -271,8 +271,7 @@ def fill_dtype(slot: Slot) -> DType:
     return DType.INT64 if slot.is_counter else DType.FLOAT32
 
 
-@dataclass(frozen=True, slots=True)
-class _Route:
+class _Route(Struct, frozen=True):
     """From one layout of a variant to another."""
 
     expansion: Expansion

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from msgspec import Struct
 
 from r2convert.errors import InputError
 from r2convert.files import write_text
@@ -22,8 +23,7 @@ PREDICATE_TYPE = "urn:r2convert:conversion:1"
 _MAX_BYTES = 16 << 20
 
 
-@dataclass(frozen=True, slots=True)
-class Receipt:
+class Receipt(Struct, frozen=True):
     """What a receipt says.
 
     Args:

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
 from itertools import groupby
 from pathlib import Path
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from r2convert.catalog.catalog import Catalog
 from r2convert.catalog.document import Document, Section
@@ -33,8 +35,7 @@ CANONICAL = "mm"
 _FIXED_COLUMNS = ("each", "kind", "shape")
 
 
-@dataclass(frozen=True, slots=True)
-class Row:
+class Row(Struct, frozen=True):
     """One module of the table.
 
     Args:
@@ -57,8 +58,7 @@ class Row:
         return next(iter(self.where.values()))
 
 
-@dataclass(frozen=True, slots=True)
-class FamilyTable:
+class FamilyTable(Struct, frozen=True):
     """A checked family table.
 
     Args:
@@ -254,8 +254,7 @@ def _check_gaps(document: Document, table: FamilyTable) -> None:
         document.problem(("fills",), "rows without an mm name need 'unreachable' under [fills]")
 
 
-@dataclass(frozen=True, slots=True)
-class Slot:
+class Slot(Struct, frozen=True):
     """One tensor of the network, whatever it is called.
 
     Args:
@@ -291,8 +290,7 @@ class Slot:
         return self.role.endswith((".weight", ".bias"))
 
 
-@dataclass(frozen=True, slots=True)
-class Expansion:
+class Expansion(Struct, frozen=True):
     """All tensors of one variant.
 
     Args:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
 
 import torch
+from msgspec.structs import replace
 from torch import Tensor, nn
 
 from r2convert.catalog.geometry import STEM_CHANNELS, Place, places

@@ -337,7 +337,7 @@ def test_the_likely_weights_are_the_proven_ones_or_the_first_in_the_files_layout
     identity = Identity(variant, layout, 1000, True, (variant,), "", proven=True)
     assert likely_weights(identity) is weights_of(variant, tag)
     proven = weights_of(variant, "timm")
-    assert likely_weights(dataclasses.replace(identity, weights=proven)) is proven
+    assert likely_weights(replace(identity, weights=proven)) is proven
 
 
 def test_results_are_plain_json(tables: Tables, standin: Standin) -> None:

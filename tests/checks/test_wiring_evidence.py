@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from msgspec import structs
 from torch import nn
 
 from r2convert.catalog.variant import StagedArchitecture, Variant
@@ -76,7 +77,7 @@ def settled(
     tables: Tables, network: nn.Module, images: WiringImages, *, proven: bool = False
 ) -> tuple[Identity, WiringResult]:
     resolution = presumed(tables, network)
-    resolution = replace(resolution, identity=replace(resolution.identity, proven=proven))
+    resolution = Resolution(resolution.expansion, structs.replace(resolution.identity, proven=proven))
 
     def load(taken_for: Resolution) -> nn.Module:
         with torch.device("meta"):

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
+from msgspec.structs import replace
 
 from r2convert.checkpoint.elements import DType
 from r2convert.checkpoint.tensor import TensorInfo, contiguous_strides

@@ -9,8 +9,9 @@ import json
 import math
 import struct
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 from typing import Final, NoReturn
+
+from msgspec.structs import replace
 
 from r2convert.checkpoint import limits
 from r2convert.checkpoint.digests import OutputTensor

@@ -6,9 +6,10 @@ Layout: POSIX.1-2001 "ustar Interchange Format" and pax headers.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Final
+
+from msgspec import Struct
 
 from r2convert.checkpoint import limits
 from r2convert.checkpoint.formats.sniffing import COMPARE_DIGESTS
@@ -39,8 +40,7 @@ _HARMLESS_KEYWORDS: Final = frozenset(
 )
 
 
-@dataclass(frozen=True, slots=True)
-class TarMember:
+class TarMember(Struct, frozen=True):
     """A regular file in the archive.
 
     Attributes:

@@ -10,8 +10,9 @@ from __future__ import annotations
 import struct
 import zlib
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Final
+
+from msgspec import Struct
 
 from r2convert.checkpoint import limits
 from r2convert.checkpoint.digests import OutputTensor
@@ -159,8 +160,7 @@ _LOCAL: Final = struct.Struct("<4s5H3I2H")
 _FULL32: Final = 0xFFFFFFFF
 
 
-@dataclass(frozen=True, slots=True)
-class _Written:
+class _Written(Struct, frozen=True):
     """A record that has been laid out."""
 
     name: bytes

@@ -7,8 +7,10 @@ Whatever changes a tensor's values is applied or makes the tensor one that is no
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
 from typing import Final
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from r2convert.checkpoint import limits
 from r2convert.checkpoint.elements import DType
@@ -40,8 +42,7 @@ STORAGE_TYPES: Final = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class ElementKind:
+class ElementKind(Struct, frozen=True):
     """The kind of a storage's elements, or a `torch.dtype`.
 
     Attributes:
@@ -87,8 +88,7 @@ _ELEMENT_TYPES: Final = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class DeclaredStorage:
+class DeclaredStorage(Struct, frozen=True):
     """A storage as the pickle declares it: its key, the kind of its elements, and how many there are."""
 
     key: str
@@ -101,8 +101,7 @@ class DeclaredStorage:
         return self.elements * self.kind.itemsize
 
 
-@dataclass(frozen=True, slots=True)
-class StorageView:
+class StorageView(Struct, frozen=True):
     """A stretch of a declared storage that a tensor is built on.
 
     Attributes:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import abc
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from typing import Final
+
+from msgspec import Struct
 
 from r2convert.checkpoint import limits
 from r2convert.checkpoint.pickles.dangerous import is_dangerous
@@ -15,8 +16,7 @@ from r2convert.errors import CorruptCheckpointError, UnsafeCheckpointError
 LARGEST_KEY: Final = (1 << 60) - 1
 
 
-@dataclass(frozen=True, slots=True)
-class PickledBytes:
+class PickledBytes(Struct, frozen=True):
     """A byte string, or a text too long to keep, left in the file.
 
     Attributes:
@@ -43,8 +43,7 @@ class PickledSet(list[object]):
     """The members of a set, in file order; nothing is hashed."""
 
 
-@dataclass(eq=False, slots=True)
-class Opaque:
+class Opaque(Struct, eq=False):
     """A class, a function or an object that is described by its name and not looked into.
 
     What a pickle does with it (call it, give it state, entries or items) is noted and never done.
@@ -60,8 +59,8 @@ class Opaque:
     name: str
     arguments: object = None
     state: object = None
-    entries: dict[object, object] = field(default_factory=dict)
-    items: list[object] = field(default_factory=list)
+    entries: dict[object, object] = {}
+    items: list[object] = []
 
     @property
     def attributes(self) -> Mapping[object, object]:
@@ -70,8 +69,7 @@ class Opaque:
         return state if isinstance(state, dict) else {}
 
 
-@dataclass(eq=False, slots=True)
-class OpaqueKey:
+class OpaqueKey(Struct, eq=False):
     """A dictionary key that is neither a name nor a number: told apart by identity, never hashed by its value."""
 
     kind: str
@@ -80,8 +78,7 @@ class OpaqueKey:
         return f"<{self.kind}>"
 
 
-@dataclass(frozen=True, slots=True)
-class UnreadTensor:
+class UnreadTensor(Struct, frozen=True):
     """A tensor of a kind whose elements are not given out.
 
     Attributes:
@@ -93,8 +90,7 @@ class UnreadTensor:
     shape: tuple[int, ...] | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Constructor:
+class Constructor(Struct, frozen=True):
     """A callable a pickle may name; calling it runs our own code only.
 
     Attributes:

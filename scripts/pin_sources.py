@@ -17,9 +17,11 @@ import argparse
 import sys
 import tempfile
 import tomllib
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
+
+from msgspec.structs import replace
 
 from r2convert.catalog.loading import builtin_folder, load_weights
 from r2convert.catalog.variant import Source

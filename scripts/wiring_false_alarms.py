@@ -22,12 +22,12 @@ import argparse
 import copy
 import json
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from msgspec.structs import replace
 from PIL import Image, ImageEnhance, ImageFilter
 from torch import Tensor, nn
 

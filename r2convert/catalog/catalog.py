@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
 from pathlib import Path
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from r2convert.catalog.geometry import read_template
 from r2convert.catalog.variant import (
@@ -23,8 +25,7 @@ _OFFERED = 6
 """Names that an error offers at most."""
 
 
-@dataclass(frozen=True, slots=True)
-class Catalog:
+class Catalog(Struct, frozen=True):
     """Everything that ``mappings/`` says.
 
     Args:

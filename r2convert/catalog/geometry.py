@@ -10,8 +10,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
 from functools import cache
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from r2convert.catalog.variant import Architecture, DlaArchitecture, StagedArchitecture
 
@@ -33,8 +35,7 @@ _TEXT_WORDS = ("block_letter", "node", "tree")
 """Words of a place that stand for text; the others stand for digits, or one letter (``scale_as_letter``)."""
 
 
-@dataclass(frozen=True, slots=True)
-class Count:
+class Count(Struct, frozen=True):
     """A word that counts places: ``scale_from_1`` counts splits from 1, ``scale_by_2_from_1`` 1, 3, 5 ...
 
     Args:
@@ -167,8 +168,7 @@ WITHIN = "within"
 """In the name by which another network is known: whatever its modules lie in, or nothing."""
 
 
-@dataclass(frozen=True, slots=True)
-class Tree:
+class Tree(Struct, frozen=True):
     """One aggregation tree of a DLA network.
 
     Args:

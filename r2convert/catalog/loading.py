@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import MappingProxyType
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from r2convert.catalog.catalog import Catalog, normalise, unlisted_variant
 from r2convert.catalog.document import Document, Section
@@ -102,18 +104,17 @@ def load_weights(path: Path, layouts: Sequence[str] = ()) -> Weights:
     return weights
 
 
-@dataclass
-class _Reading:
+class _Reading(Struct):
     """What the folders say so far; a later folder is laid over the earlier ones."""
 
-    schemes: dict[str, dict[str, dict[str, str]]] = field(default_factory=dict)
-    layouts: dict[str, LayoutFacts] = field(default_factory=dict)
-    programs: dict[str, Program] = field(default_factory=dict)
-    lookalikes: list[Lookalike] = field(default_factory=list)
-    families: dict[str, tuple[Path, ...]] = field(default_factory=dict)
-    variants: dict[str, Variant] = field(default_factory=dict)
-    weights: dict[str, Weights] = field(default_factory=dict)
-    paths: dict[str, Path] = field(default_factory=dict)
+    schemes: dict[str, dict[str, dict[str, str]]] = {}
+    layouts: dict[str, LayoutFacts] = {}
+    programs: dict[str, Program] = {}
+    lookalikes: list[Lookalike] = []
+    families: dict[str, tuple[Path, ...]] = {}
+    variants: dict[str, Variant] = {}
+    weights: dict[str, Weights] = {}
+    paths: dict[str, Path] = {}
 
     def read(self, folder: Path) -> None:
         """Read one folder over what was read before."""

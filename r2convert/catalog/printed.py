@@ -6,9 +6,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from decimal import Decimal
 from math import ceil
+
+from msgspec import Struct
 
 from r2convert.catalog.variant import DATASETS, Claim
 
@@ -20,8 +21,7 @@ SCALE = {"M": Decimal(10) ** 6, "G": Decimal(10) ** 9}
 _SHARE = {"%": Decimal("0.01"), "error %": Decimal("0.01"), "fraction": Decimal(1)}
 
 
-@dataclass(frozen=True, slots=True)
-class Interval:
+class Interval(Struct, frozen=True):
     """The whole numbers from ``first`` to ``last``, both included."""
 
     first: int

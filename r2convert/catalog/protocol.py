@@ -7,8 +7,9 @@ instead of Pillow as much.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 from typing import Literal, TypeVar, get_args
+
+from msgspec import Struct
 
 from r2convert.errors import UsageError
 
@@ -32,8 +33,7 @@ STANDARD_DEVIATION = (0.229, 0.224, 0.225)
 _LARGEST_SIDE = 4096
 
 
-@dataclass(frozen=True, slots=True)
-class Protocol:
+class Protocol(Struct, frozen=True):
     """How images were made ready: the short side resized, the centre cropped, the pixels normalised.
 
     The defaults are what all published Res2Net accuracies but PaddleClas' were measured with: torchvision's
@@ -78,8 +78,7 @@ class Protocol:
         return f"resize {self.resize} {self.interpolation} ({self.pipeline}), crop {self.crop}"
 
 
-@dataclass(frozen=True, slots=True)
-class ProtocolOptions:
+class ProtocolOptions(Struct, frozen=True):
     """What was asked for instead of the protocol of the weights; ``None`` where nothing was.
 
     Args:

@@ -9,8 +9,10 @@ what is computed; *weights* say who trained it, where the files are and what was
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
 from typing import Literal, NamedTuple, get_args
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from r2convert.catalog.protocol import Protocol
 
@@ -63,8 +65,7 @@ Convention = Literal["macs", "mmcv", "fvcore", "fluid", "weights", "weights+stat
 FirstBlock = Literal["stage", "normal", "unpooled"]
 
 
-@dataclass(frozen=True, slots=True)
-class StagedArchitecture:
+class StagedArchitecture(Struct, frozen=True):
     """The ResNet-shaped networks: Res2Net, Res2NeXt, v1b and vd (four stages of bottleneck blocks).
 
     Args:
@@ -98,8 +99,7 @@ class StagedArchitecture:
     in_channels: int = 3
 
 
-@dataclass(frozen=True, slots=True)
-class DlaArchitecture:
+class DlaArchitecture(Struct, frozen=True):
     """The deep-layer-aggregation networks: Res2Net-DLA-60 and Res2NeXt-DLA-60.
 
     Args:
@@ -174,7 +174,7 @@ class Program(NamedTuple):
     def as_computed(self, architecture: Architecture) -> Architecture:
         """The architecture that this program makes of these names and this geometry."""
         computed = self.families[architecture.family].computed
-        return replace(architecture, **computed) if computed else architecture  # type: ignore[arg-type]
+        return replace(architecture, **computed) if computed else architecture
 
     def id_of(self, architecture: Architecture) -> str:
         """The id of an architecture of this program, from its geometry."""
@@ -246,8 +246,7 @@ class Lookalike(NamedTuple):
     layers: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Source:
+class Source(Struct, frozen=True):
     """A file somebody publishes.
 
     Args:
@@ -275,8 +274,7 @@ class Source:
     weights: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Deviation:
+class Deviation(Struct, frozen=True):
     """Why a sound file measures outside a printed number: reasons that can themselves be checked, all together.
 
     Args:
@@ -296,8 +294,7 @@ class Deviation:
     counted: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Claim:
+class Claim(Struct, frozen=True):
     """One published number, as its publisher printed it.
 
     Args:
@@ -328,8 +325,7 @@ class Claim:
         return self.source if self.dataset == "imagenet" else f"{self.source}, {DATASETS[self.dataset].name}"
 
 
-@dataclass(frozen=True, slots=True)
-class Weights:
+class Weights(Struct, frozen=True):
     """What one publisher's training made of an architecture.
 
     Args:
@@ -366,8 +362,7 @@ class Weights:
         return next((claim for claim in self.claims if (claim.metric, claim.dataset) == (metric, dataset)), None)
 
 
-@dataclass(frozen=True, slots=True)
-class Variant:
+class Variant(Struct, frozen=True):
     """A network that people name: its architecture, and the weights that are known for it.
 
     Args:

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+
+from msgspec import Struct
 
 from r2convert.errors import AccessError, InputError
 
@@ -19,8 +20,7 @@ VARIABLE = "R2CONVERT_CONFIG"
 CACHE_VARIABLE = "R2CONVERT_CACHE"
 
 
-@dataclass(frozen=True, slots=True)
-class Config:
+class Config(Struct, frozen=True):
     """What a configuration file says; paths in it are relative to its folder.
 
     Args:
@@ -33,7 +33,7 @@ class Config:
     path: Path | None = None
     cache: Path | None = None
     device: str | None = None
-    datasets: Mapping[str, Path] = field(default_factory=dict)
+    datasets: Mapping[str, Path] = {}
 
 
 def load_config() -> Config:

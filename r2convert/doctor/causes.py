@@ -14,6 +14,8 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
+from msgspec import structs
+
 from r2convert.catalog.protocol import MEAN, STANDARD_DEVIATION
 from r2convert.catalog.variant import StagedArchitecture, Variant
 from r2convert.doctor.settings import (
@@ -87,7 +89,7 @@ def _set(**changed: Any) -> Callable[[Setting], Setting]:
 
 
 def _prepared(**changed: Any) -> Callable[[Setting], Setting]:
-    return lambda sound: replace(sound, protocol=replace(sound.protocol, **changed))
+    return lambda sound: replace(sound, protocol=structs.replace(sound.protocol, **changed))
 
 
 def _whole(sound: Setting) -> Setting:
@@ -199,16 +201,16 @@ def network_causes(
     if not isinstance(architecture, StagedArchitecture):
         return
     known = [other.architecture for other in others.values()]
-    pools = replace(architecture, pool_counts_padding=not architecture.pool_counts_padding)
+    pools = structs.replace(architecture, pool_counts_padding=not architecture.pool_counts_padding)
     if pools not in known:
         yield Cause("pool-padding", "padding of the blocks' pools the other way",
-                    _shown_to(partial(rebuilt, variant=replace(variant, architecture=pools))),
+                    _shown_to(partial(rebuilt, variant=structs.replace(variant, architecture=pools))),
                     "build the blocks' pools with the right count_include_pad: PaddleClas has False, all others True",
                     "these weights belong to a network that pads the blocks' pools the other way")
-    first = replace(architecture, first_block="normal" if architecture.first_block == "stage" else "stage")
+    first = structs.replace(architecture, first_block="normal" if architecture.first_block == "stage" else "stage")
     if first not in known:
         yield Cause("first-block", "layer1.0 of the other kind",
-                    _shown_to(partial(rebuilt, variant=replace(variant, architecture=first))),
+                    _shown_to(partial(rebuilt, variant=structs.replace(variant, architecture=first))),
                     "build layer1.0 as this variant has it: without hierarchical adds, but in vd with them",
                     "these weights belong to a network with the other kind of first block")
     # fmt: on

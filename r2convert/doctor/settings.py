@@ -9,6 +9,7 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 import torch
+from msgspec import structs
 from PIL import Image
 from torch import nn
 from torch.nn import functional
@@ -66,7 +67,7 @@ class Setting:
     @property
     def cropped(self) -> tuple[Resize, Protocol]:
         """The part that decides the pixels of the crops."""
-        return self.resize, replace(self.protocol, mean=STANDARD.mean, std=STANDARD.std)
+        return self.resize, structs.replace(self.protocol, mean=STANDARD.mean, std=STANDARD.std)
 
 
 def crop_maker(resize: Resize, protocol: Protocol) -> Callable[[Pixels], Crop]:

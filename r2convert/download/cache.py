@@ -10,10 +10,11 @@ downloads that can be continued, ``bad/`` the last wrong file of each name, ``lo
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal
+
+from msgspec import Struct
 
 from r2convert.catalog.variant import Source
 from r2convert.download.pins import Expectation, Objection, Pin, PinBook, Trust
@@ -32,8 +33,7 @@ FOUND_HERE = "found in the cache"
 """Origin of a file that somebody put into the cache folder by hand."""
 
 
-@dataclass(frozen=True, slots=True)
-class CachedFile:
+class CachedFile(Struct, frozen=True):
     """A finished file whose bytes were checked.
 
     Args:
@@ -52,16 +52,14 @@ class CachedFile:
     origin: str
 
 
-@dataclass(frozen=True, slots=True)
-class DamagedFile:
+class DamagedFile(Struct, frozen=True):
     """A file under a final name that is not what it should be."""
 
     path: Path
     objection: Objection
 
 
-@dataclass(frozen=True, slots=True)
-class CacheEntry:
+class CacheEntry(Struct, frozen=True):
     """One file in the cache folder, as it lies there, unchecked.
 
     Args:

@@ -9,6 +9,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from types import MappingProxyType
 
+from msgspec import structs
+
 from r2convert.catalog.catalog import Catalog
 from r2convert.catalog.variant import FileFormat, Publisher, Source, Variant
 from r2convert.download.addresses import Address, mirror_address, mirror_from_environment
@@ -172,7 +174,7 @@ class _Job:
                 raise _offline_error(self._source, self._cache)
             wanted = self._cache.expectation(self._source)
             if sha256 is not None and wanted.sha256 is None:
-                wanted = replace(wanted, seen_sha256=sha256)
+                wanted = structs.replace(wanted, seen_sha256=sha256)
             try:
                 return self._try_all(self._settings.hosts.in_order(addresses), wanted)
             finally:

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
+
+from msgspec import Struct
+from msgspec.structs import asdict, replace
 
 from r2convert.catalog.variant import Source
 from r2convert.download.addresses import Address
@@ -23,8 +25,7 @@ _DECIDING_PREFIX = 8
 """Hex digits of a hash that rule out an accident (1 in 4e9); a shorter prefix does not."""
 
 
-@dataclass(frozen=True, slots=True)
-class Expectation:
+class Expectation(Struct, frozen=True):
     """What a file must be.
 
     Args:
@@ -83,8 +84,7 @@ class Expectation:
         return None
 
 
-@dataclass(frozen=True, slots=True)
-class Objection:
+class Objection(Struct, frozen=True):
     """Why a file is not the expected one, with the expected and the found value."""
 
     reason: str
@@ -98,8 +98,7 @@ _ABOUT = (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Pin:
+class Pin(Struct, frozen=True):
     """What is recorded of one file.
 
     Args:

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from fnmatch import fnmatchcase
+
+from msgspec import Struct
 
 from r2convert.catalog.catalog import Catalog
 from r2convert.catalog.geometry import read_template
@@ -25,8 +26,7 @@ _MOST_PATTERNS = 8
 _LINES = "\n            "
 
 
-@dataclass(frozen=True, slots=True)
-class Inside:
+class Inside(Struct, frozen=True):
     """A network among other tensors.
 
     Args:

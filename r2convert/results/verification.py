@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import os
 import platform
 from collections.abc import Iterable, Sequence
@@ -150,7 +149,7 @@ class Accuracy(Struct, frozen=True):
         if self.protocol is not None:
             # Older documents have it beside the protocol only.
             pipeline = next((each for each in PIPELINES if each == self.pipeline), self.protocol.pipeline)
-            force_setattr(self, "protocol", dataclasses.replace(self.protocol, pipeline=pipeline))
+            force_setattr(self, "protocol", replace(self.protocol, pipeline=pipeline))
         for name in ("top1_correct", "top5_correct"):
             if getattr(self, name) > self.images:
                 raise ValueError(f"Expected `{name}` of at most {self.images:,} images")

@@ -12,9 +12,11 @@ import os
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from msgspec.structs import replace
 
 from r2convert.catalog.loading import builtin_folder, load_catalog
 from r2convert.catalog.variant import Source, Variant

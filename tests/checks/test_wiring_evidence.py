@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from msgspec import structs
+from msgspec.structs import replace
 from torch import nn
 
 from r2convert.catalog.variant import StagedArchitecture, Variant
@@ -77,7 +76,7 @@ def settled(
     tables: Tables, network: nn.Module, images: WiringImages, *, proven: bool = False
 ) -> tuple[Identity, WiringResult]:
     resolution = presumed(tables, network)
-    resolution = Resolution(resolution.expansion, structs.replace(resolution.identity, proven=proven))
+    resolution = replace(resolution, identity=replace(resolution.identity, proven=proven))
 
     def load(taken_for: Resolution) -> nn.Module:
         with torch.device("meta"):

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import random
-from dataclasses import replace
 
 import numpy as np
 import safetensors.numpy
+from msgspec.structs import replace
 
 from r2convert.catalog.variant import Source
 from r2convert.download.cache import Cache, CachedFile

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 from platformdirs import user_cache_path
 
 from r2convert.download.cache import Cache, CachedFile, copy_to

@@ -6,12 +6,12 @@ import os
 import tempfile
 import threading
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from r2convert.catalog.variant import Source
 from r2convert.download.cache import FOUND_HERE, Cache, CachedFile, DamagedFile

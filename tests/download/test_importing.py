@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import os
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from r2convert.catalog import Variant, load_catalog
 from r2convert.catalog.variant import Source

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import io
-from dataclasses import replace
 from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
 import torch
+from msgspec.structs import replace
 
 from r2convert.catalog import load_catalog
 from r2convert.catalog.variant import FileFormat, Source

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import http.client
 import time
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 
@@ -12,6 +11,7 @@ import pytest
 import urllib3
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from r2convert.download.addresses import shown
 from r2convert.download.cache import Cache

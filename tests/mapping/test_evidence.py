@@ -5,11 +5,11 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
+from msgspec.structs import replace
 
 from r2convert.catalog.variant import Source, Variant
 from r2convert.checkpoint.open import open_checkpoint
@@ -112,7 +112,7 @@ def publish(tables: Tables, name: str, **facts: str) -> Tables:
     """The tables of a catalogue in which the first file of a variant has other digests."""
     known = tables.catalog.find(name)
     first = known.weights[0]
-    source: Source = replace(first.sources[0], **{"sha256_prefix": None, **facts})  # type: ignore[arg-type]
+    source: Source = replace(first.sources[0], **{"sha256_prefix": None, **facts})
     changed = replace(known, weights=(replace(first, sources=(source, *first.sources[1:])), *known.weights[1:]))
     return Tables(replace(tables.catalog, variants={**tables.catalog.variants, known.id: changed}))
 

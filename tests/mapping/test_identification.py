@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
+from msgspec.structs import replace
 
 from r2convert.catalog.variant import StagedArchitecture
 from r2convert.mapping.identity import Identity, identify
@@ -132,7 +131,7 @@ def test_an_architecture_that_no_file_lists_is_read_off_names_and_shapes(
 )
 def test_blocks_channels_and_cardinality_are_read(tables: Tables, change: dict[str, object], expected: str) -> None:
     variant = tables.catalog.find("res2net50")
-    expansion = tables.of(replace(variant, architecture=replace(variant.architecture, **change)))  # type: ignore[arg-type]
+    expansion = tables.of(replace(variant, architecture=replace(variant.architecture, **change)))
     found = identified(tables, {name: slot.shape for name, slot in expansion.names("official").items()})
     assert found.variant.id == expected
     assert tables.of(found.variant).slots == expansion.slots

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import asdict
 
 import click
+from msgspec import to_builtins
+from msgspec.structs import asdict
 
 from r2convert import api
 from r2convert.cli import options
@@ -190,7 +191,7 @@ def _describe(row: api.ListedVariant) -> dict[str, object]:
             {**asdict(source), "cached": None if file is None else {**asdict(file), "path": str(file.path)}}
             for source, file in zip(variant.sources, files, strict=True)
         ],
-        "claims": [asdict(claim) for claim in variant.claims],
+        "claims": [to_builtins(claim) for claim in variant.claims],
         "weights": [
             {
                 "id": each.id,

@@ -1,7 +1,8 @@
 """Writes checkpoints: streamed, read back while they grow, and put in their place only when all is well.
 
-Every byte of the output is read back once, by a thread that follows the writer. The digests are of what was read
-back, so that they speak of what the file holds; the writer's own checksums tell whether that is what was meant.
+Two threads follow the writer and read back what it has written: one for the SHA-256 of the file, one for digests and
+checksums of the tensors. So the digests speak of what the file holds; the writer's own checksums tell whether that is
+what was meant.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ import hashlib
 import io
 import os
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from itertools import chain
 from pathlib import Path
@@ -20,7 +21,7 @@ from typing import Final
 from isal.isal_zlib import crc32
 from msgspec import Struct
 
-from r2convert.checkpoint.background import Background
+from r2convert.checkpoint.background import Background, Result
 from r2convert.checkpoint.digests import DigestedTensor, OutputTensor
 from r2convert.checkpoint.formats.contents import Contents, OutputLayout, Wrapper
 from r2convert.checkpoint.formats.pdparams import pdparams_segments, pkl_segments
@@ -39,6 +40,7 @@ _SMALL_PIECES: Final = 100
 
 #: How many bytes were completed, and which tensor they are all of, if they are of one.
 _Stretch = tuple[int, int | None]
+_Batches = SimpleQueue[list[_Stretch]]
 
 _LAYOUTS: Final[Mapping[str, OutputLayout]] = {
     ".pth": torch_zip_segments,
@@ -119,7 +121,7 @@ def write_checkpoint(
         for index, tensor in enumerate(tensors)
         if digest
     ]
-    return WrittenFile(path, output.size, sha256 if digest else None, tuple(digested))
+    return WrittenFile(path, output.size, sha256, tuple(digested))
 
 
 def require_container(path: Path) -> None:
@@ -191,7 +193,7 @@ class _ReadBack(Struct, frozen=True):
 
 
 class _Output:
-    """The new file. One thread behind the writer lets the disk work, another reads back what was written."""
+    """The new file. Threads behind the writer let the disk work and read back what was written."""
 
     def __init__(self, path: Path, descriptor: int, *, is_read_back: bool, is_digested: bool) -> None:
         self.size = 0
@@ -200,10 +202,11 @@ class _Output:
         self._completed: list[_Stretch] = []
         self._handed_over = self._synced = 0
         self._to_sync: SimpleQueue[bool] = SimpleQueue()
-        self._batches: SimpleQueue[list[_Stretch]] = SimpleQueue()
+        self._batches: list[_Batches] = []
         self._sync = Background(self._sync_behind)
-        reads = partial(_read_back, path, self._batches, is_digested=is_digested)
-        self._reading = Background(reads) if is_read_back else None
+        self._hashing = self._follow(partial(_hash_file, path)) if is_digested else None
+        reads = partial(_read_tensors, path, is_digested=is_digested)
+        self._reading = self._follow(reads) if is_read_back else None
 
     def write(self, data: memoryview | bytes) -> None:
         self.size += len(data)
@@ -219,23 +222,31 @@ class _Output:
             self.hand_over()
 
     def hand_over(self) -> None:
-        """Let the other thread read back what has been completed."""
+        """Let the other threads read back what has been completed."""
         self._flush()
-        self._batches.put(self._completed)
+        for batches in self._batches:
+            batches.put(self._completed)
         self._completed, self._handed_over = [], self.size
 
     def finish(self) -> None:
-        """Wait until both threads have come to the end of what was handed over; never raises."""
+        """Wait until the threads have come to the end of what was handed over; never raises."""
         self._to_sync.put(False)
-        self._batches.put([])
-        self._sync.wait()
-        if self._reading is not None:
-            self._reading.wait()
+        for batches in self._batches:
+            batches.put([])
+        for thread in (self._sync, self._hashing, self._reading):
+            if thread is not None:
+                thread.wait()
 
-    def result(self) -> tuple[str, dict[int, _ReadBack]]:
+    def result(self) -> tuple[str | None, dict[int, _ReadBack]]:
         """Return the SHA-256 of the file and what it holds, or raise what went wrong in a thread."""
         self._sync.result()
-        return self._reading.result() if self._reading is not None else ("", {})
+        sha256 = self._hashing.result() if self._hashing is not None else None
+        return sha256, self._reading.result() if self._reading is not None else {}
+
+    def _follow(self, read: Callable[[_Batches], Result]) -> Background[Result]:
+        """Begin a thread that is given what has been completed, in batches; an empty one is the end."""
+        self._batches.append(SimpleQueue())
+        return Background(partial(read, self._batches[-1]))
 
     def _flush(self, data: memoryview | bytes = b"") -> None:
         write_all(self._descriptor, b"".join(self._small))
@@ -251,29 +262,47 @@ class _Output:
         os.fsync(self._descriptor)
 
 
-def _read_back(
-    path: Path, batches: SimpleQueue[list[_Stretch]], *, is_digested: bool
-) -> tuple[str, dict[int, _ReadBack]]:
-    """Read a growing file from its start, stretch by stretch as they are completed; an empty batch is the end."""
-    whole = hashlib.sha256()
+def _hash_file(path: Path, batches: _Batches) -> str:
+    """Return the SHA-256 of a growing file."""
+    digest = hashlib.sha256()
+    with _Follower(path) as file:
+        for batch in iter(batches.get, []):
+            for piece in file.pieces(sum(size for size, _ in batch)):
+                digest.update(piece)
+    return digest.hexdigest()
+
+
+def _read_tensors(path: Path, batches: _Batches, *, is_digested: bool) -> dict[int, _ReadBack]:
+    """Return what a growing file holds of each tensor, by its index."""
     found: dict[int, _ReadBack] = {}
-    buffer = memoryview(bytearray(CHUNK_BYTES))
-    with io.BufferedReader(io.FileIO(path), CHUNK_BYTES) as file:
+    with _Follower(path) as file:
         for size, tensor in chain.from_iterable(iter(batches.get, [])):
-            own, checksum, start = hashlib.sha256(), 0, file.tell()
-            for done in range(0, size, CHUNK_BYTES):
-                piece = buffer[: min(CHUNK_BYTES, size - done)]
-                if file.readinto(piece) < len(piece):
-                    raise _not_as_written(path, "a file that ends early")
-                if is_digested:
-                    whole.update(piece)
+            digest, checksum, start = hashlib.sha256(), 0, file.tell()
+            for piece in file.pieces(size):
                 if tensor is not None:
                     checksum = crc32(piece, checksum)
                 if is_digested and tensor is not None:
-                    own.update(piece)
+                    digest.update(piece)
             if tensor is not None:
-                found[tensor] = _ReadBack(start, checksum, own.digest())
-    return whole.hexdigest(), found
+                found[tensor] = _ReadBack(start, checksum, digest.digest())
+    return found
+
+
+class _Follower(io.BufferedReader):
+    """A growing file, read from its start."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(io.FileIO(path), CHUNK_BYTES)
+        self._path = path
+        self._buffer = memoryview(bytearray(CHUNK_BYTES))
+
+    def pieces(self, size: int) -> Iterator[memoryview]:
+        """Yield the next ``size`` bytes; each piece is valid until the next is asked for."""
+        for done in range(0, size, CHUNK_BYTES):
+            piece = self._buffer[: min(CHUNK_BYTES, size - done)]
+            if self.readinto(piece) < len(piece):
+                raise _not_as_written(self._path, "a file that ends early")
+            yield piece
 
 
 def _describe(path: Path, wrapper: Wrapper | None) -> Contents:

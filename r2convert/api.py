@@ -230,7 +230,8 @@ def fetch_all(
 ) -> FetchedFiles:
     """Fetch several files as :func:`fetch` does, ``at_once`` in parallel; one that fails does not stop the others.
 
-    Without names, every variant (that the publisher has) is fetched. ``display`` gets the number of files, and gives
+    Without names, the first weights of every architecture are fetched, but no detectors; of a publisher, all weights.
+    ``display`` gets the number of files, and gives
     what is told about the transfers.
     """
     from r2convert.download.download import choose_sources, fetch_sources

@@ -103,6 +103,7 @@ def describe_architectures() -> Iterator[str]:
         for weights in row.weights:
             accuracies = [weights.published.get(metric, "").removesuffix(" %") for metric in ("top1", "top5")]
             files = [f"[{source.layout}]({source.urls[0]})" for source in weights.weights.sources]
+            files += [f"[by hand]({weights.weights.page})"] if weights.weights.page else []
             yield f"| {' | '.join([*cells, f'`{weights.tag}`', *accuracies, ', '.join(files)])} |"
             cells = [""] * len(cells)
     yield ""

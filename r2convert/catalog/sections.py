@@ -182,6 +182,7 @@ def read_weights(root: Section, layouts: Sequence[str]) -> Weights:
         ),
         classes=root.number("classes", IMAGENET_CLASSES),
         page=root.text("page", ""),
+        detector=root.has("detector") and root.flag("detector"),
         note=root.text("note", ""),
     )
     published.close()

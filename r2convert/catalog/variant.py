@@ -337,7 +337,8 @@ class Weights(Struct, frozen=True):
         sources: files that hold it.
         claims: numbers published about it.
         classes: that its classifier tells apart.
-        page: where its publisher offers what no address gives directly, or the empty string.
+        page: where its publisher offers what cannot be fetched, or read, directly, or the empty string.
+        detector: whether it is the backbone within a detector, which its files hold whole.
         note: what a reader must know, or the empty string.
     """
 
@@ -350,6 +351,7 @@ class Weights(Struct, frozen=True):
     claims: tuple[Claim, ...]
     classes: int = IMAGENET_CLASSES
     page: str = ""
+    detector: bool = False
     note: str = ""
 
     @property

@@ -77,21 +77,30 @@ def choose_source(variant: Variant, publisher: Publisher | None = None) -> Sourc
 def choose_sources(
     catalog: Catalog, names: Sequence[str], publisher: Publisher | None = None
 ) -> list[tuple[Variant, Source]]:
-    """Return the files of the variants of these names, or of all; each once, also if two names or variants mean it.
+    """Return the files of the variants of these names, each once, also if two names mean it.
+
+    Without names, every architecture's first weights, but no detectors; of a publisher, all weights there are.
 
     Raises:
         UnknownVariantError: no variant has a name.
         UsageError: the publisher has no file of a variant, or none at all.
     """
-    known = [(variant, source) for variant in catalog.variants.values() for source in variant.sources]
-    if publisher is not None and publisher not in {source.publisher for _, source in known}:
-        publishers = sorted({source.publisher for _, source in known})
-        raise UsageError("nobody publishes under this name", expected=" or ".join(publishers), got=publisher)
-    chosen = [catalog.find(name) for name in names] or [
-        variant for variant, source in known if publisher in (None, source.publisher)
-    ]
-    pairs = [(variant, choose_source(variant, publisher)) for variant in chosen]
+    if publisher is not None and publisher not in catalog.publishers:
+        raise UsageError("nobody publishes under this name", expected=" or ".join(catalog.publishers), got=publisher)
+    if names:
+        pairs = [(variant, choose_source(variant, publisher)) for variant in map(catalog.find, names)]
+    else:
+        pairs = [pair for variant in catalog.variants.values() for pair in _all_of(variant, publisher)]
     return list({source.file_name: (variant, source) for variant, source in pairs}.values())
+
+
+def _all_of(variant: Variant, publisher: Publisher | None) -> list[tuple[Variant, Source]]:
+    """What ``--all`` means of an architecture."""
+    if publisher is None:
+        first = [each for each in variant.weights if each.sources and not each.detector][:1]
+    else:
+        first = [each for each in variant.weights if each.sources and each.publisher == publisher]
+    return [(variant, weights.sources[0]) for weights in first]
 
 
 def fetch_source(

@@ -22,7 +22,7 @@ from r2convert.mapping.parsing import Shapes, read_architecture, tensor_name
 from r2convert.mapping.tables import Expansion, Tables
 
 _STEM_AND_CLASSIFIER = 2
-_MOST_PATTERNS = 8
+_MOST_PATTERNS = 12
 _LINES = "\n            "
 
 
@@ -215,14 +215,15 @@ def _matches(name: str, patterns: Sequence[str]) -> bool:
 def _patterns(own: Sequence[str], extra: Iterable[str]) -> tuple[str, ...]:
     """Patterns of modules beside a network's; none if one lies in a stage of the network, which is another then."""
     patterns: dict[str, None] = {}
+    separator = "." if any("." in each for each in own) else "_"
     for name in extra:
-        module, dot, rest = name.partition(".")
-        while dot and all(each.startswith(f"{module}.") for each in own):
-            part, dot, rest = rest.partition(".")
-            module = f"{module}.{part}"
-        if any(each.startswith(f"{module}.") for each in own):
+        module, found, rest = name.partition(separator)
+        while found and all(each.startswith(module + separator) for each in own):
+            part, found, rest = rest.partition(separator)
+            module += separator + part
+        if any(each.startswith(module + separator) for each in own):
             return ()
-        patterns[f"{module}.*" if dot else module] = None
+        patterns[f"{module}{separator}*" if found else module] = None
     return tuple(patterns) if len(patterns) <= _MOST_PATTERNS else ()
 
 

@@ -77,6 +77,36 @@ PADDLEDETECTION = {
     "mask_rcnn_res2net50_vb_26w_4s_fpn_2x_coco": ("res2net50_paddle_w26_s4", "42.4 box AP and 38.1 mask AP"),
     "mask_rcnn_res2net50_vd_26w_4s_fpn_2x_coco": ("res2net50_paddledet_w26_s4", "42.6 box AP and 38.1 mask AP"),
 }
+# The same before it was rewritten for PaddlePaddle 2 (06f22754^, static/configs/res2net/README.md): it has two networks
+# of PaddleClas as backbones.
+STATIC = {
+    "faster_rcnn_res2net50_vb_26w_4s_fpn_1x": ("res2net50_paddle_w26_s4", "39.5 box AP"),
+    "mask_rcnn_res2net50_vb_26w_4s_fpn_2x": ("res2net50_paddle_w26_s4", "40.7 box AP and 36.2 mask AP"),
+    "mask_rcnn_res2net50_vd_26w_4s_fpn_2x": ("res2net50_vd_w26_s4", "40.9 box AP and 36.2 mask AP"),
+    "mask_rcnn_res2net50_vd_26w_4s_fpn_dcnv2_1x": ("res2net50_vd_w26_s4", "43.5 box AP and 38.4 mask AP"),
+}
+FLOWVISION = "https://oneflow-public.oss-cn-beijing.aliyuncs.com/model_zoo/flowvision/classification/Res2Net/"
+# What no address gives as a file that can be read: whose it is, the beginning of the page, what is said of it.
+BY_HAND = {
+    "Res2Net-v1b-152": ("official", "https://mailnankaieducn-my.sharepoint.com/", "on a page only"),
+    "r2_101.pkl": ("official", "https://mailnankaieducn-my.sharepoint.com/", "in other names"),
+    "panoptic_fpn_R2_101_3x": ("official", "https://mailnankaieducn-my.sharepoint.com/", "panoptic quality of 44.5"),
+    "InSPyReNet_Res2Net50": ("inspyrenet", "https://drive.google.com/file/d/12moRuU8F0", "salient objects"),
+    "res2net50_v1b_w26_s4.inspyrenet_pretrained": (
+        "inspyrenet",
+        "https://drive.google.com/file/d/1MMhioAsZ-",
+        "starts",
+    ),
+    "mask_rcnn_res2net50_vd_26w_4s_fpn_dcnv2_1x": ("paddledet", "https://paddlemodels.bj.bcebos.com/", "deformable"),
+    **{
+        f"res2net{depth}_w{width}_s{scales}.flowvision": (
+            "flowvision",
+            f"{FLOWVISION}res2net{depth}_{width}w_{scales}s.zip",
+            "a zipped OneFlow checkpoint",
+        )
+        for depth, width, scales in ((50, 26, 4), (50, 26, 6), (50, 26, 8), (50, 48, 2), (50, 14, 8), (101, 26, 4))
+    },
+}
 # Pages of the Hugging Face hub: the commit that a file was seen at, and its SHA-256.
 TIMM_FILES = {
     "res2net101d.in1k.safetensors": (
@@ -173,6 +203,27 @@ def test_detectors_are_sources_of_paddledetections_backbones(catalog: Catalog, n
     assert weights.note.startswith(f"a detector with {precision} on COCO as printed, which r2convert does not measure")
 
 
+@pytest.mark.parametrize("name", STATIC)
+def test_older_detectors_of_paddledetection_have_paddleclas_backbones(catalog: Catalog, name: str) -> None:
+    architecture, precision = STATIC[name]
+    weights = the_weights(catalog, name)
+    assert (weights.architecture, weights.detector) == (architecture, True)
+    assert weights.note.startswith(f"a detector with {precision} on COCO as printed")
+    address = f"https://paddlemodels.bj.bcebos.com/object_detection/{name}.tar"
+    assert [source.layout for source in weights.sources] == ([] if weights.page else ["paddle-static"])
+    assert [weights.page] == [address] if weights.page else weights.sources[0].urls == (address,)
+
+
+@pytest.mark.parametrize("name", BY_HAND)
+def test_what_cannot_be_fetched_or_read_has_a_page_and_says_what_it_is(catalog: Catalog, name: str) -> None:
+    publisher, page, said = BY_HAND[name]
+    weights = the_weights(catalog, name)
+    assert weights.publisher == publisher
+    assert weights.page.startswith(page)
+    assert said in weights.note
+    assert (weights.sources, weights.claims) == ((), ())
+
+
 def test_weights_of_holocron_have_ten_classes_and_every_parameter(tables: Tables, catalog: Catalog) -> None:
     weights = the_weights(catalog, "res2net50_w26_s4.holocron")
     (source,) = weights.sources
@@ -206,9 +257,3 @@ def test_weights_of_mindcv_have_the_numbers_of_their_row(catalog: Catalog, name:
     prefix = source.file_name.removesuffix(".ckpt").rpartition("-")[2]
     assert prefix == source.sha256_prefix
     assert source.urls == (f"https://download.mindspore.cn/toolkits/mindcv/res2net/{source.file_name}",)
-
-
-def test_weights_that_only_a_page_offers_have_no_file(catalog: Catalog) -> None:
-    weights = the_weights(catalog, "Res2Net-v1b-152")
-    assert weights.page.startswith("https://mailnankaieducn-my.sharepoint.com/")
-    assert (weights.sources, weights.claims) == ((), ())

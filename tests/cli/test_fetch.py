@@ -108,16 +108,35 @@ def test_a_publisher_that_does_not_exist_is_wrong_usage(lab: Lab) -> None:
     assert "official" in result.stderr
 
 
-def test_all_leaves_out_a_network_that_nobody_publishes(lab: Lab) -> None:
+def test_all_leaves_out_detectors_and_what_nobody_publishes(lab: Lab) -> None:
     lab.publish("lab-net", DATA)
     text = (lab.mappings / "lab-net.toml").read_text().replace("lab-net", "own-net")
     (lab.mappings / "own-net.toml").write_text(text.split("[[sources]]")[0])
     assert "own-net" in lab.run("list").stdout
     result = lab.run("fetch", "--all", "--offline")
     assert result.returncode == 4
-    published = [each for each in load_catalog({}).variants.values() if each.sources]
-    assert f"{len(published) + 1} files could not be downloaded" in result.stderr
+    wanted = [
+        next(weights.sources[0].file_name for weights in variant.weights if weights.sources and not weights.detector)
+        for variant in load_catalog({}).variants.values()
+        if any(weights.sources and not weights.detector for weights in variant.weights)
+    ]
+    assert f"{len(wanted) + 1} files could not be downloaded" in result.stderr
+    assert all(name in result.stderr for name in wanted)
+    assert "rcnn" not in result.stderr
     assert "no file of" not in result.stderr
+
+
+@pytest.mark.parametrize(("publisher", "files"), [("mmdetection", 5), ("paddle", 8), ("paddledet", 6)])
+def test_all_of_a_publisher_are_all_its_weights_detectors_too(lab: Lab, publisher: str, files: int) -> None:
+    result = lab.run("fetch", "--all", "--from", publisher, "--offline")
+    assert f"{files} files could not be downloaded" in result.stderr
+
+
+def test_what_cannot_be_fetched_is_told_with_its_page(lab: Lab) -> None:
+    for arguments in (["InSPyReNet_Res2Net50"], ["res2net50_v1b", "--from", "inspyrenet"]):
+        result = lab.run("fetch", *arguments)
+        assert (result.returncode, result.stdout) == (2, "")
+        assert "get it by hand from https://drive.google.com/file/d/12moRuU8F0" in result.stderr
 
 
 def test_of_several_files_every_address_is_told(lab: Lab) -> None:

@@ -19,7 +19,12 @@ _INDENT = "\n            "
 
 @options.command("fetch", "Download weights, verify them and keep them in the cache.")
 @click.argument("names", nargs=-1, metavar="VARIANT...", shell_complete=options.complete_variant)
-@options.option("--all", "everything", is_flag=True, help="Every variant (that the publisher has).")
+@options.option(
+    "--all",
+    "everything",
+    is_flag=True,
+    help="Every architecture's first weights, without detectors; with --from, all weights of the publisher.",
+)
 @options.option(
     "--from",
     "publisher",

@@ -115,6 +115,8 @@ def _print_variants(rows: Sequence[api.ListedVariant]) -> None:
     )
     if example is not None:
         _print_text(f"An architecture's name means its first weights; others have names such as {example}.")
+    if any(weights.weights.page for row in rows for weights in row.weights):
+        _print_text("by hand: `r2convert fetch NAME` says where it is offered, and what it is.")
     _print_text(f"Official weights: {api.WEIGHTS_LICENCE}.")
 
 
@@ -133,7 +135,7 @@ def _layouts(weights: api.ListedWeights) -> str:
     marks: dict[str, str] = {}
     for source, file in zip(weights.weights.sources, weights.cached, strict=True):
         marks[source.layout] = "*" if file else marks.get(source.layout, "")
-    return " ".join(layout + mark for layout, mark in marks.items()) or "no file"
+    return " ".join(layout + mark for layout, mark in marks.items()) or "by hand"
 
 
 def _print_claims(variants: Iterable[api.Variant]) -> None:
@@ -198,6 +200,8 @@ def _describe(row: api.ListedVariant) -> dict[str, object]:
                 "name": each.name,
                 "aliases": list(each.aliases),
                 "publisher": each.publisher,
+                "page": each.page,
+                "detector": each.detector,
                 "note": each.note,
             }
             for each in variant.weights

@@ -13,7 +13,8 @@ import io
 import os
 import re
 import stat
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
+from itertools import islice
 from pathlib import Path
 
 from r2convert.errors import AccessError, NoSpaceError, OutputExistsError
@@ -193,6 +194,12 @@ def printable(text: str, *, keep_lines: bool = False) -> str:
     return "".join(
         letter if letter.isprintable() or (keep_lines and letter == "\n") else _spelled_out(letter) for letter in text
     )
+
+
+def first_names(names: Collection[str], shown: int = 4) -> str:
+    """The first names of many, and how many more there are."""
+    more = f" and {len(names) - shown:,} more" if len(names) > shown else ""
+    return ", ".join(islice(names, shown)) + more
 
 
 def _spelled_out(letter: str) -> str:

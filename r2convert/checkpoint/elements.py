@@ -64,6 +64,11 @@ CASTS = (DType.FLOAT32, DType.FLOAT16, DType.BFLOAT16)
 """What floating-point tensors can be cast to."""
 
 
+def counted(count: int, noun: str = "value") -> str:
+    """How many values something is said of: ``1 value is``, ``3 values are``."""
+    return f"1 {noun} is" if count == 1 else f"{count:,} {noun}s are"
+
+
 class Stream:
     """One tensor's elements on their way from one file into another.
 
@@ -84,9 +89,9 @@ class Stream:
     def problem(self) -> str | None:
         """What is wrong with the values that went by, in words."""
         if self.not_finite:
-            return f"{self.not_finite:,} values are NaN or infinite"
+            return f"{counted(self.not_finite)} NaN or infinite"
         if self.overflowed:
-            return f"{self.overflowed:,} values are too large for {self._target.value}"
+            return f"{counted(self.overflowed)} too large for {self._target.value}"
         return None
 
     def __iter__(self) -> Iterator[memoryview | bytes]:

@@ -23,6 +23,7 @@ from r2convert.checkpoint.tensor_names import (
     without_prefixes,
 )
 from r2convert.errors import CorruptCheckpointError, LimitExceededError, UnsupportedCheckpointError, UsageError
+from r2convert.files import first_names
 
 #: Says what a set of tensors is ("res2net50_w26_s4 in the official layout"), or ``None``. The names come without
 #: wrappers' prefixes.
@@ -409,9 +410,10 @@ def _not_tensors(others: Mapping[object, object]) -> tuple[str, ...]:
 
 
 def _not_read(unread: Mapping[str, UnreadTensor]) -> tuple[str, ...]:
-    shown = [f"{name} is a {value.kind}, which is not read" for name, value in list(unread.items())[:_SHOWN]]
-    rest = len(unread) - len(shown)
-    return (*shown, f"{rest} more tensors are of kinds that are not read") if rest else tuple(shown)
+    kinds: dict[str, list[str]] = {}
+    for name, value in unread.items():
+        kinds.setdefault(value.kind, []).append(name)
+    return tuple(f"{first_names(names)}: {kind}, which is not read" for kind, names in list(kinds.items())[:_SHOWN])
 
 
 _SHOWN: Final = 8

@@ -23,7 +23,7 @@ from r2convert.catalog.variant import FileFormat, Source
 from r2convert.download.addresses import Address
 from r2convert.download.cache import Cache, CachedFile
 from r2convert.download.download import fetch_source
-from r2convert.download.locating import HUB
+from r2convert.download.locating import HUB, USUAL
 from r2convert.download.transfer import FetchSettings, ProgressSink
 from r2convert.download.transport import MirrorFaultError, Patience, Transport
 from r2convert.errors import FetchError, OfflineError, ServerRefusedError, UsageError
@@ -37,9 +37,6 @@ _FORMATS: dict[str, FileFormat] = {
     ".pt": "pth",
     ".pth": "pth",
 }
-_USUAL = ("model.safetensors", "pytorch_model.bin")
-"""What the hub's own libraries load where no file is named, first choice first."""
-
 _LARGEST_ANSWER = 16 << 20
 _LISTED = 20
 
@@ -146,7 +143,7 @@ def _hub_file(reference: HubReference, path: str, described: Mapping[str, Any] =
 
 def _the_checkpoint(text: str, paths: list[str]) -> str:
     """Choose the file that is loaded where none is named."""
-    for usual in _USUAL:
+    for usual in USUAL:
         if usual in paths:
             return usual
     found = [path for path in paths if PurePosixPath(path.lower()).suffix in _FORMATS]

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from r2convert.download.transfer import ProgressSink
 
 HUB = "hf://"
+USUAL = ("model.safetensors", "pytorch_model.bin")
+"""What the hub's own libraries load of a folder or a repository where no file is named, first choice first."""
 _SUFFIXES = (".pth", ".pt", ".safetensors", ".pdparams", ".bin", ".ckpt", ".tar")
 """What the names of checkpoints end in, among the files of a folder."""
 _LISTED = 20
@@ -46,7 +48,7 @@ def locate(
     Args:
         find: gives the variant of a name, as :meth:`~r2convert.catalog.catalog.Catalog.find` does.
         checkpoint: a path object, which is always a path; or a string, which is a name if it has neither a slash nor
-            a suffix and no such file exists. A folder stands for the one checkpoint in it;
+            a suffix and no such file exists. A folder stands for the checkpoint in it;
             ``hf://ORG/REPO[@REVISION][/FILE]`` is a file on the Hugging Face hub.
         fetch: download the file of a variant or of the hub if it is not in the cache.
         progress: told about the download.
@@ -83,7 +85,10 @@ def cached_path(variant: Variant) -> Path | None:
 
 
 def _checkpoint_in(folder: Path) -> Path:
-    """The one checkpoint in a folder, or the folder where it is one itself: indexed shards, or Paddle 1.x variables."""
+    """The checkpoint in a folder, or the folder where it is one itself: indexed shards, or Paddle 1.x variables.
+
+    Of several it is the one that the hub's libraries would load: training state of `accelerate` lies beside it.
+    """
     from r2convert.checkpoint.formats.shards import index_in  # here: a file is found without the reader
 
     try:
@@ -92,6 +97,9 @@ def _checkpoint_in(folder: Path) -> Path:
         found = sorted(path for path in folder.iterdir() if path.name.lower().endswith(_SUFFIXES) and path.is_file())
     except OSError:
         return folder  # whoever opens it tells why it cannot be read
+    usual = next((path for name in USUAL for path in found if path.name == name), None)
+    if usual is not None:
+        return usual
     if len(found) > 1:
         shown = [f"{path.name} ({path.stat().st_size / 1e6:.1f} MB)" for path in found[:_LISTED]]
         more = [f"and {len(found) - _LISTED} more"] if len(found) > _LISTED else []
@@ -100,6 +108,7 @@ def _checkpoint_in(folder: Path) -> Path:
             where=str(folder),
             expected="one, or the path of a file",
             got="\n            ".join([*shown, *more]),
+            next_step=f"give the path of one, such as {found[0]}",
         )
     return found[0] if found else folder
 

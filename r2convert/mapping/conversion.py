@@ -264,10 +264,13 @@ def _require_finite(plan: Plan, streams: dict[str, Stream]) -> None:
     problems = [f"{name}: {stream.problem}" for name, stream in streams.items() if stream.problem]
     if problems:
         more = [f"and {len(problems) - _SHOWN} more tensors"] if len(problems) > _SHOWN else []
+        broken = any(stream.not_finite for stream in streams.values())
         raise MappingError(
-            f"this {plan.expansion.variant.id} holds values that no sound file has",
+            f"this {plan.expansion.variant.id} holds values that {'no sound file has' if broken else 'do not fit'}",
             got="\n            ".join([*problems[:_SHOWN], *more]),
-            next_step="nothing was written; get the file again, or train again",
+            next_step="nothing was written; get the file again, or train again"
+            if broken
+            else "nothing was written; --dtype bfloat16 has the range of float32",
         )
 
 

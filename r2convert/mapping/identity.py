@@ -22,6 +22,7 @@ from msgspec.structs import replace
 from r2convert.catalog.catalog import Catalog
 from r2convert.catalog.variant import IMAGENET_CLASSES, Architecture, StagedArchitecture, Variant, Weights
 from r2convert.checkpoint.open import Checkpoint
+from r2convert.files import first_names
 from r2convert.mapping.parsing import Shape, Shapes, read_architecture, show_shape
 from r2convert.mapping.tables import Expansion, Slot, Tables
 
@@ -245,12 +246,6 @@ def _with_classes(expansion: Expansion, layout: str, slot: Slot, classes: int | 
         return shape
     axis = 1 if expansion.form_in(layout, slot) == "transposed" else 0
     return (*shape[:axis], classes, *shape[axis + 1 :])
-
-
-def first_names(names: tuple[str, ...]) -> str:
-    """The first names of a list, and how many more there are."""
-    rest = len(names) - _SHOWN
-    return ", ".join(names[:_SHOWN]) + (f" and {rest} more" if rest > 0 else "")
 
 
 def shapes_of(checkpoint: Checkpoint) -> Mapping[str, Shape]:

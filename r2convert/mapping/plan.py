@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping, Sequence
 from typing import Literal
 
 from msgspec import Struct
@@ -15,12 +15,16 @@ from r2convert.catalog.variant import Architecture, Program, StagedArchitecture,
 from r2convert.checkpoint.elements import DType
 from r2convert.checkpoint.tensor import TensorInfo
 from r2convert.errors import MappingError
+from r2convert.files import first_names
 from r2convert.mapping.identity import Identity, Resolution, differ
 from r2convert.mapping.tables import CANONICAL, Expansion, Slot, Tables
 
 _SHOWN = 20
 _UNREACHABLE = "unreachable"
 _COUNTER = "num_batches_tracked"
+_BACKBONE_ADVICE = "the file is a backbone: --backbone-only converts it without the classifier"
+_WEIGHTS_ADVICE = "save the weights as floating-point numbers from the program that made the file"
+_COUNTERS_ADVICE = "--leave-out '*num_batches_tracked' leaves the counters out, which evaluation does not read"
 
 
 class PlanRow(Struct, frozen=True):
@@ -131,18 +135,25 @@ def make_plan(
     has_classifier = not backbone_only or any(row.source and _is_classifier(row.slot) for row in rows)
     difference = differ(expansion, source_layout, shapes, classifier=has_classifier)
     slots = expansion.names(source_layout)
+    read = {row.source: row.slot for row in rows if row.source}
+    weights = dtype_problems({name: slot for name, slot in read.items() if not slot.is_counter}, tensors)
+    counters = dtype_problems({name: slot for name, slot in read.items() if slot.is_counter}, tensors)
     lacks_classifier = bool(difference.missing) and all(_is_classifier(slots[name]) for name in difference.missing)
     return Plan(
         expansion,
         source_layout,
         target_layout,
         rows=tuple(rows),
-        problems=(*difference.lines(), *problems, *_dtype_problems(rows, tensors)),
+        problems=(*difference.lines(), *problems, *weights, *counters),
         warnings=(),
-        advice="the file is a backbone: --backbone-only converts it without the classifier"
-        if lacks_classifier
-        else None,
+        advice=_advice(lacks_classifier, weights, counters),
     )
+
+
+def _advice(lacks_classifier: bool, weights: Sequence[str], counters: Sequence[str]) -> str | None:
+    if lacks_classifier:
+        return _BACKBONE_ADVICE
+    return _WEIGHTS_ADVICE if weights else _COUNTERS_ADVICE if counters else None
 
 
 def plan_conversion(
@@ -314,12 +325,22 @@ def _fill_reason(expansion: Expansion, slot: Slot) -> str | None:
     return fills.get(_COUNTER) if slot.is_counter else None
 
 
-def _dtype_problems(rows: list[PlanRow], tensors: Mapping[str, TensorInfo]) -> Iterator[str]:
-    for row in rows:
-        if row.source is None:
+def dtype_problems(slots: Mapping[str, Slot], tensors: Mapping[str, TensorInfo]) -> list[str]:
+    """Weights that are not floating-point and counters that are not int64, one line a dtype.
+
+    Args:
+        slots: what the tensors are for, by their names in the file.
+        tensors: the file's tensors by name.
+    """
+    wrong: dict[tuple[DType, str], list[str]] = {}
+    for name, slot in slots.items():
+        if name not in tensors:
             continue
-        dtype = tensors[row.source].dtype
-        if row.slot.is_counter and dtype is not DType.INT64:
-            yield f"{row.source} is {dtype.value}, expected int64"
-        if not row.slot.is_counter and not dtype.is_floating:
-            yield f"{row.source} is {dtype.value}, expected a floating-point dtype"
+        dtype = tensors[name].dtype
+        if dtype is not DType.INT64 if slot.is_counter else not dtype.is_floating:
+            expected = "int64" if slot.is_counter else "a floating-point dtype"
+            wrong.setdefault((dtype, expected), []).append(name)
+    return [
+        f"{first_names(names)} {'is' if len(names) == 1 else 'are'} {dtype.value}, expected {expected}"
+        for (dtype, expected), names in wrong.items()
+    ]

@@ -17,7 +17,8 @@ from r2convert.catalog.geometry import read_template
 from r2convert.catalog.variant import Variant
 from r2convert.checkpoint.open import Checkpoint
 from r2convert.errors import MappingError, R2ConvertError, UnsupportedCheckpointError
-from r2convert.mapping.identity import Difference, Identity, differ, first_names, fitting, identify
+from r2convert.files import first_names
+from r2convert.mapping.identity import Difference, Identity, differ, fitting, identify
 from r2convert.mapping.parsing import Shapes, read_architecture, tensor_name
 from r2convert.mapping.tables import Expansion, Tables
 
@@ -101,7 +102,7 @@ def _not_read(tables: Tables, checkpoint: Checkpoint, shapes: Shapes) -> R2Conve
         "tensors of the network are of a kind that is not read",
         where=str(checkpoint.path),
         expected=f"the tensors of {identity.variant.id} in a plain element type",
-        got=f"{len(unread)} of kind {', '.join(kinds)}: {first_names(tuple(unread))}",
+        got=f"{first_names(unread)}: {', '.join(kinds)}",
         next_step="cast them with the program that wrote the file, and save them again",
     )
 
@@ -134,14 +135,14 @@ def _unknown(tables: Tables, checkpoint: Checkpoint, shapes: Shapes) -> MappingE
             f"this file holds {other}",
             where=where,
             expected="a Res2Net of a known family",
-            got=f"{len(shapes)} tensors: {first_names(tuple(shapes))}",
+            got=f"{len(shapes)} tensors: {first_names(shapes)}",
         )
     near = nearest(tables, shapes)
     if near is None:
         return MappingError(
             "this file holds no Res2Net that the catalogue knows: not one name is shared",
             where=where,
-            got=f"{len(shapes)} tensors: {first_names(tuple(shapes))}",
+            got=f"{len(shapes)} tensors: {first_names(shapes)}",
             next_step=f"if it holds one under other names, `r2convert layout {shlex.quote(where)} --like ARCHITECTURE` "
             "learns them",
         )

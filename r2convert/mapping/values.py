@@ -6,11 +6,11 @@ import hashlib
 from typing import TYPE_CHECKING, Any
 
 from r2convert.checkpoint.digests import DigestedTensor, network_hash
-from r2convert.checkpoint.elements import DType, decode, may_be_not_finite
+from r2convert.checkpoint.elements import DType, counted, decode, may_be_not_finite
 from r2convert.checkpoint.open import Checkpoint
 from r2convert.checkpoint.tensor import TensorInfo
 from r2convert.mapping.identity import Resolution
-from r2convert.mapping.plan import canonical_plan, target_tensor
+from r2convert.mapping.plan import canonical_plan, dtype_problems, target_tensor
 from r2convert.mapping.tables import Slot
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ def read_values(checkpoint: Checkpoint, resolution: Resolution | None) -> tuple[
 
     Returns:
         The content hash of the network, whatever its container and layout: counters of training batches and tensors
-        that the network cannot reach do not enter. And one line a tensor that something is wrong with.
+        that the network cannot reach do not enter. And what is wrong with the values, in lines.
 
     Raises:
         CheckpointError: the file's bytes are damaged.
@@ -39,7 +39,7 @@ def read_values(checkpoint: Checkpoint, resolution: Resolution | None) -> tuple[
     digested, problems = [], []
     for name, tensor in checkpoint.tensors.items():
         slot, named = slots.get(name), content.get(name)
-        if named is None and not tensor.dtype.is_floating:
+        if named is None and (not tensor.dtype.is_floating or (slot is not None and slot.is_counter)):
             continue
         digest, is_suspect = hashlib.sha256(), False
         for chunk in checkpoint.chunks(named or tensor):
@@ -49,7 +49,8 @@ def read_values(checkpoint: Checkpoint, resolution: Resolution | None) -> tuple[
             digested.append(DigestedTensor(named.name, named.dtype, named.shape, digest.digest()))
         problem = _problem(slot, decode(checkpoint.array(tensor), tensor.dtype)) if is_suspect else None
         if problem:
-            problems.append(f"{name} {problem}")
+            problems.append(f"{name}: {problem}")
+    problems += dtype_problems({name: slot for name, slot in slots.items() if not slot.is_counter}, checkpoint.tensors)
     return network_hash(digested), problems
 
 
@@ -82,12 +83,12 @@ def _problem(slot: Slot | None, values: Array) -> str | None:
 
     finite = np.isfinite(values)
     if not finite.all():
-        return f"has {int((~finite).sum()):,} values that are NaN or infinite"
+        return f"{counted(int((~finite).sum()))} NaN or infinite"
     if slot is None:
         return None
     if slot.role == "bn.running_var" and (values < 0).any():
-        return f"has {int((values < 0).sum()):,} negative variances"
+        return f"{counted(int((values < 0).sum()), 'variance')} negative"
     # A layer that nothing reads is filled with zeros by declaration.
     if slot.role == "conv.weight" and slot.canonical is not None and not values.any():
-        return "is all zeros"
+        return "every value is zero"
     return None

@@ -111,10 +111,12 @@ def test_a_forged_receipt_is_bad_input_not_a_traceback(tables: Tables, standin: 
 @pytest.mark.parametrize(
     ("name", "values", "message"),
     [
-        ("level2.tree1.bn1.running_var", torch.full((112,), -1.0), "112 negative variances"),
-        ("level2.tree1.bn1.weight", torch.full((112,), float("nan")), "112 values that are NaN or infinite"),
-        ("level2.tree1.conv3.weight", torch.full((128, 112, 1, 1), float("inf")), "values that are NaN or infinite"),
-        ("level5.tree2.convs.1.weight", torch.zeros(224, 224, 3, 3), "is all zeros"),
+        ("level2.tree1.bn1.running_var", torch.full((112,), -1.0), "112 variances are negative"),
+        ("level2.tree1.bn1.weight", torch.full((112,), float("nan")), "112 values are NaN or infinite"),
+        ("level2.tree1.conv3.weight", torch.full((128, 112, 1, 1), float("inf")), "values are NaN or infinite"),
+        ("level5.tree2.convs.1.weight", torch.zeros(224, 224, 3, 3), "every value is zero"),
+        # Quantized weights without their scales are no network.
+        ("level5.tree2.convs.1.weight", torch.ones(224, 224, 3, 3, dtype=torch.int8), "is int8, expected a floating"),
     ],
 )
 def test_values_that_no_training_gives_fail(

@@ -85,7 +85,32 @@ def test_values_that_are_wrong_are_warned_of(run: Run, standin: Standin, tmp_pat
     state["level2.tree1.bn1.running_var"][3] = float("nan")
     torch.save(state, tmp_path / "nan.pth")
     (warning,) = run("inspect", tmp_path / "nan.pth", "--json").json["warnings"]
-    assert "level2.tree1.bn1.running_var has 1 values that are NaN" in warning
+    assert "level2.tree1.bn1.running_var: 1 value is NaN or infinite" in warning
+
+
+def test_counters_that_nothing_reads_may_have_overflowed_in_half_precision(
+    run: Run, standin: Standin, tmp_path: Path
+) -> None:
+    # `{name: value.half() for ...}` makes 450,450 training steps infinite.
+    state = torch.load(standin("res2net_dla60_w28_s4"), weights_only=True)
+    halved = {
+        name: torch.tensor(450450.0).half() if name.endswith("num_batches_tracked") else value.half()
+        for name, value in state.items()
+    }
+    torch.save(halved, tmp_path / "half.pth")
+    assert run("inspect", tmp_path / "half.pth", "--json").json["warnings"] == []
+
+
+def test_ten_warnings_are_printed_and_all_are_in_json(run: Run, standin: Standin, tmp_path: Path) -> None:
+    state = torch.load(standin("res2net_dla60_w28_s4"), weights_only=True)
+    broken = [name for name, value in state.items() if value.is_floating_point()]
+    torch.save(
+        {name: value * float("nan") if name in broken else value for name, value in state.items()}, tmp_path / "x.pth"
+    )
+    assert len(run("inspect", tmp_path / "x.pth", "--json").json["warnings"]) == len(broken)
+    lines = [line for line in run("inspect", tmp_path / "x.pth").out.splitlines() if line.startswith("warning")]
+    assert lines[-1] == f"warning       and {len(broken) - 10} more: --json lists all"
+    assert len(lines) == 11
 
 
 def test_tensors_are_listed_on_request_and_digests_left_out(run: Run, standin: Standin) -> None:

@@ -212,7 +212,7 @@ def test_values_that_are_not_finite_are_collected_and_nothing_is_written(
     torch.save(state, tmp_path / "bad.pth")
     ran = run("map", "--src", tmp_path / "bad.pth", "--dst", tmp_path / "mm.pth")
     assert ran.code == 3
-    assert "backbone.level2.root.bn.bias: 1 values are NaN or infinite" in ran.err
+    assert "backbone.level2.root.bn.bias: 1 value is NaN or infinite" in ran.err
     assert "backbone.level5.root.conv.weight: 3 values are NaN or infinite" in ran.err
     assert os.listdir(tmp_path) == ["bad.pth"]
 
@@ -223,7 +223,7 @@ def test_a_value_too_large_for_the_type_is_refused(run: Run, standin: Standin, t
     torch.save(state, tmp_path / "large.pth")
     ran = run("map", "--src", tmp_path / "large.pth", "--dst", tmp_path / "mm.pth", "--dtype", "float16")
     assert ran.code == 3
-    assert "1 values are too large for float16" in ran.err
+    assert "1 value is too large for float16" in ran.err
 
 
 def test_a_backbone_inside_a_larger_network_is_found_and_taken_out(run: Run, standin: Standin, tmp_path: Path) -> None:
@@ -286,7 +286,7 @@ def test_a_network_in_a_kind_that_is_not_read_is_said_to_be_that(run: Run, stand
     ran = run("map", tmp_path / "small.pth", tmp_path / "mm.pth")
     assert ran.code == 3
     assert "of a kind that is not read" in ran.err
-    assert "float8_e4m3fn: conv1.weight" in ran.err
+    assert "conv1.weight: float8_e4m3fn" in ran.err
     assert run("inspect", tmp_path / "small.pth").code == 0
 
 

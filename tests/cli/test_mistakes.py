@@ -38,6 +38,17 @@ def test_a_folder_of_several_checkpoints_lists_them(run: Run, file: Path) -> Non
     assert "this folder holds 2 checkpoints" in ran.err
     assert "dla.pth (" in ran.err
     assert "other.safetensors (" in ran.err
+    assert f"give the path of one, such as {file}" in ran.err
+
+
+@pytest.mark.parametrize("beside", ["pytorch_model.bin", "optimizer.bin"])
+def test_a_folder_of_the_hubs_libraries_stands_for_what_they_load(run: Run, file: Path, beside: str) -> None:
+    # A repository with both formats, and a folder of accelerate's save_state().
+    state = torch.load(file, weights_only=True)
+    save_file({name: value.contiguous() for name, value in state.items()}, file.with_name("model.safetensors"))
+    file.rename(file.with_name(beside))
+    ran = run("inspect", file.parent, "--no-digest", "--json")
+    assert ran.json["path"] == str(file.with_name("model.safetensors"))
 
 
 def test_a_folder_of_shards_is_one_checkpoint(run: Run, file: Path, tmp_path: Path) -> None:

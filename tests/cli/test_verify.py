@@ -62,7 +62,7 @@ def test_a_failing_check_is_exit_code_1(run: Run, standin: Standin, tmp_path: Pa
     torch.save(state, tmp_path / "bad.pth")
     ran = run("verify", tmp_path / "bad.pth")
     assert ran.code == 1
-    assert "level5.root.bn.running_var has 1,024 negative variances" in " ".join(ran.out.split())
+    assert "level5.root.bn.running_var: 1,024 variances are negative" in " ".join(ran.out.split())
 
 
 def test_a_file_that_is_something_else_is_exit_code_3(run: Run, standin: Standin) -> None:

@@ -153,7 +153,7 @@ def test_a_sound_file_has_no_layer_that_was_never_loaded(sound: Classifier) -> N
 
 
 def test_values_that_no_training_gives_come_before_everything(tried: Tried) -> None:
-    assert seen(tried, bad_values(["bn1 has 64 negative variances"])).id == "bad-values"
+    assert seen(tried, bad_values(["bn1: 64 variances are negative"])).id == "bad-values"
     assert bad_values([]) == []
 
 

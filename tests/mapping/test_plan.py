@@ -113,6 +113,23 @@ def test_all_problems_are_found_at_once(tables: Tables) -> None:
     assert "bn1.num_batches_tracked is float32, expected int64" in problems
 
 
+def test_tensors_of_a_wrong_dtype_share_a_line_and_the_advice_is_about_them(tables: Tables) -> None:
+    expansion = tables.of(tables.catalog.find("res2net50"))
+    tensors = tensors_of(expansion, "official")
+    # `{name: value.half() for ...}` casts the counters too.
+    counters = [name for name in tensors if name.endswith("num_batches_tracked")]
+    tensors |= {name: replace(tensors[name], dtype=DType.FLOAT16) for name in counters}
+    plan = make_plan(expansion, "official", "mm", tensors)
+    names = ", ".join(counters[:4])
+    assert plan.problems == (f"{names} and {len(counters) - 4} more are float16, expected int64",)
+    assert plan.advice is not None
+    assert plan.advice.startswith("--leave-out '*num_batches_tracked'")
+    tensors |= {"conv1.weight": replace(tensors["conv1.weight"], dtype=DType.INT8)}
+    plan = make_plan(expansion, "official", "mm", tensors)
+    assert plan.problems[0] == "conv1.weight is int8, expected a floating-point dtype"
+    assert plan.advice == "save the weights as floating-point numbers from the program that made the file"
+
+
 OTHERWISE = {
     ("res2net50_v1b_w26_s4", "mmdet"): ["leaves out the stride-1 3x3 average pool"],
     ("res2net50_mmdet_w26_s4", "official"): ["average pool in layer1.0, which was not there when this network was"],

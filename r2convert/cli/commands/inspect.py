@@ -11,7 +11,10 @@ from msgspec.structs import replace
 from r2convert import api
 from r2convert.cli import options
 from r2convert.cli.console import coloured, print_json
-from r2convert.files import printable
+from r2convert.files import first_names, printable
+
+_WARNINGS_SHOWN = 10
+_VALUE_COLUMNS = 120
 
 
 @options.command("inspect", "What a file really is: container, layout, variant, tensors.")
@@ -47,6 +50,11 @@ def _by_reason(found: api.Inspection) -> str:
     return ", ".join(f"{count} x {reason}" for reason, count in counts.items())
 
 
+def _shortened(text: str) -> str:
+    """The beginning of a long value: optimizer state, a whole configuration."""
+    return text if len(text) <= _VALUE_COLUMNS else text[: _VALUE_COLUMNS - 3] + "..."
+
+
 def _print(found: api.Inspection, *, tensors: bool) -> None:
     facts = {
         "path": found.path,
@@ -62,14 +70,17 @@ def _print(found: api.Inspection, *, tensors: bool) -> None:
         "wrapper": found.wrapper,
         "prefix": found.prefix_removed and f"{found.prefix_removed} taken off every name",
         "left out": _by_reason(found),
-        "not read": ", ".join(f"{name} ({kind})" for name, kind in found.unread.items()),
+        "not read": first_names([f"{name} ({kind})" for name, kind in found.unread.items()]),
         "opaque": ", ".join(found.opaque),
-        "metadata": ", ".join(f"{name} {value}" for name, value in found.metadata.items()),
+        "metadata": ", ".join(f"{name} {_shortened(str(value))}" for name, value in found.metadata.items()),
         "sha256": found.sha256,
         "content hash": found.content_hash,
     }
     lines = [f"{name:<13} {printable(value)}" for name, value in facts.items() if value]
-    lines += [f"{coloured('warning', 'yellow')}       {printable(warning)}" for warning in found.warnings]
+    warnings = [*found.warnings[:_WARNINGS_SHOWN]]
+    if len(found.warnings) > _WARNINGS_SHOWN:
+        warnings.append(f"and {len(found.warnings) - _WARNINGS_SHOWN} more: --json lists all")
+    lines += [f"{coloured('warning', 'yellow')}       {printable(warning)}" for warning in warnings]
     for tensor in found.tensor_list or () if tensors else ():
         size = "x".join(map(str, tensor.shape)) or "scalar"
         lines.append(f"  {printable(tensor.name)}  {tensor.dtype}  {size}")

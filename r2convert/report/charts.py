@@ -8,14 +8,30 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import cache
 from itertools import groupby
 from math import floor, log10
 
+from r2convert.catalog import Catalog, Variant
 from r2convert.catalog.printed import images_of, printed_interval
-from r2convert.report.differences import claim_of, difference, images_behind, is_accuracy, short_name
-from r2convert.results.verdicts import LABELS, Check, Verdict
+from r2convert.catalog.variant import IMAGENET_IMAGES
+from r2convert.checks.claims import claim_check
+from r2convert.checks.counting import count_operations
+from r2convert.evaluation.statistics import accuracy_interval
+from r2convert.report.differences import (
+    claim_of,
+    difference,
+    imagenet_operations,
+    images_behind,
+    is_accuracy,
+    known_variant,
+    network_name,
+    published_value,
+    short_name,
+)
+from r2convert.results.verdicts import LABELS, Check
 from r2convert.results.verification import (
-    TOLERANCE,
+    Accuracy,
     ActivationComparison,
     CheckpointResult,
     LayerWiring,
@@ -119,6 +135,50 @@ class AccuracyChart:
         return any(share.is_sample for network in self.networks for share in network.measured)
 
 
+def overview_chart(results: Sequence[tuple[str, CheckpointResult]], catalog: Catalog) -> AccuracyChart | None:
+    """Every network of the catalogue and whatever was measured; ``None`` if nothing was.
+
+    Args:
+        results: each with the id of its part of the page.
+        catalog: what is published of the networks.
+    """
+    if not any(result.accuracy for _, result in results):
+        return None
+    variants = dict.fromkeys([*(result.variant for _, result in results), *catalog.variants])
+    standings = (_standing(each, [pair for pair in results if pair[1].variant == each], catalog) for each in variants)
+    return accuracy_chart(standing for standing in standings if standing is not None)
+
+
+def _standing(variant: str, results: Sequence[tuple[str, CheckpointResult]], catalog: Catalog) -> Standing | None:
+    known = known_variant(variant, catalog)
+    claims = known.claims_on("top1") if known else ()
+    counted = [operations.macs for _, result in results if (operations := imagenet_operations(result))]
+    macs = _reference_macs(known) if known else next(iter(counted), None)
+    if macs is None:
+        return None
+    return Standing(
+        network_name(variant, catalog),
+        results[0][0] if results else "",
+        macs,
+        float(published_value(claim_check(claims[0], "not-comparable", None))) if claims else None,
+        tuple(_measured_share(result.accuracy) for _, result in results if result.accuracy is not None),
+    )
+
+
+@cache
+def _reference_macs(variant: Variant) -> int:
+    """Multiply-adds of the reference network: counted the same way for measured networks and for others."""
+    return count_operations(variant).macs
+
+
+def _measured_share(accuracy: Accuracy) -> Share:
+    share = 100 * accuracy.top1_correct / accuracy.images
+    if accuracy.images >= IMAGENET_IMAGES:
+        return Share(share, share, share)
+    low, high = accuracy_interval(accuracy.top1_correct, accuracy.images)
+    return Share(share, 100 * low, 100 * high)
+
+
 def accuracy_chart(networks: Iterable[Standing]) -> AccuracyChart:
     """The chart. Its axis follows published accuracies and what lies near them, so that one far off hides nothing."""
     shown = sorted((each for each in networks if each.published is not None or each.measured), key=lambda n: n.macs)
@@ -138,32 +198,23 @@ class ClaimLane:
     """A published accuracy and how far it is from what was measured.
 
     Args:
-        label: what is claimed.
-        source: who claims it.
+        check: what came of it.
         at: where the interval of images that the printed digits stand for begins.
         width: how wide it is.
         difference: measured minus published, in words.
-        verdict: what came of it.
         says: the exact numbers.
     """
 
-    label: str
-    source: str
+    check: Check
     at: float
     width: float
     difference: str
-    verdict: Verdict
     says: str
 
 
 @dataclass(frozen=True, slots=True)
 class ClaimStrip:
-    """Published accuracies of one network around what was measured, in images.
-
-    Args:
-        reach: images from the middle to either end.
-        lanes: one a published number.
-    """
+    """Published accuracies of one network around what was measured; from the middle to either end, ``reach`` images."""
 
     reach: int
     lanes: tuple[ClaimLane, ...]
@@ -184,23 +235,21 @@ def _images_off(check: Check, result: CheckpointResult) -> tuple[float, float] |
     images = images_behind(check, result)
     if not is_accuracy(check) or check.published is None or check.measured is None or not images:
         return None
-    interval = printed_interval(claim_of(check))
-    whole = images_of(claim_of(check))
+    claim = claim_of(check)
+    interval, whole = printed_interval(claim), images_of(claim)
     return interval.first * images / whole - check.measured, interval.last * images / whole - check.measured
 
 
 def _claim_lane(check: Check, result: CheckpointResult, low: float, high: float, axis: Axis) -> ClaimLane:
-    interval, label = printed_interval(claim_of(check)), LABELS[check.metric]
-    at, width = axis.at((low + high) / 2), max(axis.at(high) - axis.at(low), _LEAST_WIDTH)
+    interval = printed_interval(claim_of(check))
+    width = max(axis.at(high) - axis.at(low), _LEAST_WIDTH)
     return ClaimLane(
-        label,
-        check.source or "",
-        at - width / 2,
+        check,
+        axis.at((low + high) / 2) - width / 2,
         width,
         difference(check, result),
-        check.verdict,
-        f"{label}, {check.source}: {check.published} {check.unit} stands for {interval.first:,} to {interval.last:,} "
-        f"images; {check.measured:,} of {images_behind(check, result):,} are right",
+        f"{LABELS[check.metric]}, {check.source}: {check.published} {check.unit} stands for {interval.first:,} to "
+        f"{interval.last:,} images; {check.measured:,} of {images_behind(check, result):,} are right",
     )
 
 
@@ -215,57 +264,35 @@ def class_counts(shares: Iterable[float]) -> tuple[int, ...]:
 
 
 @dataclass(frozen=True, slots=True)
-class Bar:
-    """A BatchNorm's bar: from where, how wide, its top and height, its exact numbers, and whether it disagrees."""
+class Mark:
+    """What is drawn for a layer, with its exact numbers; a point has neither width nor height."""
 
     at: float
-    width: float
     top: float
-    height: float
     says: str
     alarm: bool
-
-
-@dataclass(frozen=True, slots=True)
-class Point:
-    """A layer's output: its place, its height, its exact numbers, and whether it differs."""
-
-    at: float
-    height: float
-    says: str
-    alarm: bool
+    width: float = 0.0
+    height: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
 class LayerChart:
-    """One mark a layer, in network order.
+    """One mark a layer, in network order, over the names of stages and the places where they begin."""
 
-    Args:
-        bars: what is drawn as a bar.
-        points: what is drawn as a point.
-        stages: where the name of a stage goes.
-        borders: where a stage begins.
-        tolerance: height of what counts as equal.
-        ticks: heights with labels.
-    """
-
-    bars: tuple[Bar, ...]
-    points: tuple[Point, ...]
+    marks: tuple[Mark, ...]
     stages: tuple[Tick, ...]
     borders: tuple[float, ...]
-    tolerance: float = 0.0
-    ticks: tuple[Tick, ...] = ()
 
 
 def wiring_chart(wiring: WiringResult) -> LayerChart:
-    """Two bars a BatchNorm: upwards by how much means are off, downwards by how much variances are."""
+    """One bar a BatchNorm: upwards by how much means are off, downwards by how much variances are."""
     count = max(1, len(wiring.layers))
     bars = []
     for index, layer in enumerate(wiring.layers):
         up, down = (round(50 * _cut(value) / _FULL_SCALE, 2) for value in (layer.mean_shift, layer.log_variance))
         at, width = round(100 * index / count, 2), round(80 / count, 2)
-        bars.append(Bar(at, width, round(50 - up, 1), round(up + down, 1), _wiring_words(layer), layer.suspect))
-    return LayerChart(tuple(bars), (), *_stages([layer.name for layer in wiring.layers]))
+        bars.append(Mark(at, round(50 - up, 1), _wiring_words(layer), layer.suspect, width, round(up + down, 1)))
+    return LayerChart(tuple(bars), *_stages([layer.name for layer in wiring.layers]))
 
 
 def _wiring_words(layer: LayerWiring) -> str:
@@ -284,18 +311,15 @@ def parity_chart(outputs: ActivationComparison) -> LayerChart:
     """One point a layer: by which share of its largest value two implementations' outputs differ."""
     count = max(1, len(outputs.by_layer))
     points = tuple(
-        Point(
+        Mark(
             round(100 * (index + 0.5) / count, 1),
-            _height(_WORST if layer.relative is None else layer.relative),
+            parity_height(_WORST if layer.relative is None else layer.relative),
             f"{short_name(layer.name)}: {_parity_words(layer)}",
             layer.differs,
         )
         for index, layer in enumerate(outputs.by_layer)
     )
-    stages, borders = _stages([layer.name for layer in outputs.by_layer])
-    ticks = ((_EXACT, "same"), (1e-12, "10⁻¹²"), (1e-6, "10⁻⁶"), (1.0, "1"))
-    heights = tuple(Tick(_height(value), label) for value, label in ticks)
-    return LayerChart((), points, stages, borders, _height(TOLERANCE), heights)
+    return LayerChart(points, *_stages([layer.name for layer in outputs.by_layer]))
 
 
 def _parity_words(layer: OutputDifference) -> str:
@@ -306,10 +330,15 @@ def _parity_words(layer: OutputDifference) -> str:
     return f"{layer.relative:.1e}"
 
 
-def _height(share: float) -> float:
+def parity_height(share: float) -> float:
+    """Where a share of the largest value goes, in per cent from the top."""
     low, high = log10(_EXACT), log10(_WORST)
     value = log10(min(max(share, _EXACT), _WORST))
     return round(100 - 100 * (value - low) / (high - low), 1)
+
+
+PARITY_TICKS = ((_EXACT, "same"), (1e-12, "10⁻¹²"), (1e-6, "10⁻⁶"), (1.0, "1"))
+"""Shares of the largest value that the scale is labelled at."""
 
 
 def _stages(names: Sequence[str]) -> tuple[tuple[Tick, ...], tuple[float, ...]]:

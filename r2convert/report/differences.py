@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from decimal import Decimal
+from pathlib import PurePath
 from typing import cast
 
 from r2convert.catalog import Catalog, Variant
@@ -10,8 +11,12 @@ from r2convert.catalog.catalog import normalise
 from r2convert.catalog.printed import SCALE, images_of, printed_interval
 from r2convert.catalog.variant import Claim, Unit
 from r2convert.catalog.variant import Metric as Published
-from r2convert.results.verdicts import ACCURACIES, Check
-from r2convert.results.verification import IMAGENET_INPUT, CheckpointResult, Operations
+from r2convert.results.verdicts import ACCURACIES, COUNTED, LABELS, Check, leading_check
+from r2convert.results.verification import IMAGENET_INPUT, CheckpointResult, Operations, Speed, number
+
+SPEED = ("images/s", "ms a batch", "batch", "busy", "peak, GiB")
+"""Columns of the speed table."""
+_FOUR_DIGITS = 1000
 
 
 def known_variant(variant: str, catalog: Catalog) -> Variant | None:
@@ -24,6 +29,13 @@ def network_name(variant: str, catalog: Catalog) -> str:
     """A network's name as the official table prints it, or its id."""
     known = known_variant(variant, catalog)
     return known.name if known else variant
+
+
+def file_name(result: CheckpointResult) -> str:
+    """The last part of a checkpoint's path, wherever it was verified."""
+    if result.checkpoint is None:
+        return "the reference network itself"
+    return PurePath(result.checkpoint.replace("\\", "/")).name
 
 
 def short_name(layer: str) -> str:
@@ -45,6 +57,12 @@ def published_value(check: Check) -> Decimal:
     return printed.scaleb(2) if check.unit == "fraction" else printed
 
 
+def published_top1(result: CheckpointResult) -> float | None:
+    """In per cent."""
+    check = leading_check(result.checks, "top1")
+    return float(published_value(check)) if check is not None else None
+
+
 def is_accuracy(check: Check) -> bool:
     """Whether a check is about images."""
     return check.metric in ACCURACIES
@@ -55,6 +73,20 @@ def images_behind(check: Check, result: CheckpointResult) -> int:
     if result.accuracy is None:
         return 0
     return result.accuracy.real_images if check.metric.startswith("real") else result.accuracy.images
+
+
+def check_label(check: Check) -> str:
+    """What is checked, with the convention it is counted in."""
+    return LABELS[check.metric] + (f" ({check.convention})" if check.convention else "")
+
+
+def measured_count(check: Check, result: CheckpointResult) -> str:
+    """What was measured, as a count of what it is; the empty string if nothing was."""
+    if check.measured is None:
+        return ""
+    if is_accuracy(check):
+        return f"{check.measured:,} of {images_behind(check, result):,}"
+    return f"{check.measured:,} {COUNTED.get(check.metric, '')}".rstrip()
 
 
 def measured_value(check: Check, result: CheckpointResult) -> str:
@@ -107,3 +139,15 @@ def claim_of(check: Check) -> Claim:
     """
     metric, unit = cast("Published", check.metric), cast("Unit", check.unit)
     return Claim("", "official", metric, check.published or "0", unit, dataset=check.dataset or "imagenet")
+
+
+def speed_cells(speed: Speed) -> tuple[str, ...]:
+    """What a run tells of one network, a word under each of :data:`SPEED`; empty where the system did not say it."""
+    rate, batch = number(speed.images_per_second), number(speed.batch_milliseconds)
+    return (
+        f"{rate:,.{0 if rate >= _FOUR_DIGITS else 1}f}",
+        f"{batch:,.{0 if batch >= _FOUR_DIGITS else 1}f}",
+        str(speed.batch_size),
+        f"{100 * number(speed.busy):.0f} %",
+        f"{speed.peak_bytes / 2**30:.2f}" if speed.peak_bytes else "",
+    )

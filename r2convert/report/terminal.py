@@ -15,8 +15,7 @@ from rich.text import Text
 from r2convert.catalog.printed import readable
 from r2convert.checks.counting import shown_size
 from r2convert.files import printable
-from r2convert.report.differences import measured_value, published_value, short_name
-from r2convert.report.rows import SPEED, speed_cells
+from r2convert.report.differences import SPEED, measured_value, published_value, short_name, speed_cells
 from r2convert.report.tables import plain_table, verdict_text
 from r2convert.results.verdicts import (
     COLUMNS,

@@ -32,6 +32,11 @@ class Thumbnails:
         self._made: dict[str, str | None] = {}
         self._left = _MOST
 
+    @property
+    def at_hand(self) -> bool:
+        """Whether there are images at all."""
+        return bool(self._locations)
+
     @classmethod
     def from_images(cls, path: Path | None) -> Thumbnails:
         """Those of the validation set at a path; none where there is no path.

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import tomli
 from msgspec import Struct
 
 from r2convert.errors import AccessError, InputError
@@ -54,10 +55,8 @@ def load_config() -> Config:
 
 
 def _read(path: Path) -> Config:
-    import tomllib  # here: most people have no such file
-
     try:
-        document = tomllib.loads(path.read_text(encoding="utf-8"))
+        document = tomli.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise AccessError("the configuration cannot be read", where=str(path), got=error.strerror) from error
     except ValueError as error:

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal
 
+import tomli
 from msgspec import Struct
 from msgspec.structs import asdict, replace
 
@@ -215,9 +216,8 @@ def format_pins(pins: dict[str, Pin]) -> str:
 def _parse(text: str, suffix: str) -> Any:
     if suffix == ".json":
         return json.loads(text)
-    import tomllib  # here: only caches of earlier versions have such a record
-
-    return {"files": {}, **tomllib.loads(text)}
+    # Caches of earlier versions have such a record.
+    return {"files": {}, **tomli.loads(text)}
 
 
 def _checked_pin(entry: dict[str, Any]) -> Pin:

@@ -15,6 +15,7 @@ import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from decimal import Decimal
+from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, NamedTuple, get_args, overload
@@ -335,8 +336,9 @@ def inspect(
     """
     from r2convert.mapping.inspection import inspect as describe
 
-    tables = _tables()
-    with _open(tables, locate(checkpoint), part, digest=digests) as opened:
+    read_tables = cache(_tables)
+    with _open(read_tables, locate(checkpoint), part, digest=digests) as opened:
+        tables = read_tables()
         return describe(tables, opened, _said(tables, part), digests=digests, pins=recorded_digests())
 
 
@@ -527,13 +529,13 @@ def _opened(
     """An open file and what it is."""
     from r2convert.mapping.identity import resolve
 
-    tables, located = _tables(), locate(checkpoint)
-    said = _said(tables, part) or located.variant
-    with _open(tables, located, part, digest=digest) as opened:
-        yield tables, opened, resolve(tables, opened, said, part.layout)
+    located, read_tables = locate(checkpoint), cache(_tables)
+    with _open(read_tables, located, part, digest=digest) as opened:
+        tables = read_tables()  # here: by now the file is being hashed
+        yield tables, opened, resolve(tables, opened, _said(tables, part) or located.variant, part.layout)
 
 
-def _open(tables: Tables, located: Located, part: Part, *, digest: bool = False) -> Checkpoint:
+def _open(read_tables: Callable[[], Tables], located: Located, part: Part, *, digest: bool = False) -> Checkpoint:
     from r2convert.checkpoint.open import open_checkpoint
     from r2convert.mapping.identity import recogniser
 
@@ -542,7 +544,7 @@ def _open(tables: Tables, located: Located, part: Part, *, digest: bool = False)
         key=part.key,
         prefix=part.prefix,
         leave_out=part.leave_out,
-        recognise=recogniser(tables),
+        recognise=lambda shapes: recogniser(read_tables())(shapes),
         digest=digest,
     )
 
@@ -761,11 +763,11 @@ def _both(
         problems: list[UsageError] = []
         for located in (locate(a), locate(b)):
             try:
-                opened.append(_open(tables, located, part))
+                opened.append(_open(lambda: tables, located, part))
             except UsageError as error:
                 # What is asked for need be in one of the two only: the average of one file against another file.
                 problems.append(error)
-                opened.append(_open(tables, located, _WHOLE))
+                opened.append(_open(lambda: tables, located, _WHOLE))
             stack.enter_context(opened[-1])
         if len(problems) == len(opened):
             raise problems[0]

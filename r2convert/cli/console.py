@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 import json
 import os
-import shutil
 import sys
 import textwrap
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -183,6 +182,8 @@ def _write_json(document: Mapping[str, object]) -> None:
 
 def columns() -> int:
     """The width of the terminal; 80 where there is none."""
+    import shutil  # here: it brings in every kind of archive
+
     return shutil.get_terminal_size((_COLUMNS, 0)).columns
 
 

@@ -9,7 +9,6 @@ import functools
 import os
 import stat
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -276,6 +275,8 @@ def _locate(names: Sequence[str], *, fetch: bool) -> tuple[api.Located, ...]:
 
 def _from_stdin(display: TransferDisplay) -> api.Located:
     """Standard input as a file, which can be read in any order; it goes when the command ends."""
+    import tempfile  # here: it brings in shutil and random numbers
+
     folder = click.get_current_context().with_resource(tempfile.TemporaryDirectory(prefix="r2convert-"))
     path, state = Path(folder) / "standard-input", os.fstat(sys.stdin.fileno())
     display.started("standard input", state.st_size if stat.S_ISREG(state.st_mode) else None, 0)

@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     from r2convert.results.verification import ParityResult, WiringResult
 
 _RGB_CHANNELS = 3
+_CHECK_THE_REST = "`r2convert verify` without --imagenet checks the rest"
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +67,7 @@ class Request:
     prefix: str = ""
     leave_out: tuple[str, ...] = ()
 
-    def open(self, tables: Tables) -> Checkpoint:
+    def open(self, tables: Tables, *, digest: bool = True) -> Checkpoint:
         """Open the part of the file that is to be verified; the file is hashed while its names are read."""
         return open_checkpoint(
             self.path,
@@ -74,7 +75,7 @@ class Request:
             prefix=self.prefix,
             leave_out=self.leave_out,
             recognise=recogniser(tables),
-            digest=True,
+            digest=digest,
         )
 
 
@@ -103,11 +104,13 @@ class Examined:
         identity: what it is.
         result: what was found so far.
         network: the network with its weights, if it was asked for.
+        other_key: takes the file's other weights: its moving average, or the raw ones.
     """
 
     identity: Identity
     result: CheckpointResult
     network: Classifier | None
+    other_key: str | None
 
     def require_network(self) -> Classifier:
         """The network, for a caller who asked for it."""
@@ -115,7 +118,9 @@ class Examined:
         return self.network
 
 
-def examine(tables: Tables, request: Request, probes: Probes, *, classes: int | None) -> Examined:
+def examine(
+    tables: Tables, request: Request, probes: Probes, *, classes: int | None, background: bool = False
+) -> Examined:
     """Check one file.
 
     Args:
@@ -123,6 +128,7 @@ def examine(tables: Tables, request: Request, probes: Probes, *, classes: int | 
         request: the file and what is said of it.
         probes: what to do with its network.
         classes: keep the network, to be measured on images of so many classes.
+        background: let it have one class more, for the background.
 
     Raises:
         InputError: the file cannot be read, is none of the known networks, or cannot be measured on ImageNet.
@@ -133,7 +139,7 @@ def examine(tables: Tables, request: Request, probes: Probes, *, classes: int | 
         resolution = resolve(tables, checkpoint, request.variant, request.layout)
         require_input_size(resolution.identity.variant, probes.input_size)
         if classes is not None:
-            _require_classifier(request.path, resolution, classes)
+            _require_classifier(request.path, resolution, classes, background=background)
         content, problems = read_values(checkpoint, resolution)
         checks = file_checks(checkpoint, resolution, problems)
         sha256 = checkpoint.sha256()
@@ -163,7 +169,7 @@ def examine(tables: Tables, request: Request, probes: Probes, *, classes: int | 
         weights=identity.weights.id if identity.weights else None,
         evidence=identity.evidence,
     )
-    return Examined(identity, result, network)
+    return Examined(identity, result, network, checkpoint.other_key)
 
 
 def _weigh_wiring(
@@ -206,15 +212,15 @@ def _load(checkpoint: Checkpoint, resolution: Resolution) -> Classifier:
     return load_network(checkpoint, resolution)
 
 
-def _require_classifier(path: Path, resolution: Resolution, classes: int) -> None:
+def _require_classifier(path: Path, resolution: Resolution, classes: int, *, background: bool) -> None:
     identity = resolution.identity
-    if not identity.has_classifier or identity.classes != classes:
+    if not identity.has_classifier or identity.classes not in (classes, classes + background):
         raise MappingError(
             "this file cannot be measured on these images",
             where=str(path),
-            expected=f"a classifier of {classes} classes",
+            expected=f"a classifier of {classes} classes" + ", or one more for the background" * background,
             got=f"{identity.classes} classes" if identity.has_classifier else "a backbone without classifier",
-            next_step="leave out --imagenet to check the rest",
+            next_step=_CHECK_THE_REST,
         )
     channels = identity.variant.architecture.in_channels
     if channels != _RGB_CHANNELS:
@@ -223,7 +229,7 @@ def _require_classifier(path: Path, resolution: Resolution, classes: int) -> Non
             where=str(path),
             expected=f"a network that takes images of {_RGB_CHANNELS} channels",
             got=f"one that takes {channels}",
-            next_step="leave out --imagenet to check the rest",
+            next_step=_CHECK_THE_REST,
         )
 
 

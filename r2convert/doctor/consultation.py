@@ -5,21 +5,19 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 
 from r2convert.catalog.printed import printed_interval
-from r2convert.catalog.variant import IMAGENET_IMAGES
+from r2convert.catalog.variant import IMAGENET_IMAGES, Variant
 from r2convert.checks.claims import likely_weights
-from r2convert.checks.run import Probes, Request, default_protocol, examine
-from r2convert.doctor.causes import SOUND, causes_for, network_causes
+from r2convert.checks.run import Examined, Probes, Request, default_protocol, examine
+from r2convert.doctor.causes import SOUND, Setting, causes_for, crop_maker, network_causes
 from r2convert.doctor.evidence import bad_values, lost_images, untouched_layers, wrong_wiring
-from r2convert.doctor.ranking import Ranking, diagnose
-from r2convert.doctor.settings import Setting, crop_maker
+from r2convert.doctor.ranking import Ranking, is_hopeless
 from r2convert.doctor.trials import Device, Progress, Trial, Trials
-from r2convert.errors import DatasetError, InputError, MappingError, UsageError
-from r2convert.evaluation.backends import require_classifier
+from r2convert.errors import DatasetError, InputError, UsageError
 from r2convert.evaluation.resources import core_count
 from r2convert.imagenet.validation_set import ValidationSet, stratified_sample
-from r2convert.mapping.evidence import recognise
 from r2convert.mapping.identity import Identity, maker_of, resolve
 from r2convert.mapping.tables import Tables
 from r2convert.models.blocks import Classifier
@@ -42,7 +40,7 @@ def consult(
     thorough: bool = False,
     progress: Callable[[Progress], None] = lambda _: None,
 ) -> Diagnosis:
-    """Try the usual causes of a wrong accuracy and rank them.
+    """Try the usual causes of a wrong accuracy and rank them; see :func:`r2convert.api.diagnose`.
 
     Args:
         tables: the tables of the catalogue.
@@ -63,50 +61,44 @@ def consult(
         AccessError: the file is not there, or the device is out of memory.
         UsageError: OpenCV is needed and not installed.
     """
-    started = time.monotonic()
-    examined = examine(tables, request, Probes(), classes=None)
-    identity, sample = examined.identity, stratified_sample(images, limit, seed=seed)
-    network, other_weights = _networks(tables, request, device, images)
-    sound = Setting(default_protocol(identity), network)
+    started, sample = time.monotonic(), stratified_sample(images, limit, seed=seed)
+    examined = examine(tables, request, Probes(), classes=len(images.classes), background=True)
+    identity, result = examined.identity, examined.result
+    sound = Setting(default_protocol(identity), device.prepared(examined.require_network()))
     crop_maker(*sound.cropped)  # says so where OpenCV is needed and missing
-    programs = {program.name: id_ for id_, program in tables.catalog.programs.items()}
-    others = {
-        programs.get(maker_of(tables.catalog, each), each.id): each
-        for each in identity.fits
-        if each != identity.variant
-    }
-    causes = causes_for(sound, network_causes(identity.variant, others, other_weights), images)
     tried, not_tried = [], []
-    for cause, setting in causes:
+    other_weights = _other_weights(tables, request, examined, device)
+    for cause, setting in causes_for(
+        sound, network_causes(identity.variant, _others(tables, identity), other_weights), images
+    ):
         try:
             crop_maker(*setting.cropped)
             tried.append(Trial(cause, setting))
         except UsageError:
             not_tried.append(CauseNotTried(cause.id, "OpenCV is not installed"))
-    trials = Trials(sample, device, Trial(SOUND, sound), tried, measured, thorough)
+    trials = Trials(sample, device, Trial(SOUND, sound), tried)
+    if not thorough:
+        trials.is_hopeless = partial(is_hopeless, sample=len(sample.images), measured=measured)
     trials.run(seed, core_count(), progress)
     if not trials.read:
         raise DatasetError("none of the images can be read", where=str(images.path), got=", ".join(trials.lost[:3]))
     known, source = _known_score(identity, images, expected)
     ranking = Ranking(trials.sound, trials.others, known, len(images.images))
-    certain = [
-        *bad_values(
-            [each.note for each in examined.result.checks if (each.metric, each.verdict) == ("values", "fail")]
-        ),
-        *untouched_layers(network),
-    ]
     best = next(iter(ranking.rising()), trials.sound)
-    likely = [
-        *(wrong_wiring(device, sound, trials.crops) and wrong_wiring(device, best.setting, trials.crops)),
-        *lost_images(trials.lost, len(sample.images)),
-    ]
-    ranked_by, answer = diagnose(ranking, measured, certain, likely)
+    answer = ranking.explain(
+        measured,
+        certain=[*bad_values(result.checks), *untouched_layers(sound.network)],
+        likely=[
+            *(wrong_wiring(device, sound, trials.crops) and wrong_wiring(device, best.setting, trials.crops)),
+            *lost_images(trials.lost, len(sample.images)),
+        ],
+    )
     return Diagnosis(
         environment=environment(device_name or str(device.device)),
         checkpoint=str(request.path),
         variant=identity.variant.id,
         layout=identity.layout,
-        sha256=examined.result.sha256,
+        sha256=result.sha256,
         images=TriedImages(
             str(images.path), images.layout, len(images.images), len(sample.images), len(trials.lost), seed
         ),
@@ -116,57 +108,45 @@ def consult(
         measured=measured,
         sound=known,
         sound_source=source,
-        verdict=answer.verdict,
-        summary=answer.summary,
-        is_low_here=answer.is_low_here,
-        ranked_by=ranked_by,
-        as_given=answer.as_given,
+        **answer._asdict(),
         explanations=answer.explanations,
-        findings=answer.findings,
-        notes=answer.notes,
         not_tried=tuple(not_tried),
         images_shown=trials.shown,
         seconds=round(time.monotonic() - started, 3),
     )
 
 
-def _networks(
-    tables: Tables, request: Request, device: Device, images: ValidationSet
-) -> tuple[Classifier, tuple[str, Classifier] | None]:
-    """The network, and the one of the file's other weights with its key: the moving average, or the raw ones."""
-    with request.open(tables) as checkpoint:
-        resolution, other_key = recognise(tables, checkpoint, request.variant, request.layout), checkpoint.other_key
-        identity, classes = resolution.identity, len(images.classes)
-        # A background class in front is one of the causes.
-        if not identity.has_classifier or identity.classes not in (classes, classes + 1):
-            raise MappingError(
-                "this file has no accuracy on these images",
-                where=str(request.path),
-                expected=f"a classifier of {classes} classes, or one more for the background",
-                got=f"{identity.classes} classes" if identity.has_classifier else "a backbone without classifier",
-                next_step="`r2convert verify` checks the rest",
-            )
-        network = device.prepared(load_network(checkpoint, resolution))
-        require_classifier(network, identity.classes, where=str(request.path))
-    if other_key is None:
-        return network, None
+def _others(tables: Tables, identity: Identity) -> dict[str, Variant]:
+    """Networks with the same names and shapes, by the program that computes them."""
+    programs = {program.name: id_ for id_, program in tables.catalog.programs.items()}
+    others = (each for each in identity.fits if each != identity.variant)
+    return {programs.get(maker_of(tables.catalog, each), each.id): each for each in others}
+
+
+def _other_weights(
+    tables: Tables, request: Request, examined: Examined, device: Device
+) -> tuple[str, Classifier] | None:
+    """The network with the file's other weights and their key: the moving average, or the raw ones."""
+    key = examined.other_key
+    if key is None:
+        return None
     try:
-        with replace(request, key=other_key).open(tables) as checkpoint:
-            other = resolve(tables, checkpoint, identity.variant, request.layout)
-            return network, (other_key, device.prepared(load_network(checkpoint, other)))
+        with replace(request, key=key).open(tables, digest=False) as checkpoint:
+            other = resolve(tables, checkpoint, examined.identity.variant, request.layout)
+            return key, device.prepared(load_network(checkpoint, other))
     except InputError:
         # Some programs average the parameters alone, which make no network.
-        return network, None
+        return None
 
 
 def _known_score(
     identity: Identity, images: ValidationSet, expected: KnownScore | None
 ) -> tuple[KnownScore | None, str | None]:
     """What a sound measurement gives on all images, and who says so."""
-    weights = likely_weights(identity)
-    top1, top5 = (weights.claim_on("top1"), weights.claim_on("top5")) if weights else (None, None)
     if expected is not None:
         return expected, "given as expected"
+    weights = likely_weights(identity)
+    top1, top5 = (weights.claim_on("top1"), weights.claim_on("top5")) if weights else (None, None)
     if top1 is None or images.dataset != "imagenet":
         return None, None
     intervals = [printed_interval(claim) for claim in (top1, top5) if claim is not None]

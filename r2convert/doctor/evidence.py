@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from math import sqrt
 
@@ -10,26 +10,25 @@ import numpy as np
 from torch import Tensor, nn
 
 from r2convert.checks.wiring import FEWEST, beyond_the_stem, check_wiring
-from r2convert.doctor.settings import Setting
+from r2convert.doctor.causes import Setting
 from r2convert.doctor.trials import Device
 from r2convert.evaluation.precision import computing_in
 from r2convert.imagenet.preprocessing import Crop
 from r2convert.imagenet.validation_set import name_some
-from r2convert.results.diagnosis import Finding
+from r2convert.results.diagnosis import Finding, Kind
+from r2convert.results.verdicts import Check
 
 _MANY_LOST = 0.01
 """Share of images from which on their loss is a cause of its own."""
 _FEWEST_VALUES = 500
 """With fewer, an even spread can be chance."""
-_KOLMOGOROV = 1.95
-"""Times 1 / sqrt(values): an even spread is further off than this once in a thousand times."""
 
 
-def bad_values(notes: Sequence[str]) -> list[Finding]:
+def bad_values(checks: Iterable[Check]) -> list[Finding]:
     """A finding about values that no training gives, such as NaN or negative variances, if there are any."""
+    notes = [check.note for check in checks if (check.metric, check.verdict) == ("values", "fail")]
     change = "get the file again from its source: it was damaged before it was saved"
-    what = "values that no training gives"
-    return [Finding("bad-values", what, change, "file", True, evidence=tuple(notes))] if notes else []
+    return [_seen("bad-values", "values that no training gives", change, *notes)] if notes else []
 
 
 def untouched_layers(network: nn.Module) -> list[Finding]:
@@ -44,8 +43,7 @@ def untouched_layers(network: nn.Module) -> list[Finding]:
         return []
     layers = "1 layer still at its start" if len(names) == 1 else f"{len(names)} layers still at their start"
     change = "convert the file again from its source (`r2convert map` takes every tensor or none)"
-    seen = (f"{layers}: {name_some(names)}",)
-    return [Finding("untouched-layers", "layers that were never loaded", change, "file", True, evidence=seen)]
+    return [_seen("untouched-layers", "layers that were never loaded", change, f"{layers}: {name_some(names)}")]
 
 
 def wrong_wiring(device: Device, setting: Setting, crops: Sequence[Crop]) -> list[Finding]:
@@ -61,15 +59,15 @@ def wrong_wiring(device: Device, setting: Setting, crops: Sequence[Crop]) -> lis
     suspects = [layer for layer in layers if layer.suspect]
     if not beyond_the_stem(suspects):
         return []
-    names = [layer.name.removeprefix("backbone.") for layer in suspects]
-    seen = (f"what arrives is not what these BatchNorms remember, in network order: {name_some(names)}",)
+    names = name_some([layer.name.removeprefix("backbone.") for layer in suspects])
+    what = "tensors swapped, or from another network"
+    change = "compare these layers with the file's source (`r2convert compare A B` names what differs)"
     if 2 * len(suspects) > len(layers):
         what = "running means and variances that are not those of the weights"
         change = "take the BatchNorms' statistics from the file's source again"
-    else:
-        what = "tensors swapped, or from another network"
-        change = "compare these layers with the file's source (`r2convert compare A B` names what differs)"
-    return [Finding("wiring", what, change, "file", True, evidence=seen)]
+    return [
+        _seen("wiring", what, change, f"what arrives is not what these BatchNorms remember, in network order: {names}")
+    ]
 
 
 def lost_images(lost: Sequence[str], images: int) -> list[Finding]:
@@ -77,8 +75,12 @@ def lost_images(lost: Sequence[str], images: int) -> list[Finding]:
     if len(lost) <= _MANY_LOST * images:
         return []
     change = "unpack or download the images again: those that are lost count as wrong"
-    seen = (f"{len(lost)} of {images} images lost: {name_some(lost)}",)
-    return [Finding("lost-images", "images missing or unreadable", change, "images", True, evidence=seen)]
+    seen = f"{len(lost)} of {images} images lost: {name_some(lost)}"
+    return [_seen("lost-images", "images missing or unreadable", change, seen, kind="images")]
+
+
+def _seen(name: str, what: str, change: str, *evidence: str, kind: Kind = "file") -> Finding:
+    return Finding(name, what, change, kind, False, evidence=evidence)
 
 
 def _is_untouched(module: nn.Module) -> bool:
@@ -93,15 +95,9 @@ def _is_untouched(module: nn.Module) -> bool:
 
 
 def _is_evenly_spread(weight: Tensor) -> bool:
-    """Kolmogorov's test of an even spread over the interval in which PyTorch starts."""
-    bound = 1 / sqrt(weight[0].numel())
-    weight = weight.detach()
-    largest = float(weight.abs().max())
-    # Nearly every trained weight ends here; sorting millions of values is for the few that do not.
-    if weight.numel() < _FEWEST_VALUES or not 0.95 * bound < largest <= bound * (1 + 1e-6):
+    """Whether the largest value and the deviation are those of an even spread between PyTorch's bounds."""
+    bound, values, weight = 1 / sqrt(weight[0].numel()), weight.numel(), weight.detach()
+    if values < _FEWEST_VALUES or not 0.95 * bound < float(weight.abs().max()) <= bound * (1 + 1e-6):
         return False
-    values = np.sort(weight.cpu().double().numpy(), axis=None)
-    expected = (values + bound) / (2 * bound)
-    steps = np.arange(len(values) + 1) / len(values)
-    distance = float(max(np.abs(expected - steps[1:]).max(), np.abs(expected - steps[:-1]).max()))
-    return distance < _KOLMOGOROV / sqrt(len(values))
+    # Of so many values, the deviation is within four standard errors of bound / sqrt(3).
+    return abs(float(weight.std()) * sqrt(3) / bound - 1) < 4 * sqrt(0.2 / values)

@@ -9,24 +9,24 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from r2convert.doctor.causes import Cause
-from r2convert.doctor.scores import SIGMAS, Right, hold, score_of
-from r2convert.doctor.settings import Setting, crop_maker, relabelled
-from r2convert.errors import AccessError, UnreadableImageError
-from r2convert.evaluation.backends import normalise, rank_logits
+from r2convert.doctor.causes import Cause, Setting, crop_maker, relabelled
+from r2convert.errors import UnreadableImageError
+from r2convert.evaluation.backends import normalise, out_of_memory, rank_logits
 from r2convert.evaluation.precision import computing_in
 from r2convert.imagenet.device_resize import is_out_of_memory
 from r2convert.imagenet.preprocessing import Crop, Pixels, pixel_function, resized_size
 from r2convert.imagenet.validation_set import ValidationImage, ValidationSet
 from r2convert.models.blocks import Classifier
-from r2convert.results.diagnosis import KnownScore
 
+Right = npt.NDArray[np.bool_]
+"""Shape (images, 2): whether the label was ranked first, and whether it was among the first five."""
 Top = npt.NDArray[np.int16]
 
 FIRST_BLOCK, LARGEST_BLOCK = 8, 64
@@ -35,12 +35,7 @@ FIRST_BLOCK, LARGEST_BLOCK = 8, 64
 
 @dataclass(frozen=True, slots=True)
 class Device:
-    """Where networks run.
-
-    Args:
-        device: of torch.
-        batch_size: images that run at once.
-    """
+    """Where networks run, and on how many images at once."""
 
     device: torch.device
     batch_size: int
@@ -51,21 +46,23 @@ class Device:
         chosen = torch.device(device)
         return cls(chosen, batch_size or (32 if chosen.type == "cpu" else 128))
 
+    @property
+    def _layout(self) -> torch.memory_format:
+        return torch.channels_last if self.device.type == "cpu" else torch.contiguous_format
+
     def prepared(self, network: Classifier) -> Classifier:
         """A network moved here: float32, and on a CPU channels last, which is a fifth faster there."""
-        layout = torch.channels_last if self.device.type == "cpu" else torch.contiguous_format
         moved: Classifier = network.to(  # type: ignore[call-overload]
-            device=self.device, dtype=torch.float32, memory_format=layout
+            device=self.device, dtype=torch.float32, memory_format=self._layout
         )
         return moved
 
     def inputs(self, setting: Setting, crops: Crop) -> Iterable[Tensor]:
         """What a setting shows its network, in even parts: two or three images would have statistics of their own."""
-        layout = torch.channels_last if self.device.type == "cpu" else torch.contiguous_format
         for part in torch.from_numpy(crops).tensor_split(max(1, -(-len(crops) // self.batch_size))):
             # The channels change places and the mean and deviation do not: what a forgotten conversion does.
             pixels = part.to(self.device).flip(-1) if setting.bgr else part.to(self.device)
-            yield normalise(pixels, setting.protocol).contiguous(memory_format=layout)
+            yield normalise(pixels, setting.protocol).contiguous(memory_format=self._layout)
 
     def predict(self, setting: Setting, crops: Crop, ranked: Sequence[int] | None = None) -> Top:
         """The five classes ranked first for each crop, int16, shape (images, 5); -1 where a logit is NaN.
@@ -79,31 +76,19 @@ class Device:
             ignored[torch.tensor(ranked, device=self.device)] = False
         try:
             with computing_in("strict", self.device), torch.inference_mode():
-                logits = torch.cat([setting.network(part).float() for part in self.inputs(setting, crops)])
+                logits = torch.cat([setting.network(part) for part in self.inputs(setting, crops)])
                 unused = torch.zeros(len(logits), dtype=torch.int64, device=self.device)
                 top: Top = rank_logits(logits, unused, ignored).top.cpu().numpy()
         except RuntimeError as error:
             if not is_out_of_memory(error):
                 raise
-            raise AccessError(
-                "out of memory",
-                where=str(self.device),
-                got=f"{self.batch_size} images at once",
-                next_step="name a smaller --batch-size, or use --device cpu",
-            ) from error
+            raise out_of_memory(f"{self.batch_size} images at once on {self.device}", error) from error
         return top
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Trial:
-    """One setting on the sample.
-
-    Args:
-        cause: what is different.
-        setting: how accuracy is measured.
-        right: of each image so far, whether its label is first and whether it is among the five.
-        is_over: whether it was clearly out of the question, and left out from there on.
-    """
+    """A cause, its setting, what that had right so far, and whether it was found hopeless and is left out."""
 
     cause: Cause
     setting: Setting
@@ -111,15 +96,8 @@ class Trial:
     is_over: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Progress:
-    """How far it is.
-
-    Args:
-        done: images run so far, over all settings.
-        total: images to be run at most; it falls with every setting that is left out.
-        trying: what is being tried.
-    """
+class Progress(NamedTuple):
+    """Images run so far, over all settings; how many at most, fewer with every one left out; what is being tried."""
 
     done: int
     total: int
@@ -135,8 +113,7 @@ class Trials:
         device: where networks run.
         sound: the sound setting, which sees every image.
         others: one a cause, in the order of the causes.
-        measured: what a mistake elsewhere is to explain, if that is the question.
-        thorough: try every cause on every image, also what is clearly out of the question.
+        is_hopeless: whether a trial is clearly out of the question after the images so far, given the sound one.
         crops: the first images as the sound setting crops them, for the wiring check.
         read: how many images could be read.
         lost: names of images that are missing or could not be read.
@@ -147,8 +124,7 @@ class Trials:
     device: Device
     sound: Trial
     others: list[Trial]
-    measured: KnownScore | None = None
-    thorough: bool = False
+    is_hopeless: Callable[[Trial, Trial], bool] = lambda _, __: False
     crops: list[Crop] = field(default_factory=list)
     read: int = 0
     lost: list[str] = field(default_factory=list)
@@ -167,9 +143,9 @@ class Trials:
         with ThreadPoolExecutor(workers, thread_name_prefix="decode") as pool:
             while start < len(images):
                 block = images[start : start + size]
-                pixels = list(pool.map(lambda image: _pixels(image, decode), block))
-                self.lost += [image.id for image, found in zip(block, pixels, strict=True) if found is None]
-                read = [(image, found) for image, found in zip(block, pixels, strict=True) if found is not None]
+                decoded = list(zip(block, pool.map(lambda image: _pixels(image, decode), block), strict=True))
+                self.lost += [image.id for image, pixels in decoded if pixels is None]
+                read = [(image, pixels) for image, pixels in decoded if pixels is not None]
                 if read:
                     self._show(read, pool, progress)
                 start, size = start + size, min(LARGEST_BLOCK, start + size)
@@ -197,26 +173,14 @@ class Trials:
                 self.shown += len(images)
             top = predictions[setting.shown]
             labels = relabelled(setting.labels, images, len(self.images.classes))[:, None]
-            right = np.concatenate((top[:, :1] == labels, (top == labels).any(axis=1, keepdims=True)), axis=1)
+            right = np.stack((top[:, 0] == labels[:, 0], (top == labels).any(axis=1)), axis=1)
             trial.right = np.concatenate((trial.right, right))
+            # Labels cost nothing, and go on for as long as there are images.
+            if setting.shown != self.sound.setting.shown:
+                trial.is_over = self.is_hopeless(trial, self.sound)
         self.read += len(images)
         if sum(map(len, self.crops)) < LARGEST_BLOCK:
             self.crops.append(crops[self.sound.setting.cropped])
-        for trial in self.others:
-            # Labels cost nothing, and go on for as long as there are images.
-            costs = trial.setting.shown != self.sound.setting.shown
-            trial.is_over = trial.is_over or (costs and not self.thorough and self._is_hopeless(trial))
-
-    def _is_hopeless(self, trial: Trial) -> bool:
-        """Whether a cause certainly loses accuracy, and does not give the measured number either."""
-        interval = score_of(trial.right, self.sound.right, len(self.images.images)).wins_back_interval
-        assert interval is not None  # noqa: S101 - just computed
-        if interval[1] >= 0:
-            return False
-        if self.measured is None:
-            return True
-        held = hold(trial.right, KnownScore(self.measured.top1), float("inf")).expectation
-        return abs(held.top1 - self.measured.top1) > 1.5 * SIGMAS * held.standard_error
 
 
 def shuffled(images: Sequence[ValidationImage], seed: int) -> list[ValidationImage]:

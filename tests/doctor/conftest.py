@@ -13,10 +13,9 @@ import torch
 
 from r2convert.catalog.variant import Variant
 from r2convert.checks.run import Request
-from r2convert.doctor.causes import SOUND, Cause, causes_for, network_causes
+from r2convert.doctor.causes import SOUND, Cause, LabelOrder, Setting, causes_for, network_causes, relabelled
 from r2convert.doctor.consultation import consult
 from r2convert.doctor.ranking import Ranking
-from r2convert.doctor.settings import LabelOrder, Setting, relabelled
 from r2convert.doctor.trials import Device, Trial, Trials
 from r2convert.imagenet.datasets import open_validation_set
 from r2convert.imagenet.preprocessing import STANDARD
@@ -98,7 +97,7 @@ def try_all(network: Classifier, network_causes: Iterable[Cause], folder: Path, 
     sound = Setting(STANDARD, device.prepared(network))
     causes = causes_for(sound, network_causes, images)
     others = [Trial(*each) for each in causes if each[1].shown == sound or not only_labels]
-    trials = Trials(images, device, Trial(SOUND, sound), others, thorough=True)
+    trials = Trials(images, device, Trial(SOUND, sound), others)
     trials.run(0, 1, lambda _: None)
     return trials
 

@@ -82,7 +82,6 @@ FEEDS: dict[str, ToInput] = {
     "bgr": bgr,
     "not-normalised": not_normalised,
     "raw-pixels": raw_pixels,
-    "not-divided-by-255": not_divided,
     "half-normalised": half_normalised,
 }
 
@@ -90,7 +89,6 @@ RESIZES: dict[str, ToInput] = {
     "opencv-resize": opencv,
     "no-antialias": not_antialiased,
     "bicubic": with_filter(Image.Resampling.BICUBIC),
-    "nearest": with_filter(Image.Resampling.NEAREST),
     "squash": squashed,
     "no-margin": no_margin,
 }

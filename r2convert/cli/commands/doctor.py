@@ -99,6 +99,7 @@ def command(
     else:
         from r2convert.report.diagnosis import diagnosis_view  # brings in rich
 
-        stdout_console().print(diagnosis_view(found, details=details))
+        console = stdout_console()
+        console.print(diagnosis_view(found, console.width, details=details))
     if found.verdict != "nothing is off":
         context.exit(EXIT_OFF)

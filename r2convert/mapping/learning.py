@@ -11,7 +11,7 @@ from __future__ import annotations
 import re
 from bisect import bisect
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from itertools import combinations, pairwise, product
 from math import prod
 from typing import Literal
@@ -355,7 +355,8 @@ def _solutions(wanted: Sequence[_Wanted], ways: Sequence[Sequence[_Way]], file: 
     """Every choice of one way a row in which no module is taken twice, up to a number that is never met in practice."""
     nameless = [each for each, own in zip(wanted, ways, strict=True) if not own]
     if nameless:
-        raise _no_pattern([_described(each, file) for each in nameless], file.where)
+        told = {name for own in ways if len(own) == 1 for name in own[0].names}
+        raise _no_pattern([_described(each, file, told) for each in nameless], file.where, nameless[0])
     order = sorted(range(len(wanted)), key=lambda index: len(ways[index]))
     found: list[tuple[_Way, ...]] = []
     chosen: dict[int, _Way] = {}
@@ -373,23 +374,27 @@ def _solutions(wanted: Sequence[_Wanted], ways: Sequence[Sequence[_Way]], file: 
 
     choose(0, frozenset())
     if not found:
-        raise _no_pattern(["each row has one, but no choice of them takes every module once"], file.where)
+        lines = ["each row has one, but no choice of them takes every module once"]
+        raise _no_pattern(lines, file.where, wanted[0])
     return found
 
 
-def _described(wanted: _Wanted, file: UnknownFile) -> str:
-    perhaps = file.same[wanted.row.kind, wanted.shapes[0]][:3]
-    count = f"{len(wanted.scope)} {wanted.row.kind} of {wanted.row.shape}"
-    return f"{count} ({wanted.row.names[CANONICAL]}), among them perhaps {', '.join(perhaps)}"
+def _described(wanted: _Wanted, file: UnknownFile, told: Collection[str]) -> str:
+    """Which modules follow no pattern: what the row is called in ``mm``, and the names that are left for it."""
+    left = [name for kind in dict.fromkeys(wanted.kinds) for name in file.same[kind] if name not in told]
+    patterns = dict.fromkeys(re.sub(r"\d+", "*", name) for name in left)
+    return f"{len(wanted.scope)} {wanted.row.kind}, in mm {wanted.row.names[CANONICAL]}: {', '.join(patterns)}"
 
 
-def _no_pattern(lines: Sequence[str], where: str) -> MappingError:
+def _no_pattern(lines: Sequence[str], where: str, example: _Wanted) -> MappingError:
+    first = fill_template(example.row.names[CANONICAL], example.scope[0])
     return MappingError(
         "names of this file follow no pattern that a table can say",
         where=where,
         expected="numbers or letters that count stages, blocks and splits",
-        got=shortened(lines),
-        next_step="rename these modules in the program that writes the file",
+        got="\n            ".join(lines),
+        next_step="load the file, rename these so that numbers or letters count stages, blocks and splits "
+        f"(in mm, the first of them is {first}), and save it again",
     )
 
 

@@ -170,7 +170,17 @@ def test_names_that_count_nothing_are_named_and_refused(tables: Tables) -> None:
         shapes[".".join([*parts[:3], words.get(parts[3], parts[3]), *parts[4:]]) if len(parts) > 4 else name] = shape
     with pytest.raises(MappingError, match="follow no pattern that a table can say") as caught:
         learn(tables, tables.catalog.find("res2net50_w26_s4"), shapes, "file")
-    assert "layer1.0.convs.left, layer1.0.convs.middle, layer1.0.convs.right" in str(caught.value)
+    assert [line.strip() for line in (caught.value.got or "").splitlines()] == [
+        f"48 {kind}, in mm backbone.layer{{stage}}.{{block}}.{name}.{{scale}}: "
+        f"layer*.*.{name}.left, layer*.*.{name}.middle, layer*.*.{name}.right"
+        for kind, name in (("conv", "convs"), ("bn", "bns"))
+    ]
+    assert "rename these so that numbers or letters count stages, blocks and splits" in (caught.value.next_step or "")
+    # And if that is done, it is learned: any three numbers that rise do.
+    counted = {word: str(7 + index) for index, word in enumerate(words.values())}
+    renamed = {".".join(counted.get(part, part) for part in name.split(".")): shape for name, shape in shapes.items()}
+    learned = learn(tables, tables.catalog.find("res2net50_w26_s4"), renamed, "file")
+    assert "layer{stage}.{block}.convs.{scale_from_7}" in [row.name for row in learned.rows]
 
 
 @pytest.mark.parametrize("form", ["transposed", "pointwise"])

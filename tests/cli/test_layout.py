@@ -32,11 +32,11 @@ def run(folder: Path, *arguments: str | Path, code: int = 0, mappings: str = "")
 def unknown(standin: Standin, tmp_path: Path) -> Path:
     """A file of a code base that nobody has, which registers what follows the stem from the last layer to the first."""
     state = torch.load(standin(V1B), weights_only=True)
-    stem = {f"net.begin.{name}": state[name] for name in state if name.startswith(("conv1.", "bn1."))}
+    stem = {f"body.begin.{name}": state[name] for name in state if name.startswith(("conv1.", "bn1."))}
     rest = {
-        f"net.{name.replace('layer', 'g').replace('.convs.', '.mid.').replace('.downsample.', '.by.')}": state[name]
+        f"body.{name.replace('layer', 'g').replace('.convs.', '.mid.').replace('.downsample.', '.by.')}": state[name]
         for name in reversed(state)
-        if f"net.begin.{name}" not in stem
+        if f"body.begin.{name}" not in stem
     }
     torch.save(stem | rest, tmp_path / "unknown.pth")
     return tmp_path / "unknown.pth"
@@ -48,8 +48,8 @@ def test_the_draft_works_at_once_and_says_what_order_alone_decided(standin: Stan
     done = run(folder, "layout", "unknown.pth", "--like", V1B, "--output", "lab", "--json")
     learned = json.loads(done.stdout)
     assert problems("layout", learned) == []
-    assert learned["undecided"] == [["net.begin.conv1.1", "net.begin.conv1.4"]]
-    assert "or else by their order in the file: net.begin.conv1.1, net.begin.conv1.4" in done.stderr
+    assert learned["undecided"] == [["body.begin.conv1.1", "body.begin.conv1.4"]]
+    assert "or else by their order in the file: body.begin.conv1.1, body.begin.conv1.4" in done.stderr
     assert learned["reordered"] > 100
     assert {row["evidence"] for row in learned["modules"]} == {"shape", "names", "order"}
     run(folder, "map", "unknown.pth", "official.pth", "--to", "official", mappings="lab")
@@ -61,8 +61,8 @@ def test_the_draft_works_at_once_and_says_what_order_alone_decided(standin: Stan
 def test_the_table_names_every_row_with_its_evidence(unknown: Path) -> None:
     done = run(unknown.parent, "layout", "unknown.pth", "--like", V1B)
     rows = [line.split() for line in done.stdout.splitlines()]
-    assert ["backbone.stem.1.bn", "net.begin.conv1.4", "ORDER", "ALONE", "(1)"] in rows
-    split = ["backbone.layer{stage}.{block}.convs.{scale}", "net.g{stage}.{block}.mid.{scale}"]
+    assert ["backbone.stem.1.bn", "body.begin.conv1.4", "ORDER", "ALONE", "(1)"] in rows
+    split = ["backbone.layer{stage}.{block}.convs.{scale}", "body.g{stage}.{block}.mid.{scale}"]
     assert [*split, "shapes", "and", "numbers", "(48)"] in rows
     assert "nothing written: --output FOLDER writes the draft" in done.stdout
     assert sorted(path.name for path in unknown.parent.iterdir()) == ["unknown.pth"]

@@ -82,6 +82,8 @@ if TYPE_CHECKING:
     from r2convert.selftest.demo import DemoStage as DemoStage
     from r2convert.selftest.trial import Trial as Trial
 
+    _Opened = tuple[Checkpoint, Resolution | None, str | None]
+
 TargetLayout = Layout
 CastTo = Literal["float32", "float16", "bfloat16"]
 CASTS: tuple[CastTo, ...] = get_args(CastTo)
@@ -715,10 +717,14 @@ def compare(
         >>> compare("res2net50_w14_s8", "timm.safetensors").equal
         True
     """
+    from msgspec.structs import replace
+
     from r2convert.mapping.comparison import compare as compare_files
 
-    with _both(a, b, Part(variant, None, key, prefix, leave_out)) as ((one, first), (other, second)):
-        return compare_files(one, first, other, second)
+    with _both(a, b, Part(variant, None, key, prefix, leave_out)) as ((one, first, why), (other, second, why_not)):
+        said = [f"A: {each}" for each in (*one.warnings, why) if each]
+        said += [f"B: {each}" for each in (*other.warnings, why_not) if each]
+        return replace(compare_files(_tables(), one, first, other, second), warnings=tuple(said))
 
 
 def compare_activations(
@@ -734,7 +740,7 @@ def compare_activations(
     from r2convert.checks.parity import random_input
     from r2convert.models.build import load_network
 
-    with _both(a, b, part) as ((one, first), (other, second)):
+    with _both(a, b, part) as ((one, first, _), (other, second, _)):
         if first is not None and second is not None:
             # Equal names do not tell two networks apart; a digest or a receipt may.
             tables = _tables()
@@ -750,10 +756,8 @@ def compare_activations(
 
 
 @contextmanager
-def _both(
-    a: FileOrVariant, b: FileOrVariant, part: Part
-) -> Iterator[tuple[tuple[Checkpoint, Resolution | None], tuple[Checkpoint, Resolution | None]]]:
-    """Two open files and what they are; if one is unknown, both keep their own names."""
+def _both(a: FileOrVariant, b: FileOrVariant, part: Part) -> Iterator[tuple[_Opened, _Opened]]:
+    """Two open files, what they are, and why not; if one is unknown, both keep their own names."""
     from r2convert.mapping.inspection import resolve_or_reason
 
     tables = _tables()
@@ -772,10 +776,10 @@ def _both(
         if len(problems) == len(opened):
             raise problems[0]
         one, other = opened
-        first, second = (resolve_or_reason(tables, each, said)[0] for each in (one, other))
+        (first, why), (second, why_not) = (resolve_or_reason(tables, each, said) for each in (one, other))
         if first is None or second is None:
             first = second = None
-        yield (one, first), (other, second)
+        yield (one, first, why), (other, second, why_not)
 
 
 def compare_predictions(

@@ -25,6 +25,7 @@ from r2convert.errors import AccessError, InputError, MappingError, R2ConvertErr
 from r2convert.evaluation.statistics import is_certainly_below
 from r2convert.mapping.evidence import Clues, weigh
 from r2convert.mapping.identity import Identity, Resolution, recogniser, resolve
+from r2convert.mapping.inspection import warnings_about
 from r2convert.mapping.receipt import read_receipt
 from r2convert.mapping.tables import CANONICAL, Tables
 from r2convert.mapping.values import read_values
@@ -168,6 +169,7 @@ def examine(
         architectures=tuple(variant.id for variant in identity.fits),
         weights=identity.weights.id if identity.weights else None,
         evidence=identity.evidence,
+        warnings=tuple(warnings_about(tables, checkpoint, identity)),
     )
     return Examined(identity, result, network, checkpoint.other_key)
 

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
+
+from msgspec.structs import replace
 
 from r2convert.checkpoint.background import Background
 from r2convert.checkpoint.digests import DigestedTensor, network_hash, tensor_digest
 from r2convert.checkpoint.elements import DType
 from r2convert.checkpoint.open import Checkpoint
-from r2convert.mapping.identity import Identity, Resolution
+from r2convert.mapping.evidence import clues_of, weigh
+from r2convert.mapping.identity import Resolution
 from r2convert.mapping.parsing import show_shape
+from r2convert.mapping.tables import Tables
 from r2convert.mapping.values import network_tensors
 from r2convert.results.documents import BothSides, Comparison, DifferingTensor, Identified
 
@@ -28,12 +33,12 @@ class _Side:
     """
 
     def __init__(self, checkpoint: Checkpoint, resolution: Resolution | None) -> None:
-        self._checkpoint = checkpoint
-        self.identity = resolution.identity if resolution is not None else None
+        self.checkpoint = checkpoint
+        self.resolution = resolution
         self.tensors = {tensor.name: tensor for tensor in network_tensors(checkpoint, resolution).values()}
         self.digests = {name: tensor_digest(checkpoint.chunks(tensor)) for name, tensor in self.tensors.items()}
 
-    @property
+    @cached_property
     def content_hash(self) -> str:
         """The content hash of the network."""
         return network_hash(
@@ -46,16 +51,19 @@ class _Side:
         import numpy as np
 
         tensor = self.tensors[name]
-        array = self._checkpoint.array(tensor)
+        array = self.checkpoint.array(tensor)
         if tensor.dtype is DType.BFLOAT16:
             array = (array.astype(np.uint32) << 16).view(np.float32)
         return array.astype(np.float64) if tensor.dtype.is_floating else array.astype(np.int64)
 
 
-def compare(one: Checkpoint, first: Resolution | None, other: Checkpoint, second: Resolution | None) -> Comparison:
+def compare(
+    tables: Tables, one: Checkpoint, first: Resolution | None, other: Checkpoint, second: Resolution | None
+) -> Comparison:
     """Compare two checkpoints, which are read side by side.
 
     Args:
+        tables: the tables of the catalogue.
         one: an open file.
         first: what it is; ``None`` for both to compare by their own names.
         other: another.
@@ -83,12 +91,19 @@ def compare(one: Checkpoint, first: Resolution | None, other: Checkpoint, second
         only_in_a=tuple(name for name in a.tensors if name not in common),
         only_in_b=tuple(name for name in b.tensors if name not in common),
         common=len(common),
-        identities=(_identified(a.identity), _identified(b.identity)),
+        identities=(_identified(tables, a), _identified(tables, b)),
     )
 
 
-def _identified(identity: Identity | None) -> Identified | None:
-    return None if identity is None else Identified(identity.variant.id, identity.layout)
+def _identified(tables: Tables, side: _Side) -> Identified | None:
+    """What a side is, by its content too: a receipt about the same content tells networks with equal names apart."""
+    if side.resolution is None:
+        return None
+    clues = clues_of(side.checkpoint, content_hash=side.content_hash)
+    if clues.receipt is not None and clues.receipt.content_hash == side.content_hash:
+        clues = replace(clues, sha256=clues.receipt.output_sha256)
+    identity = weigh(tables, side.resolution, clues).identity
+    return Identified(identity.variant.id, identity.layout)
 
 
 def _same(a: _Side, b: _Side, name: str) -> bool:

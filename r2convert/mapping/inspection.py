@@ -11,7 +11,7 @@ from typing import cast
 from r2convert.catalog.variant import Source, Variant
 from r2convert.checkpoint.open import Checkpoint, open_checkpoint
 from r2convert.errors import MappingError, UnsupportedCheckpointError
-from r2convert.mapping.identity import Resolution, match, resolve, shapes_of
+from r2convert.mapping.identity import Identity, Resolution, match, resolve, shapes_of
 from r2convert.mapping.tables import Tables
 from r2convert.results.documents import AccountedTensor, Container, Inspection, TensorEntry
 
@@ -36,7 +36,7 @@ def inspect(
         CheckpointError: its bytes are damaged.
     """
     resolution, problem = resolve_or_reason(tables, opened, said)
-    warnings = [*opened.warnings, *([problem] if problem else [])]
+    problems: list[str] = []
     content = None
     if digests:
         # Here: names and shapes alone are read in two thirds of the time without them.
@@ -47,13 +47,11 @@ def inspect(
         if resolution is not None:
             clues = clues_of(opened, sha256=opened.sha256(), content_hash=content, pins=pins)
             resolution = weigh(tables, resolution, clues)
-        warnings += problems
     identity = resolution.identity if resolution else None
+    warnings = [*warnings_about(tables, opened, identity), *([problem] if problem else []), *problems]
     if identity is not None:
         warnings += [identity.variant.note] if identity.variant.note else []
         warnings += [] if identity.has_classifier else ["a backbone: it has no classifier"]
-        doubt = tables.catalog.layouts[identity.layout].doubt
-        warnings += [doubt] if doubt else []
     return Inspection(
         path=str(opened.path),
         size=opened.size,
@@ -80,6 +78,12 @@ def inspect(
             TensorEntry(name, tensor.dtype.value, tensor.shape) for name, tensor in opened.tensors.items()
         ),
     )
+
+
+def warnings_about(tables: Tables, opened: Checkpoint, identity: Identity | None) -> list[str]:
+    """What whoever uses a file should know of it: what else it holds, and what its program may compute differently."""
+    doubt = tables.catalog.layouts[identity.layout].doubt if identity is not None else ""
+    return [*opened.warnings, *([doubt] if doubt else [])]
 
 
 def resolve_or_reason(

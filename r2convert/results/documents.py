@@ -240,6 +240,7 @@ class Comparison(Struct, frozen=True, kw_only=True):
         only_in_b: names that only B has
         common: how many tensors both have
         identities: what A and B are; null where they were compared by their own names
+        warnings: what else a file holds, and why one is not known
         activations: with --activations: the outputs of both networks side by side
     """
 
@@ -250,6 +251,7 @@ class Comparison(Struct, frozen=True, kw_only=True):
     only_in_b: tuple[str, ...]
     common: Count = 0
     identities: tuple[Identified | None, Identified | None] = (None, None)
+    warnings: tuple[str, ...] = ()
     activations: ActivationComparison | UnsetType = UNSET
 
 

@@ -387,6 +387,7 @@ class CheckpointResult(Struct, frozen=True):
         architectures: every network with these names and shapes, the one it is taken for first
         weights: id of the weights it holds, where that is proven
         evidence: why it is taken for this network
+        warnings: what else the file holds, and what its program may compute differently
         verdict: over all checks
     """
 
@@ -404,6 +405,7 @@ class CheckpointResult(Struct, frozen=True):
     architectures: tuple[str, ...] = ()
     weights: str | None = None
     evidence: str | None = None
+    warnings: tuple[str, ...] = ()
     verdict: Verdict = "not-comparable"
 
     @property

@@ -10,6 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from r2convert.mapping.receipt import receipt_path
 from tests.cli.conftest import Run
 from tests.conftest import Standin
 from tests.schemas import problems
@@ -31,6 +32,29 @@ def test_one_network_in_other_dress_is_equal(run: Run, standin: Standin, tmp_pat
     assert ran.json["equal"] is True
     assert ran.json["content_hash"]["a"] == ran.json["content_hash"]["b"]
     assert ran.json["differing"] == ran.json["only_in_a"] == ran.json["only_in_b"] == []
+
+
+def test_a_receipt_tells_networks_with_equal_names_apart(run: Run, standin: Standin, tmp_path: Path) -> None:
+    source, paddle = standin("res2net50_w14_s8"), tmp_path / "mapped.pdparams"
+    run("map", source, paddle, "--to", "paddle")
+    variants = [each["variant"] for each in run("compare", source, paddle, "--json").json["identities"]]
+    assert variants == ["res2net50_w14_s8", "res2net50_w14_s8"]
+    receipt_path(paddle).unlink()
+    ran = run("compare", source, paddle)
+    assert ran.code == 0
+    assert "B: res2net50_paddle_w14_s8, paddle layout" in ran.out
+    assert "fit res2net50_paddle_w14_s8 and res2net50_w14_s8, which compute different things" in ran.out
+
+
+def test_what_else_a_file_holds_and_why_it_is_unknown_is_said(run: Run, standin: Standin, tmp_path: Path) -> None:
+    state = torch.load(standin(DLA), weights_only=True)
+    torch.save({"model": state, "model_ema": state}, tmp_path / "averaged.pth")
+    torch.save({f"net.{name}": value for name, value in state.items()} | {"aux": torch.ones(1)}, tmp_path / "net.pth")
+    ran = run("compare", tmp_path / "averaged.pth", tmp_path / "net.pth", "--json")
+    first, second = ran.json["warnings"]
+    assert first == "A: the file also holds a moving average of the network under model_ema: --key ema takes it"
+    assert second.endswith("under 'net.': res2net_dla60_w28_s4 in the official layout; --prefix net. takes it out")
+    assert ran.err.splitlines() == [f"warning: {first}", f"warning: {second}"]
 
 
 def test_a_scaled_tensor_is_found_and_sized(run: Run, standin: Standin, tmp_path: Path) -> None:

@@ -203,6 +203,19 @@ def test_one_bad_file_among_several_is_one_row_and_the_others_are_checked(
     assert (run("verify", bad).code, run("verify", bad).out) == (3, "")
 
 
+def test_what_else_a_file_holds_is_said(run: Run, standin: Standin, tmp_path: Path) -> None:
+    state = torch.load(standin("res2net_dla60_w28_s4"), weights_only=True)
+    raw = {"steps": torch.tensor(5), **{f"module.{name}": value * 2 for name, value in state.items()}}
+    torch.save({"state_dict": state, "ema_state_dict": raw}, tmp_path / "epoch_9.pth")
+    said = (
+        "state_dict holds the moving average: mmengine's EMAHook swaps the two on saving; "
+        "take the raw weights with --key ema_state_dict"
+    )
+    assert f"warning: {tmp_path / 'epoch_9.pth'}: {said}" in run("verify", tmp_path / "epoch_9.pth").err
+    (result,) = run("verify", tmp_path / "epoch_9.pth", "--json", "-").json["results"]
+    assert result["warnings"] == [said]
+
+
 def test_half_precision_is_said(run: Run, standin: Standin, tmp_path: Path) -> None:
     run("map", standin(DLA), tmp_path / "half.pth", "--dtype", "float16")
     assert "half.pth, mm layout, float16: half precision" in run("verify", tmp_path / "half.pth").out

@@ -10,7 +10,7 @@ from msgspec.structs import replace
 
 from r2convert import api
 from r2convert.cli import options
-from r2convert.cli.console import coloured, print_json, print_table, stdout_console
+from r2convert.cli.console import coloured, print_json, print_table, print_warning, stdout_console
 from r2convert.errors import UsageError
 from r2convert.files import printable
 from r2convert.results.reading import plain
@@ -79,6 +79,8 @@ def _compare_checkpoints(
 ) -> bool:
     outputs = api.compare_activations(a, b, part) if activations else None
     comparison = api.compare(a, b, variant=part.variant, key=part.key, prefix=part.prefix, leave_out=part.leave_out)
+    for warning in comparison.warnings:
+        print_warning(warning)
     if as_json:
         print_json(plain(comparison if outputs is None else replace(comparison, activations=outputs)))
         return comparison.equal
@@ -97,6 +99,9 @@ def _print(comparison: api.Comparison, limit: int | None) -> None:
     if comparison.equal:
         same = f"{comparison.common} tensors, content hash {comparison.content_hash.a}"
         click.echo(f"{coloured('equal', 'green')}: {same}")
+        variants = {identity.variant for identity in comparison.identities if identity is not None}
+        if len(variants) > 1:
+            click.echo(f"These tensors fit {' and '.join(sorted(variants))}, which compute different things.")
         return
     differing = f"{len(comparison.differing)} of {comparison.common} common tensors"
     click.echo(f"{coloured('different', 'red', bold=True)}: {differing}")

@@ -167,6 +167,9 @@ def _show(
         console.print(
             printable(f"{each.checkpoint}: not checked: {each.what}"), style="bold red", markup=False, soft_wrap=True
         )
+    for result in found.results:
+        for warning in result.warnings:
+            print_warning(f"{result.checkpoint}: {warning}")
     for line in advice(found.results, imagenet):
         console.print(printable(line), markup=False, soft_wrap=True)
     if write is not None:

@@ -105,6 +105,12 @@ class MappingError(InputError):
     """A conversion plan has problems: names, shapes or dtypes do not fit the table."""
 
 
+class LargerNetworkError(MappingError):
+    """A file holds a Res2Net among other tensors; ``options`` are those with which ``map`` takes it out."""
+
+    options: str = ""
+
+
 class DatasetError(InputError):
     """An image folder, archive or list cannot be used as an ImageNet validation set."""
 

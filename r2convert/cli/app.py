@@ -15,7 +15,7 @@ from typing import Any, NoReturn
 import click
 from click.shell_completion import CompletionItem
 
-from r2convert.errors import AccessError, R2ConvertError
+from r2convert.errors import AccessError, LargerNetworkError, R2ConvertError
 from r2convert.version import __version__
 
 EXIT_INTERRUPTED = 130
@@ -139,11 +139,11 @@ def _run(arguments: list[str]) -> int:
     except click.Abort:
         raise KeyboardInterrupt from None
     except Exception as error:
-        return _report(error, settings)
+        return _report(error, settings, arguments)
     return result if isinstance(result, int) else 0
 
 
-def _report(error: Exception, settings: Settings) -> int:
+def _report(error: Exception, settings: Settings, arguments: list[str]) -> int:
     """Show an error, with Python's traceback if asked for; results printed before it stay."""
     try:
         sys.stdout.flush()
@@ -157,6 +157,10 @@ def _report(error: Exception, settings: Settings) -> int:
     if settings.debug:
         traceback.print_exc()
     problem, code = _as_problem(error)
+    if isinstance(problem, LargerNetworkError) and [each for each in arguments if each[:1] != "-"][:1] == ["map"]:
+        from shlex import join
+
+        problem.next_step = f"`{join(['r2convert', *arguments])} {problem.options}` takes it out"
     print_error(problem, code, settings)
     return code
 

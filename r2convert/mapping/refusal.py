@@ -16,7 +16,7 @@ from r2convert.catalog.catalog import Catalog
 from r2convert.catalog.geometry import read_template
 from r2convert.catalog.variant import Variant
 from r2convert.checkpoint.open import Checkpoint
-from r2convert.errors import MappingError, R2ConvertError, UnsupportedCheckpointError
+from r2convert.errors import LargerNetworkError, MappingError, R2ConvertError, UnsupportedCheckpointError
 from r2convert.files import first_names
 from r2convert.mapping.identity import Difference, Identity, differ, fitting, identify
 from r2convert.mapping.parsing import Shapes, read_architecture, tensor_name
@@ -121,7 +121,7 @@ def _unknown(tables: Tables, checkpoint: Checkpoint, shapes: Shapes) -> MappingE
         first = inside[0]
         take = "takes it out" if len(inside) == 1 else "takes the first one out"
         backbone = "" if first.identity.has_classifier else "; map needs --backbone-only too"
-        return MappingError(
+        error = LargerNetworkError(
             "this file holds a Res2Net inside a larger network"
             if first.prefix
             else "this file holds a Res2Net and more",
@@ -129,6 +129,8 @@ def _unknown(tables: Tables, checkpoint: Checkpoint, shapes: Shapes) -> MappingE
             got="; ".join(map(str, inside)),
             next_step=f"{first.options} {take}{backbone}",
         )
+        error.options = first.options + ("" if first.identity.has_classifier else " --backbone-only")
+        return error
     other = lookalike(tables.catalog, shapes)
     if other is not None:
         return MappingError(

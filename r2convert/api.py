@@ -34,6 +34,7 @@ from r2convert.catalog.variant import Publisher as Publisher
 from r2convert.catalog.variant import Source
 from r2convert.catalog.variant import Variant as Variant
 from r2convert.checkpoint.elements import DType
+from r2convert.download import cache as download_cache
 from r2convert.download import listing, locating
 from r2convert.download.cache import Cache, recorded_digests
 from r2convert.download.cache import copy_to as copy_to
@@ -49,10 +50,9 @@ if TYPE_CHECKING:
     from r2convert.checks.run import ImageRun, Probes, Request
     from r2convert.doctor.trials import Progress as Progress
     from r2convert.download.cache import CachedFile as CachedFile
-    from r2convert.download.cache import CacheEntry
-    from r2convert.download.housekeeping import CacheRow
-    from r2convert.download.housekeeping import Verified as Verified
-    from r2convert.download.importing import Imported as Imported
+    from r2convert.download.cache import CacheEntry, CacheRow
+    from r2convert.download.cache import Verified as Verified
+    from r2convert.download.download import Imported as Imported
     from r2convert.download.pins import Pin
     from r2convert.download.transfer import ProgressSink
     from r2convert.evaluation.engine import AccuracyProgress as AccuracyProgress
@@ -214,12 +214,12 @@ def fetch(
         >>> file.path.name
         'res2net50_14w_8s-6527dddc.pth'
     """
-    from r2convert.download.download import choose_source, fetch_source
+    from r2convert.download.download import fetch_source
     from r2convert.download.hub import fetch_hub_file
 
     if variant.startswith(HUB):
         return fetch_hub_file(variant, Cache.default(), offline=offline, progress=progress)
-    source = choose_source(load_catalog().find(variant), publisher)
+    source = listing.choose_source(load_catalog().find(variant), publisher)
     return fetch_source(source, Cache.default(), offline=offline, progress=progress)
 
 
@@ -237,11 +237,11 @@ def fetch_all(
     ``display`` gets the number of files, and gives
     what is told about the transfers.
     """
-    from r2convert.download.download import choose_sources, fetch_sources
+    from r2convert.download.download import fetch_sources
 
     on_hub = [name for name in names if name.startswith(HUB)]
     variants = [name for name in names if name not in on_hub]
-    wanted = [] if on_hub and not variants else choose_sources(load_catalog(), variants, publisher)
+    wanted = [] if on_hub and not variants else listing.choose_sources(load_catalog(), variants, publisher)
     progress = display(len(wanted) + len(on_hub)) if display is not None else None
     sources = [source for _, source in wanted]
     outcomes = fetch_sources(sources, Cache.default(), at_once=at_once, offline=offline, progress=progress)
@@ -267,9 +267,9 @@ def import_file(
 ) -> Imported:
     """Take a file brought by hand into the cache, recognised by its hash, else by its names and shapes.
 
-    ``names`` are the variants that it may be, by default all; see :func:`r2convert.download.importing.import_file`.
+    ``names`` are the variants that it may be, by default all; see :func:`r2convert.download.download.import_file`.
     """
-    from r2convert.download.importing import import_file as take
+    from r2convert.download.download import import_file as take
     from r2convert.mapping.inspection import recogniser_of_files
 
     tables = _tables()
@@ -294,9 +294,7 @@ def _sources() -> list[Source]:
 
 def cache_rows() -> list[CacheRow]:
     """What lies in the cache folder; a file that changed since it was last hashed is hashed again."""
-    from r2convert.download.housekeeping import cache_rows as rows
-
-    return rows(Cache.default(), _sources())
+    return download_cache.cache_rows(Cache.default(), _sources())
 
 
 def verify_cache(following: Callable[[Sequence[CacheEntry]], Iterable[CacheEntry]] = iter) -> list[Verified]:
@@ -304,23 +302,17 @@ def verify_cache(following: Callable[[Sequence[CacheEntry]], Iterable[CacheEntry
 
     ``following`` gives out the files one by one, and so knows how far the work is.
     """
-    from r2convert.download.housekeeping import verify_cache as verify_all_files
-
-    return verify_all_files(Cache.default(), _sources(), following)
+    return download_cache.verify_cache(Cache.default(), _sources(), following)
 
 
 def clean_cache() -> tuple[list[CacheEntry], list[CacheEntry]]:
     """Remove partial downloads and bad files; give what was removed, and what is in use and was left alone."""
-    from r2convert.download.housekeeping import clean_cache as clean
-
-    return clean(Cache.default())
+    return download_cache.clean_cache(Cache.default())
 
 
 def forget_hash(file_name: str) -> Pin:
     """Forget the recorded hash of a file, so that a new one is accepted; give what was recorded."""
-    from r2convert.download.housekeeping import forget_hash as forget
-
-    return forget(Cache.default(), file_name)
+    return download_cache.forget_hash(Cache.default(), file_name)
 
 
 # --- inspect, map, compare -------------------------------------------------------------------------------------------

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import re
-import threading
 from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import quote, unquote, urlsplit
@@ -50,24 +48,18 @@ class Address:
     @property
     def is_url(self) -> bool:
         """Whether it is a URL rather than the path of a file."""
-        return is_url(self.text)
+        return _is_url(self.text)
 
 
-def mirror_from_environment() -> str | None:
-    """Return ``R2CONVERT_MIRROR``: a base URL or a folder to be tried first; ``None`` if unset or empty."""
-    return os.environ.get("R2CONVERT_MIRROR") or None
+def mirror_address(mirror: str, file_name: str) -> Address:
+    """Return where a mirror keeps a file: ``<mirror>/<file name>``, of a base URL or of a folder."""
+    if _is_url(mirror):
+        return Address.of(f"{mirror.rstrip('/')}/{quote(file_name)}")
+    return Address(str(Path(mirror).expanduser() / file_name))
 
 
-def is_url(address: str) -> bool:
-    """Tell ``scheme://...`` from the path of a folder."""
+def _is_url(address: str) -> bool:
     return "://" in address
-
-
-def mirror_address(mirror: str, file_name: str) -> str:
-    """Return where a mirror keeps a file: ``<mirror>/<file name>``, as a URL or as a path."""
-    if is_url(mirror):
-        return f"{mirror.rstrip('/')}/{quote(file_name)}"
-    return str(Path(mirror).expanduser() / file_name)
 
 
 def check_address(url: str, *, came_from: str | None = None) -> None:
@@ -109,26 +101,23 @@ def is_loopback(host: str) -> bool:
 
 
 class HostMemory:
-    """Hosts that failed in this run, so that the next file does not wait for them again. Thread-safe."""
+    """Hosts that failed in this run, so that the next file does not wait for them again. Threads may share it."""
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
         self._down: set[str] = set()
 
-    def mark_down(self, address: str) -> None:
+    def mark_down(self, address: Address) -> None:
         """Remember that the host of ``address`` cannot be reached."""
-        if is_url(address):
-            with self._lock:
-                self._down.add(urlsplit(address).netloc)
+        if address.is_url:
+            self._down.add(urlsplit(address.text).netloc)
 
-    def is_down(self, address: str) -> bool:
+    def is_down(self, address: Address) -> bool:
         """Tell whether the host of ``address`` failed in this run."""
-        with self._lock:
-            return is_url(address) and urlsplit(address).netloc in self._down
+        return address.is_url and urlsplit(address.text).netloc in self._down
 
     def in_order(self, addresses: list[Address]) -> list[Address]:
         """Return the addresses with those on failed hosts last; otherwise in the given order."""
-        return sorted(addresses, key=lambda address: self.is_down(address.text))
+        return sorted(addresses, key=self.is_down)
 
 
 def shown(text: str) -> str:

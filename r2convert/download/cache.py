@@ -1,4 +1,4 @@
-"""The cache folder: which files are there, and whether they still are what they were.
+"""The cache folder: which files are there, whether they still are what they were, and looking after them.
 
 Light on purpose (no network, no numpy): ``r2convert list`` asks it about every variant.
 
@@ -9,16 +9,18 @@ downloads that can be continued, ``bad/`` the last wrong file of each name, ``lo
 
 from __future__ import annotations
 
+import contextlib
 import os
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from msgspec import Struct
 
 from r2convert.catalog.variant import Source
 from r2convert.download.pins import Expectation, Objection, Pin, PinBook, Trust
-from r2convert.errors import AccessError, CacheError, CatalogError, OutputExistsError
+from r2convert.errors import AccessError, CacheError, CatalogError, OutputExistsError, UsageError
 from r2convert.files import PART_SUFFIX, copy_verified, sha256_of
 
 EntryKind = Literal["file", "partial", "bad", "leftover"]
@@ -28,6 +30,8 @@ OLD_PINS_NAME = "pins.toml"
 
 PINS_LOCK = ".pins.lock"
 """No file's lock: names of files do not begin with a dot."""
+
+_POLL_SECONDS = 0.1
 
 FOUND_HERE = "found in the cache"
 """Origin of a file that somebody put into the cache folder by hand."""
@@ -118,23 +122,18 @@ class Cache:
         Raises:
             CacheError: the record cannot be read.
         """
-        pin = self.pins.get(source.file_name)
-        return Expectation.of(source, pin.sha256 if pin else None, pin.size if pin else None)
+        return Expectation.of(source, self.pins.get(source.file_name))
 
     def lookup(self, source: Source) -> CachedFile | None:
-        """Return the finished file of ``source`` if it is there and sound.
-
-        The size and the recorded hash are checked; the file is read again where its size or modification
-        time has changed since it was last hashed.
-
-        Raises:
-            CacheError: the record or the file cannot be read.
-        """
+        """Return the finished file of ``source`` if it is there and sound, as :meth:`examine` finds it."""
         found = self.examine(source)
         return found if isinstance(found, CachedFile) else None
 
     def examine(self, source: Source, *, hash_again: bool = False) -> CachedFile | DamagedFile | None:
         """Tell a sound file from a damaged and from a missing one.
+
+        The size and the recorded hash are checked; the file is read again where its size or modification
+        time has changed since it was last hashed.
 
         Args:
             source: whose file.
@@ -144,28 +143,27 @@ class Cache:
             CacheError: the record or the file cannot be read.
         """
         path = self.path_of(source)
-        try:
-            state = path.stat()
-        except FileNotFoundError:
-            return None
-        except OSError as problem:
-            raise _unusable(path, problem) from problem
+        with _usable(path):
+            try:
+                state = path.stat()
+            except FileNotFoundError:
+                return None
         pin = self.pins.get(source.file_name)
         unchanged = pin is not None and (pin.size, pin.modified_ns) == (state.st_size, state.st_mtime_ns)
         if pin is not None and unchanged and not hash_again:
-            sha256, size, origin = pin.sha256, pin.size, pin.origin
+            sha256, size = pin.sha256, pin.size
         else:
-            try:
+            with _usable(path):
                 sha256, size = sha256_of(path)
-            except OSError as problem:
-                raise _unusable(path, problem) from problem
-            origin = pin.origin if pin else FOUND_HERE
-        wanted = self.expectation(source)
+        wanted = Expectation.of(source, pin)
         objection = wanted.objection(sha256, size)
         if objection is not None:
             return DamagedFile(path, objection)
+        origin = pin.origin if pin else FOUND_HERE
         if not unchanged:
-            self._remember(source, Pin(sha256, size, state.st_mtime_ns, origin, today()))
+            # A cache that may only be read is still good for reading: the file is hashed at every use.
+            with contextlib.suppress(CacheError):
+                self.pins.record(source.file_name, Pin(sha256, size, state.st_mtime_ns, origin, today()))
         return CachedFile(path, size, sha256, wanted.trust, origin)
 
     def entries(self) -> tuple[CacheEntry, ...]:
@@ -175,46 +173,28 @@ class Cache:
             CacheError: the folder or the record cannot be read.
         """
         pins = self.pins.all()
+        folders: tuple[tuple[Path, EntryKind], ...] = (
+            (self.folder, "file"),
+            (self.partial_folder, "partial"),
+            (self.bad_folder, "bad"),
+        )
         return tuple(
             CacheEntry(path, kind, _size(path), pins.get(path.name) if kind == "file" else None)
-            for folder, usual in self._folders()
+            for folder, usual in folders
             for path, kind in self._kinds(folder, usual)
         )
 
-    def _folders(self) -> tuple[tuple[Path, EntryKind], ...]:
-        return (self.folder, "file"), (self.partial_folder, "partial"), (self.bad_folder, "bad")
-
-    def _kinds(self, folder: Path, usual: EntryKind) -> list[tuple[Path, EntryKind]]:
-        """Return what lies in one folder, without the notes that belong to it and are no files of their own."""
-        paths = self._paths(folder)
-        names = {path.name for path in paths}
-        found: list[tuple[Path, EntryKind]] = []
+    def _kinds(self, folder: Path, usual: EntryKind) -> Iterator[tuple[Path, EntryKind]]:
+        """Give what lies in one folder, without the notes that belong to it and are no files of their own."""
+        paths = _paths(folder)
         for path in paths:
             if path.name.startswith(".") and path.name.endswith((PART_SUFFIX, ".tmp")):
-                found.append((path, "leftover"))
-            elif usual == "partial" and path.name.endswith(".json"):
-                if path.name.removesuffix(".json") + ".part" not in names:
-                    found.append((path, "leftover"))
+                yield path, "leftover"
+            elif usual == "partial" and path.suffix == ".json":
+                if path.with_suffix(".part") not in paths:
+                    yield path, "leftover"
             elif path not in (self.folder / PINS_NAME, self.folder / OLD_PINS_NAME):
-                found.append((path, usual))
-        return found
-
-    @staticmethod
-    def _paths(folder: Path) -> list[Path]:
-        """Return the files of a folder (links included, folders not), by name; none if it does not exist."""
-        try:
-            return sorted(path for path in folder.iterdir() if path.is_symlink() or not path.is_dir())
-        except FileNotFoundError:
-            return []
-        except OSError as problem:
-            raise _unusable(folder, problem) from problem
-
-    def _remember(self, source: Source, pin: Pin) -> None:
-        try:
-            self.pins.record(source.file_name, pin)
-        except CacheError:
-            # A cache that may only be read is still good for reading: the file is hashed at every use.
-            return
+                yield path, usual
 
     def prepare(self) -> None:
         """Make the folder and its sub-folders.
@@ -223,10 +203,31 @@ class Cache:
             CacheError: they cannot be made.
         """
         for folder in (self.folder, self.partial_folder, self.bad_folder, self.lock_folder):
-            try:
+            with _usable(folder):
                 folder.mkdir(parents=True, exist_ok=True)
-            except OSError as problem:
-                raise _unusable(folder, problem) from problem
+
+    @contextlib.contextmanager
+    def lock(self, file_name: str, tell: Callable[[str], None]) -> Iterator[None]:
+        """Hold the lock of a file that is going to be written; ``tell`` once if another process has it.
+
+        The operating system drops the lock of a process that dies, however it dies.
+
+        Raises:
+            CacheError: the lock file cannot be made.
+        """
+        from filelock import FileLock, Timeout  # here, as below: looking things up stays light
+
+        lock = FileLock(self.lock_folder / f"{file_name}.lock")
+        with _usable(self.lock_folder):
+            try:
+                lock.acquire(timeout=0)
+            except Timeout:
+                tell(f"{file_name}: another process is working on it: waiting")
+                lock.acquire(poll_interval=_POLL_SECONDS)
+        try:
+            yield
+        finally:
+            lock.release()
 
     def set_aside(self, path: Path, file_name: str) -> Path:
         """Move a wrong file out of the way, in place of the last one of that name; return its new path.
@@ -235,12 +236,24 @@ class Cache:
             CacheError: it cannot be moved.
         """
         target = self.bad_folder / file_name
-        try:
+        with _usable(path):
             self.bad_folder.mkdir(parents=True, exist_ok=True)
             path.replace(target)
-        except OSError as problem:
-            raise _unusable(path, problem) from problem
         return target
+
+
+def today() -> str:
+    """Return the date (UTC) as pins record it."""
+    return datetime.now(UTC).date().isoformat()
+
+
+def _paths(folder: Path) -> list[Path]:
+    """Return the files of a folder (links included, folders not), by name; none if it does not exist."""
+    with _usable(folder):
+        try:
+            return sorted(path for path in folder.iterdir() if path.is_symlink() or not path.is_dir())
+        except FileNotFoundError:
+            return []
 
 
 def _size(path: Path) -> int:
@@ -251,18 +264,17 @@ def _size(path: Path) -> int:
         return 0
 
 
-def today() -> str:
-    """Return the date (UTC) as pins record it."""
-    return datetime.now(UTC).date().isoformat()
-
-
-def _unusable(path: Path, problem: OSError) -> CacheError:
-    return CacheError(
-        "the cache cannot be used",
-        where=str(path),
-        got=problem.strerror or str(problem),
-        next_step="check its permissions, or set R2CONVERT_CACHE to a folder you can read and write",
-    )
+@contextlib.contextmanager
+def _usable(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as problem:
+        raise CacheError(
+            "the cache cannot be used",
+            where=str(path),
+            got=problem.strerror or str(problem),
+            next_step="check its permissions, or set R2CONVERT_CACHE to a folder you can read and write",
+        ) from problem
 
 
 def copy_to(file: CachedFile, folder: Path) -> Path:
@@ -318,3 +330,172 @@ def recorded_digests() -> dict[str, str]:
         return {name: pin.sha256 for name, pin in Cache.default().pins.all().items()}
     except CacheError:
         return {}
+
+
+class CacheRow(NamedTuple):
+    """One file of the cache folder.
+
+    Args:
+        path: where it lies.
+        size: bytes.
+        state: ``file``, ``damaged``, ``partial``, ``bad`` or ``leftover``.
+        trust: how far its hash is known; ``None`` where the catalogue does not know the file.
+        sha256: its hash, hex, where one is recorded.
+        origin: where it came from.
+    """
+
+    path: Path
+    size: int
+    state: str
+    trust: str | None = None
+    sha256: str | None = None
+    origin: str | None = None
+
+
+class Verified(NamedTuple):
+    """What hashing a file again showed.
+
+    Args:
+        path: the file, where it now lies.
+        sha256: its hash, hex; ``None`` where it is damaged.
+        objection: why it is not what it should be; ``None`` if it is sound.
+        known: false where neither the catalogue nor the record knows the file.
+    """
+
+    path: Path
+    sha256: str | None
+    objection: Objection | None
+    known: bool = True
+
+
+def cache_rows(cache: Cache, sources: Iterable[Source]) -> list[CacheRow]:
+    """What lies in the cache folder; a file that changed since it was last hashed is hashed again.
+
+    Args:
+        cache: the cache.
+        sources: the catalogue's sources.
+
+    Raises:
+        CacheError: the folder, the record or a file cannot be read.
+    """
+    by_name = {source.file_name: source for source in sources}
+    return [_row(cache, entry, by_name.get(entry.path.name)) for entry in cache.entries()]
+
+
+def _row(cache: Cache, entry: CacheEntry, source: Source | None) -> CacheRow:
+    path, size = entry.path, entry.size
+    if entry.kind != "file" or source is None:
+        recorded = (entry.pin.sha256, entry.pin.origin) if entry.pin else ()
+        return CacheRow(path, size, entry.kind, None, *recorded)
+    found = cache.examine(source)
+    if isinstance(found, CachedFile):
+        return CacheRow(path, size, "file", found.trust, found.sha256, found.origin)
+    return CacheRow(path, size, "damaged")
+
+
+def verify_cache(
+    cache: Cache,
+    sources: Iterable[Source],
+    following: Callable[[Sequence[CacheEntry]], Iterable[CacheEntry]] = iter,
+) -> list[Verified]:
+    """Hash every finished file in the cache again; damaged ones are moved to the bad files.
+
+    Args:
+        cache: the cache.
+        sources: the catalogue's sources.
+        following: gives out the files one by one, and so knows how far the work is.
+
+    Raises:
+        CacheError: the folder, the record or a file cannot be read.
+    """
+    by_name = {source.file_name: source for source in sources}
+    files = [entry for entry in cache.entries() if entry.kind == "file"]
+    return [_verify(cache, entry, by_name) for entry in following(files)]
+
+
+def _verify(cache: Cache, entry: CacheEntry, by_name: Mapping[str, Source]) -> Verified:
+    source = by_name.get(entry.path.name)
+    if source is None:
+        return _verify_by_record(entry)
+    found = cache.examine(source, hash_again=True)
+    if isinstance(found, CachedFile):
+        return Verified(found.path, found.sha256, None)
+    if isinstance(found, DamagedFile):
+        return Verified(cache.set_aside(found.path, source.file_name), None, found.objection)
+    return Verified(entry.path, None, Objection("it is a link that leads nowhere", "a file", "nothing"))
+
+
+def _verify_by_record(entry: CacheEntry) -> Verified:
+    """Check a file that the catalogue does not name, such as one of a user's own variants."""
+    with _usable(entry.path):
+        sha256, size = sha256_of(entry.path)
+    if entry.pin is None:
+        return Verified(entry.path, sha256, None, known=False)
+    wanted = Expectation(entry.path.name, seen_sha256=entry.pin.sha256, size=entry.pin.size)
+    return Verified(entry.path, sha256, wanted.objection(sha256, size))
+
+
+def forget_hash(cache: Cache, file_name: str) -> Pin:
+    """Forget the recorded hash of a file, so that a new one is accepted.
+
+    Returns:
+        What was recorded.
+
+    Raises:
+        UsageError: no hash of it is recorded.
+    """
+    known = cache.pins.get(file_name)
+    if known is None:
+        raise UsageError(
+            f"no hash of {file_name!r} is recorded",
+            where=str(cache.folder),
+            expected=", ".join(sorted(cache.pins.all())) or "(nothing is recorded yet)",
+        )
+    cache.pins.forget(file_name)
+    return known
+
+
+def clean_cache(cache: Cache) -> tuple[list[CacheEntry], list[CacheEntry]]:
+    """Remove partial downloads, bad files and leftovers; finished files and the record of hashes stay.
+
+    Returns:
+        What was removed, and what is in use by another process and was left alone.
+
+    Raises:
+        CacheError: the folder cannot be read, or something in it cannot be removed.
+    """
+    removed: list[CacheEntry] = []
+    busy: list[CacheEntry] = []
+    for entry in cache.entries():
+        if entry.kind != "file":
+            (removed if _remove(cache, entry) else busy).append(entry)
+    return removed, busy
+
+
+def _remove(cache: Cache, entry: CacheEntry) -> bool:
+    """Remove one entry under the lock that its writer would hold; false if somebody holds it."""
+    from filelock import FileLock, Timeout
+
+    with _usable(entry.path):
+        cache.lock_folder.mkdir(parents=True, exist_ok=True)
+        try:
+            with FileLock(cache.lock_folder / _lock_name(cache, entry), timeout=0):
+                entry.path.unlink(missing_ok=True)
+                if entry.kind == "partial":
+                    entry.path.with_suffix(".json").unlink(missing_ok=True)
+        except Timeout:
+            return False
+    return True
+
+
+def _lock_name(cache: Cache, entry: CacheEntry) -> str:
+    """Return the name of the lock under which an entry is written.
+
+    Temporary files are called ``.NAME.TOKEN.part``, where NAME is ``pins.json`` or ``FILE.json``.
+    """
+    name = entry.path.name
+    if entry.kind == "leftover" and name.startswith("."):
+        name = name[1:].rsplit(".", 2)[0]
+    if entry.path.parent == cache.folder:
+        return PINS_LOCK
+    return f"{name.removesuffix('.part').removesuffix('.json')}.lock"

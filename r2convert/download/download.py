@@ -1,106 +1,36 @@
-"""A source or a variant -> its verified file in the cache."""
+"""A source, or a file brought by hand -> its verified file in the cache."""
 
 from __future__ import annotations
 
+import os
 import queue
 import threading
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
+from typing import NamedTuple
 
 from msgspec import structs
 
-from r2convert.catalog.catalog import Catalog
 from r2convert.catalog.variant import FileFormat, Publisher, Source, Variant
-from r2convert.download.addresses import Address, mirror_address, mirror_from_environment
+from r2convert.download.addresses import Address, mirror_address
 from r2convert.download.cache import Cache, CachedFile, DamagedFile, today
-from r2convert.download.partial import PartialFile, locked
+from r2convert.download.partial import PartialFile
 from r2convert.download.pins import Expectation, Objection, Pin
 from r2convert.download.transfer import FetchSettings, ProgressSink, SilentProgress, Transfer, copy_into
 from r2convert.download.transport import MirrorFaultError, in_brief
-from r2convert.errors import FetchError, MirrorsFailedError, OfflineError, R2ConvertError, UsageError, WrongFileError
-
-_CONTAINERS: Mapping[FileFormat, tuple[str, ...]] = MappingProxyType(
-    {
-        "pth": ("torch-zip", "torch-legacy", "torch-tar", "torch-hub-zip"),
-        "safetensors": ("safetensors",),
-        "pdparams": ("pdparams",),
-        "tar": ("paddle-static",),
-        "ckpt": ("mindspore",),
-        "pkl": ("pdparams",),  # a pickle of NumPy arrays, as Jittor's is as well
-    }
+from r2convert.errors import (
+    AccessError,
+    FetchError,
+    MirrorsFailedError,
+    OfflineError,
+    R2ConvertError,
+    UnknownFileError,
+    UsageError,
+    WrongFileError,
 )
-"""The containers that each published format may turn out to be."""
-
-
-def container_of(path: Path) -> tuple[str | None, str]:
-    """Return a checkpoint's container (``None``: it cannot be read as one) and a description for people."""
-    from r2convert.checkpoint.open import open_checkpoint  # here: most fetches are settled by their hash
-
-    try:
-        with open_checkpoint(path) as checkpoint:
-            return checkpoint.container, f"a {checkpoint.container} file"
-    except R2ConvertError as problem:
-        return None, problem.got or problem.what
-
-
-def objection_to_content(path: Path, file_format: FileFormat) -> Objection | None:
-    """Say why a file cannot be a checkpoint of this format; ``None`` if it reads as a whole one."""
-    container, description = container_of(path)
-    if container in _CONTAINERS[file_format]:
-        return None
-    return Objection("it is no sound file of this format", f"a {file_format} file", description)
-
-
-def choose_source(variant: Variant, publisher: Publisher | None = None) -> Source:
-    """Return a variant's first source, or its first source from one publisher.
-
-    Raises:
-        UsageError: there is none.
-    """
-    for source in variant.sources:
-        if publisher is None or source.publisher == publisher:
-            return source
-    publishers = sorted({source.publisher for source in variant.sources})
-    by_hand = (each for each in variant.weights if each.page and publisher in (None, each.publisher))
-    raise UsageError(
-        f"{variant.name} is not published by {publisher}"
-        if publishers
-        else f"no file of {variant.name} can be fetched",
-        expected=" or ".join(publishers) or None,
-        got=publisher,
-        next_step=next((f"get it by hand from {each.page}: {each.note}" for each in by_hand), None),
-    )
-
-
-def choose_sources(
-    catalog: Catalog, names: Sequence[str], publisher: Publisher | None = None
-) -> list[tuple[Variant, Source]]:
-    """Return the files of the variants of these names, each once, also if two names mean it.
-
-    Without names, every architecture's first weights, but no detectors; of a publisher, all weights there are.
-
-    Raises:
-        UnknownVariantError: no variant has a name.
-        UsageError: the publisher has no file of a variant, or none at all.
-    """
-    if publisher is not None and publisher not in catalog.publishers:
-        raise UsageError("nobody publishes under this name", expected=" or ".join(catalog.publishers), got=publisher)
-    if names:
-        pairs = [(variant, choose_source(variant, publisher)) for variant in map(catalog.find, names)]
-    else:
-        pairs = [pair for variant in catalog.variants.values() for pair in _all_of(variant, publisher)]
-    return list({source.file_name: (variant, source) for variant, source in pairs}.values())
-
-
-def _all_of(variant: Variant, publisher: Publisher | None) -> list[tuple[Variant, Source]]:
-    """What ``--all`` means of an architecture."""
-    if publisher is None:
-        first = [each for each in variant.weights if each.sources and not each.detector][:1]
-    else:
-        first = [each for each in variant.weights if each.sources and each.publisher == publisher]
-    return [(variant, weights.sources[0]) for weights in first]
+from r2convert.files import sha256_of
 
 
 def fetch_source(
@@ -131,33 +61,215 @@ def fetch_source(
     if found is not None:
         return found
     job = _Job(source, cache, progress or SilentProgress(), settings or FetchSettings())
-    return job.run(_addresses(source, mirror_from_environment() if mirror is None else mirror, offline))
+    mirror = os.environ.get("R2CONVERT_MIRROR") if mirror is None else mirror
+    addresses = [mirror_address(mirror, source.file_name)] if mirror else []
+    addresses += [Address.of(url) for url in source.urls]
+    return job.run([address for address in addresses if not (offline and address.is_url)])
 
 
-def bring_in(
-    source: Source, path: Path, sha256: str, cache: Cache, *, progress: ProgressSink | None = None
-) -> CachedFile:
-    """Copy a file brought by hand into the cache, under the name of ``source``.
+class Outcome(NamedTuple):
+    """What became of one source: a file, or the error that kept it away."""
+
+    file: CachedFile | None = None
+    error: R2ConvertError | None = None
+
+
+def fetch_sources(
+    sources: Sequence[Source],
+    cache: Cache,
+    *,
+    at_once: int = 4,
+    offline: bool = False,
+    progress: ProgressSink | None = None,
+    settings: FetchSettings | None = None,
+) -> list[Outcome]:
+    """Fetch files in parallel; one that fails does not stop the others.
 
     Args:
-        source: what it was recognised as.
-        path: where it lies.
-        sha256: what it was when it was recognised; a file that has changed since is refused.
+        sources: what to fetch.
         cache: where to.
+        at_once: parallel downloads.
+        offline: use no network.
+        progress: told about every transfer, from several threads.
+        settings: limits; hosts that fail are remembered in it for the files that come later.
+
+    Returns:
+        One outcome a source, in the order of ``sources``.
+
+    Raises:
+        KeyboardInterrupt: transfers end, what has arrived stays and is continued by the next run.
+    """
+    settings = settings or FetchSettings()
+    waiting: queue.SimpleQueue[int] = queue.SimpleQueue()
+    for index in range(len(sources)):
+        waiting.put(index)
+    outcomes: dict[int, Outcome] = {}
+    mistakes: list[BaseException] = []
+
+    def work() -> None:
+        try:
+            while not settings.cancelled.is_set():
+                index = waiting.get_nowait()
+                outcomes[index] = _outcome(sources[index], cache, offline, progress, settings)
+        except queue.Empty:
+            return
+        except BaseException as mistake:  # it goes to the caller's thread, which raises it
+            mistakes.append(mistake)
+            settings.cancelled.set()
+
+    # Daemons: a thread that waits for a silent server must not delay an interrupted program. What it leaves
+    # behind is what a killed process leaves: a partial file that can be continued.
+    threads = [threading.Thread(target=work, daemon=True) for _ in range(min(at_once, len(sources)))]
+    try:
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    except BaseException:
+        settings.cancelled.set()
+        raise
+    if mistakes:
+        raise mistakes[0]
+    return [outcomes[index] for index in range(len(sources))]
+
+
+def _outcome(
+    source: Source, cache: Cache, offline: bool, progress: ProgressSink | None, settings: FetchSettings
+) -> Outcome:
+    try:
+        return Outcome(fetch_source(source, cache, offline=offline, progress=progress, settings=settings))
+    except R2ConvertError as error:
+        return Outcome(error=error)
+
+
+Fits = Callable[[Path, Variant, Source], bool]
+"""Whether a file's names and shapes are those of a variant in the layout of a source."""
+
+
+class Imported(NamedTuple):
+    """A file brought in.
+
+    Args:
+        variant: whose weights it holds.
+        source: the published file it is.
+        file: where it lies now.
+        note: how it was recognised, for people.
+    """
+
+    variant: Variant
+    source: Source
+    file: CachedFile
+    note: str
+
+
+def import_file(
+    path: Path,
+    variants: Iterable[Variant],
+    cache: Cache,
+    *,
+    fits: Fits,
+    publisher: Publisher | None = None,
+    progress: ProgressSink | None = None,
+) -> Imported:
+    """Recognise a file by its hash, else by its content, and copy it into the cache.
+
+    Content counts only for published files of which no hash is known: where one is, a file with another hash
+    is not that file, whatever it holds.
+
+    Args:
+        path: the file.
+        variants: what it may be.
+        cache: where to.
+        fits: looks into the file; called only if no hash settles it.
+        publisher: whose file it is, where the content alone cannot tell.
         progress: told about the copy.
 
     Raises:
-        FetchError: it cannot be read, or is not what the catalogue or the record says.
-        CacheError: the cache cannot be read or written.
+        UnknownFileError: it is no published file that is known, or no file at all.
+        UsageError: it could be one of several.
+        WrongFileError: another file was recorded under its name before.
+        AccessError: it cannot be read, or the cache cannot be written.
     """
+    try:
+        if path.exists() and not path.is_file():
+            raise UnknownFileError(
+                "this is not a regular file", where=str(path), next_step="give the path of the downloaded file"
+            )
+        sha256, size = sha256_of(path)
+    except OSError as problem:
+        raise AccessError("the file cannot be read", where=str(path), got=problem.strerror or str(problem)) from problem
+    candidates = [
+        (variant, source)
+        for variant in variants
+        for source in variant.sources
+        if publisher is None or source.publisher == publisher
+    ]
+    chosen = _by_hash(candidates, sha256, size, path, cache)
+    note = "recognised by its hash"
+    if chosen is None:
+        chosen = _by_content(candidates, path, sha256, fits, cache)
+        note = "recognised by its content only: nobody publishes a hash of this file, so it may not be the original"
+    variant, source = chosen
     job = _Job(source, cache, progress or SilentProgress(), FetchSettings())
-    return job.run([Address(str(path.absolute()))], sha256)
+    file = job.run([Address(str(path.absolute()))], sha256)
+    if file.sha256 != sha256:
+        note = "not taken: another file is already in the cache under its name"
+    return Imported(variant, source, file, note)
 
 
-def _addresses(source: Source, mirror: str | None, offline: bool) -> list[Address]:
-    texts = [mirror_address(mirror, source.file_name)] if mirror else []
-    addresses = [Address.of(text) for text in (*texts, *source.urls)]
-    return [address for address in addresses if not (offline and address.is_url)]
+def _by_hash(
+    candidates: list[tuple[Variant, Source]], sha256: str, size: int, path: Path, cache: Cache
+) -> tuple[Variant, Source] | None:
+    """Return the published file with this hash or this beginning of it, if there is one."""
+    for variant, source in candidates:
+        wanted = cache.expectation(source)
+        if wanted.sha256 == sha256:
+            return variant, source
+        begins_so = wanted.sha256_prefix is not None and sha256.startswith(wanted.sha256_prefix.lower())
+        objection = wanted.objection(sha256, size) if begins_so else None
+        if objection is not None:
+            raise WrongFileError(
+                f"this is not {source.file_name}: {objection.reason}",
+                where=str(path),
+                expected=objection.expected,
+                got=objection.got,
+                next_step="if the recorded file was the wrong one, run "
+                f"`r2convert cache --forget {source.file_name}` and import again",
+            )
+        if begins_so:
+            return variant, source
+    return None
+
+
+def _by_content(
+    candidates: list[tuple[Variant, Source]], path: Path, sha256: str, fits: Fits, cache: Cache
+) -> tuple[Variant, Source]:
+    """Return the one published file without a known hash that this file can be."""
+    matching = [
+        (variant, source)
+        for variant, source in candidates
+        if not cache.expectation(source).hash_is_known
+        and _objection_to_content(path, source.format) is None
+        and fits(path, variant, source)
+    ]
+    if not matching:
+        raise UnknownFileError(
+            "this is none of the published files",
+            where=str(path),
+            expected="a file whose SHA-256 begins as published, or one whose hash nobody publishes",
+            got=f"SHA-256 {sha256}",
+            next_step="a file of your own needs no import: give it to `r2convert map --src` or `verify`",
+        )
+    # Two trainings of one network have equal names and shapes: the name that a browser left tells them apart.
+    matching = [pair for pair in matching if pair[1].file_name == path.name] or matching
+    if len(matching) > 1:
+        raise UsageError(
+            "the file's content fits several published files",
+            where=str(path),
+            expected="one of " + ", ".join(source.file_name for _, source in matching),
+            next_step=f"say which weights, such as {matching[0][1].weights}, or the publisher with --from",
+        )
+    return matching[0]
 
 
 class _Job:
@@ -172,7 +284,7 @@ class _Job:
     def run(self, addresses: list[Address], sha256: str | None = None) -> CachedFile:
         """Bring the file in from the first address that gives it; ``sha256``: what it has to be besides."""
         self._cache.prepare()
-        with locked(self._cache.lock_folder, self._source.file_name, self._progress.message):
+        with self._cache.lock(self._source.file_name, self._progress.message):
             found = self._cache.examine(self._source)  # another process may have finished while we waited
             if isinstance(found, CachedFile):
                 return found
@@ -180,7 +292,12 @@ class _Job:
                 aside = self._cache.set_aside(found.path, self._source.file_name)
                 self._tell(f"the cached file is damaged ({found.objection.reason}); it now lies at {aside}")
             if not addresses:
-                raise _offline_error(self._source, self._cache)
+                raise OfflineError(
+                    f"{self._source.file_name} is not in the cache, and the network may not be used",
+                    where=str(self._cache.folder),
+                    next_step="fetch it without --offline, bring it with `r2convert fetch --import FILE`, "
+                    "or set R2CONVERT_MIRROR to a folder that holds it",
+                )
             wanted = self._cache.expectation(self._source)
             if sha256 is not None and wanted.sha256 is None:
                 wanted = structs.replace(wanted, seen_sha256=sha256)
@@ -198,7 +315,7 @@ class _Job:
                 except MirrorFaultError as fault:
                     errors.append(fault.error)
                     if fault.host_down:
-                        self._settings.hosts.mark_down(address.text)
+                        self._settings.hosts.mark_down(address)
                     if self._settings.cancelled.is_set():
                         break
                     if address != addresses[-1]:
@@ -220,7 +337,7 @@ class _Job:
 
     def _objection(self, partial: PartialFile, wanted: Expectation) -> Objection | None:
         if not wanted.hash_decides:
-            objection = objection_to_content(partial.path, self._source.format)
+            objection = _objection_to_content(partial.path, self._source.format)
             if objection is not None:
                 return objection
         return wanted.objection(partial.sha256, partial.size)
@@ -229,7 +346,7 @@ class _Job:
         """Bring all bytes to the disk; return the file's modification time in ns."""
         if address.is_url:
             settings = self._settings
-            if settings.hosts.is_down(address.text):  # asked again because nothing else is left: once is enough
+            if settings.hosts.is_down(address):  # asked again because nothing else is left: once is enough
                 settings = replace(settings, patience=replace(settings.patience, attempts=1))
             Transfer(address, partial, wanted, settings, self._progress).run()
         else:
@@ -240,8 +357,8 @@ class _Job:
         self, address: Address, partial: PartialFile, objection: Objection, wanted: Expectation
     ) -> MirrorFaultError:
         aside = self._cache.bad_folder / self._source.file_name
-        container, description = container_of(partial.path)
-        partial.move_aside(aside)
+        container, description = _container_of(partial.path)
+        partial.move_to(aside)
         next_step = "try another publisher with --from; a file you trust can be brought in with --import"
         if objection.expected == wanted.seen_sha256:
             next_step = f"if the publisher has replaced the file: r2convert cache --forget {self._source.file_name}"
@@ -256,25 +373,16 @@ class _Job:
         )
 
     def _keep(self, address: Address, partial: PartialFile, wanted: Expectation, modified_ns: int) -> CachedFile:
-        target = self._cache.path_of(self._source)
         origin = partial.origin.url if partial.origin is not None else address.text
+        path = self._cache.path_of(self._source)
+        file = CachedFile(path, partial.size, partial.sha256, wanted.trust, origin)
         # The record comes first: a file under its final name that nobody vouches for must never be seen.
-        pin = Pin(partial.sha256, partial.size, modified_ns, origin, today())
-        self._cache.pins.record(self._source.file_name, pin)
-        partial.move_to(target)
-        return CachedFile(target, partial.size, partial.sha256, wanted.trust, origin)
+        self._cache.pins.record(self._source.file_name, Pin(file.sha256, file.size, modified_ns, origin, today()))
+        partial.move_to(path)
+        return file
 
     def _tell(self, text: str) -> None:
         self._progress.message(f"{self._source.file_name}: {text}")
-
-
-def _offline_error(source: Source, cache: Cache) -> OfflineError:
-    return OfflineError(
-        f"{source.file_name} is not in the cache, and the network may not be used",
-        where=str(cache.folder),
-        next_step="fetch it without --offline, bring it with `r2convert fetch --import FILE`, "
-        "or set R2CONVERT_MIRROR to a folder that holds it",
-    )
 
 
 def _failure(source: Source, errors: list[FetchError]) -> FetchError:
@@ -294,81 +402,33 @@ def _failure(source: Source, errors: list[FetchError]) -> FetchError:
     )
 
 
-@dataclass(frozen=True, slots=True)
-class Outcome:
-    """What became of one source: a file, or the error that kept it away."""
-
-    source: Source
-    file: CachedFile | None = None
-    error: R2ConvertError | None = None
-
-
-def fetch_sources(
-    sources: Sequence[Source],
-    cache: Cache,
-    *,
-    at_once: int = 4,
-    offline: bool = False,
-    mirror: str | None = None,
-    progress: ProgressSink | None = None,
-    settings: FetchSettings | None = None,
-) -> list[Outcome]:
-    """Fetch files in parallel; one that fails does not stop the others.
-
-    Args:
-        sources: what to fetch.
-        cache: where to.
-        at_once: parallel downloads.
-        offline: use no network.
-        mirror: base URL or folder tried first; by default ``R2CONVERT_MIRROR``.
-        progress: told about every transfer, from several threads.
-        settings: limits; hosts that fail are remembered in it for the files that come later.
-
-    Returns:
-        One outcome a source, in the order of ``sources``.
-
-    Raises:
-        KeyboardInterrupt: transfers end, what has arrived stays and is continued by the next run.
-    """
-    settings = settings or FetchSettings()
-    waiting: queue.SimpleQueue[int] = queue.SimpleQueue()
-    done: queue.SimpleQueue[tuple[int, Outcome | BaseException]] = queue.SimpleQueue()
-    for index in range(len(sources)):
-        waiting.put(index)
-
-    def work() -> None:
-        while not settings.cancelled.is_set():
-            try:
-                index = waiting.get_nowait()
-            except queue.Empty:
-                return
-            source = sources[index]
-            try:
-                file = fetch_source(source, cache, offline=offline, mirror=mirror, progress=progress, settings=settings)
-                done.put((index, Outcome(source, file=file)))
-            except R2ConvertError as error:
-                done.put((index, Outcome(source, error=error)))
-            except BaseException as mistake:  # it goes to the caller's thread, which raises it
-                done.put((index, mistake))
-
-    # Daemons: a thread that waits for a silent server must not delay an interrupted program. What it leaves
-    # behind is what a killed process leaves: a partial file that can be continued.
-    for _ in range(min(at_once, len(sources))):
-        threading.Thread(target=work, daemon=True).start()
-    return _collect(done, len(sources), settings)
+_CONTAINERS: Mapping[FileFormat, tuple[str, ...]] = MappingProxyType(
+    {
+        "pth": ("torch-zip", "torch-legacy", "torch-tar", "torch-hub-zip"),
+        "safetensors": ("safetensors",),
+        "pdparams": ("pdparams",),
+        "tar": ("paddle-static",),
+        "ckpt": ("mindspore",),
+        "pkl": ("pdparams",),  # a pickle of NumPy arrays, as Jittor's is as well
+    }
+)
+"""The containers that each published format may turn out to be."""
 
 
-def _collect(
-    done: queue.SimpleQueue[tuple[int, Outcome | BaseException]], count: int, settings: FetchSettings
-) -> list[Outcome]:
-    outcomes: dict[int, Outcome] = {}
+def _container_of(path: Path) -> tuple[str | None, str]:
+    """Return a checkpoint's container (``None``: it cannot be read as one) and a description for people."""
+    from r2convert.checkpoint.open import open_checkpoint  # here: most fetches are settled by their hash
+
     try:
-        while len(outcomes) < count:
-            index, outcome = done.get()
-            if isinstance(outcome, BaseException):
-                raise outcome
-            outcomes[index] = outcome
-    except BaseException:
-        settings.cancelled.set()
-        raise
-    return [outcomes[index] for index in range(count)]
+        with open_checkpoint(path) as checkpoint:
+            return checkpoint.container, f"a {checkpoint.container} file"
+    except R2ConvertError as problem:
+        return None, problem.got or problem.what
+
+
+def _objection_to_content(path: Path, file_format: FileFormat) -> Objection | None:
+    """Say why a file cannot be a checkpoint of this format; ``None`` if it reads as a whole one."""
+    container, description = _container_of(path)
+    if container in _CONTAINERS[file_format]:
+        return None
+    return Objection("it is no sound file of this format", f"a {file_format} file", description)

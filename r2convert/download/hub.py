@@ -194,7 +194,7 @@ def _read(address: Address, patience: Patience) -> bytes:
 def _read_once(address: Address, patience: Patience) -> bytes:
     data = bytearray()
     with Transport(patience) as transport, transport.ask(address) as answer:
-        for chunk in answer.body.chunks():
+        for chunk in answer.chunks():
             data += chunk
             if len(data) > _LARGEST_ANSWER:
                 raise MirrorFaultError(ServerRefusedError("the hub's answer is too long", where=address.text))

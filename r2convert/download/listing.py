@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from msgspec.structs import replace
@@ -67,8 +67,7 @@ def list_variants(
     Raises:
         UsageError: nobody publishes under this name.
     """
-    if publisher is not None and publisher not in catalog.publishers:
-        raise UsageError("nobody publishes under this name", expected=" or ".join(catalog.publishers), got=publisher)
+    _require_publisher(catalog, publisher)
 
     def wanted(listed: ListedWeights) -> bool:
         return (
@@ -95,3 +94,57 @@ def _first_printed(claims: Iterable[Claim]) -> dict[str, str]:
     for claim in (each for each in claims if each.dataset == "imagenet"):
         printed.setdefault(claim.metric, readable(claim.printed, claim.unit))
     return printed
+
+
+def choose_source(variant: Variant, publisher: Publisher | None = None) -> Source:
+    """Return a variant's first source, or its first source from one publisher.
+
+    Raises:
+        UsageError: there is none.
+    """
+    for source in variant.sources:
+        if publisher is None or source.publisher == publisher:
+            return source
+    publishers = sorted({source.publisher for source in variant.sources})
+    by_hand = (each for each in variant.weights if each.page and publisher in (None, each.publisher))
+    raise UsageError(
+        f"{variant.name} is not published by {publisher}"
+        if publishers
+        else f"no file of {variant.name} can be fetched",
+        expected=" or ".join(publishers) or None,
+        got=publisher,
+        next_step=next((f"get it by hand from {each.page}: {each.note}" for each in by_hand), None),
+    )
+
+
+def choose_sources(
+    catalog: Catalog, names: Sequence[str], publisher: Publisher | None = None
+) -> list[tuple[Variant, Source]]:
+    """Return the files of the variants of these names, each once, also if two names mean it.
+
+    Without names, every architecture's first weights, but no detectors; of a publisher, all weights there are.
+
+    Raises:
+        UnknownVariantError: no variant has a name.
+        UsageError: the publisher has no file of a variant, or none at all.
+    """
+    _require_publisher(catalog, publisher)
+    if names:
+        pairs = [(variant, choose_source(variant, publisher)) for variant in map(catalog.find, names)]
+    else:
+        pairs = [pair for variant in catalog.variants.values() for pair in _all_of(variant, publisher)]
+    return list({source.file_name: (variant, source) for variant, source in pairs}.values())
+
+
+def _all_of(variant: Variant, publisher: Publisher | None) -> list[tuple[Variant, Source]]:
+    """What ``--all`` means of an architecture."""
+    if publisher is None:
+        first = [each for each in variant.weights if each.sources and not each.detector][:1]
+    else:
+        first = [each for each in variant.weights if each.sources and each.publisher == publisher]
+    return [(variant, weights.sources[0]) for weights in first]
+
+
+def _require_publisher(catalog: Catalog, publisher: Publisher | None) -> None:
+    if publisher is not None and publisher not in catalog.publishers:
+        raise UsageError("nobody publishes under this name", expected=" or ".join(catalog.publishers), got=publisher)

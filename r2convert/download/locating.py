@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from r2convert.catalog.variant import Variant
 from r2convert.download.cache import Cache, CachedFile, DamagedFile
+from r2convert.download.listing import choose_source
 from r2convert.errors import AccessError, UnknownVariantError, UsageError
 
 if TYPE_CHECKING:
@@ -119,8 +120,8 @@ def _from_cache(variant: Variant, *, fetch: bool, progress: ProgressSink | None)
         return path
     cache = Cache.default()
     if fetch:
-        # Here, as below: they bring in the HTTP library.
-        from r2convert.download.download import choose_source, fetch_source
+        # Here, as below: it brings in the HTTP library.
+        from r2convert.download.download import fetch_source
 
         return fetch_source(choose_source(variant), cache, progress=progress).path
     _refuse_damaged(variant, cache)

@@ -9,10 +9,10 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import tomli
-from msgspec import Struct
+from msgspec import Meta, MsgspecError, Struct, convert
 from msgspec.structs import asdict, replace
 
 from r2convert.catalog.variant import Source
@@ -44,11 +44,11 @@ class Expectation(Struct, frozen=True):
     size: int | None = None
 
     @classmethod
-    def of(cls, source: Source, seen_sha256: str | None = None, seen_size: int | None = None) -> Expectation:
+    def of(cls, source: Source, pin: Pin | None) -> Expectation:
         """Join what the catalogue says of ``source`` with what was recorded at first sight."""
-        if source.sha256 is not None:  # the catalogue outranks what happened to be seen first
-            seen_sha256 = seen_size = None
-        return cls(source.file_name, source.sha256, seen_sha256, source.sha256_prefix, source.size or seen_size)
+        if pin is None or source.sha256 is not None:  # the catalogue outranks what happened to be seen first
+            return cls(source.file_name, source.sha256, None, source.sha256_prefix, source.size)
+        return cls(source.file_name, None, pin.sha256, source.sha256_prefix, source.size or pin.size)
 
     @property
     def sha256(self) -> str | None:
@@ -99,7 +99,7 @@ _ABOUT = (
 )
 
 
-class Pin(Struct, frozen=True):
+class Pin(Struct, frozen=True, forbid_unknown_fields=True):
     """What is recorded of one file.
 
     Args:
@@ -110,11 +110,16 @@ class Pin(Struct, frozen=True):
         first_seen: date of the first sight, ISO 8601.
     """
 
-    sha256: str
+    sha256: Annotated[str, Meta(min_length=64, max_length=64)]
     size: int
     modified_ns: int
     origin: str
     first_seen: str
+
+
+class _Record(Struct):
+    files: dict[str, Pin]
+    about: str = ""
 
 
 class PinBook:
@@ -126,6 +131,9 @@ class PinBook:
     Args:
         path: ``pins.json``.
         lock_path: lock file that writers take.
+
+    Raises:
+        CacheError: in every method: the record cannot be read or written.
     """
 
     def __init__(self, path: Path, lock_path: Path) -> None:
@@ -135,11 +143,7 @@ class PinBook:
         self._read: tuple[object, dict[str, Pin]] | None = None
 
     def all(self) -> dict[str, Pin]:
-        """Return every pin by file name.
-
-        Raises:
-            CacheError: the record cannot be read.
-        """
+        """Return every pin by file name."""
         marks = (_mark(self._path), _mark(self._old_path))
         if self._read is None or self._read[0] != marks:
             self._read = (marks, {**read_pins(self._old_path), **read_pins(self._path)})
@@ -150,25 +154,17 @@ class PinBook:
         return self.all().get(file_name)
 
     def record(self, file_name: str, pin: Pin) -> None:
-        """Write down what a file is; the date of the first sight is kept where the hash stays the same.
-
-        Raises:
-            CacheError: the record cannot be read or written.
-        """
+        """Write down what a file is; the date of the first sight is kept where the hash stays the same."""
 
         def put(pins: dict[str, Pin]) -> None:
             known = pins.get(file_name)
             same = known is not None and known.sha256 == pin.sha256
-            pins[file_name] = replace(pin, first_seen=known.first_seen) if known is not None and same else pin
+            pins[file_name] = replace(pin, first_seen=known.first_seen) if known and same else pin
 
         self._change(put)
 
     def forget(self, file_name: str) -> None:
-        """Remove a pin, so that the next file under this name counts as first seen.
-
-        Raises:
-            CacheError: the record cannot be read or written.
-        """
+        """Remove a pin, so that the next file under this name counts as first seen."""
         self._change(lambda pins: pins.pop(file_name, None))
 
     def _change(self, edit: Callable[[dict[str, Pin]], object]) -> None:
@@ -197,12 +193,20 @@ def read_pins(path: Path) -> dict[str, Pin]:
         CacheError: it is unreadable or not what r2convert wrote.
     """
     try:
-        document = _parse(path.read_text(encoding="utf-8"), path.suffix)
-        return {name: _checked_pin(entry) for name, entry in document["files"].items()}
+        files = convert(_parsed(path.read_text(encoding="utf-8"), path.suffix), _Record).files
     except FileNotFoundError:
         return {}
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as problem:
+    except (OSError, ValueError, RecursionError, MsgspecError) as problem:
         raise _unreadable(path, str(problem)) from problem
+    # Earlier versions recorded logins of mirrors.
+    return {name: replace(pin, origin=Address.of(pin.origin).text) for name, pin in files.items()}
+
+
+def _parsed(text: str, suffix: str) -> Any:
+    if suffix == ".json":
+        return json.loads(text)
+    # Caches of earlier versions have such a record.
+    return {"files": {}, **tomli.loads(text)}
 
 
 def format_pins(pins: dict[str, Pin]) -> str:
@@ -211,23 +215,6 @@ def format_pins(pins: dict[str, Pin]) -> str:
     for entry in files.values():
         entry["origin"] = _unicode(entry["origin"])
     return json.dumps({"about": _ABOUT, "files": files}, indent=2, ensure_ascii=False) + "\n"
-
-
-def _parse(text: str, suffix: str) -> Any:
-    if suffix == ".json":
-        return json.loads(text)
-    # Caches of earlier versions have such a record.
-    return {"files": {}, **tomli.loads(text)}
-
-
-def _checked_pin(entry: dict[str, Any]) -> Pin:
-    pin = Pin(**entry)
-    texts = (pin.sha256, pin.origin, pin.first_seen)
-    if not all(isinstance(text, str) for text in texts) or len(pin.sha256) != 64:
-        raise ValueError("an entry has a wrong type or no full hash")
-    if not all(type(number) is int for number in (pin.size, pin.modified_ns)):
-        raise TypeError("size and modified_ns have to be whole numbers")
-    return replace(pin, origin=Address.of(pin.origin).text)  # earlier versions recorded logins of mirrors
 
 
 def _unicode(text: str) -> str:

@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urljoin, urlsplit
 
 import requests
@@ -141,9 +141,6 @@ class Deadline:
     """The time until which a server has to send something that counts.
 
     It runs while the network is waited for, and not while the bytes are written to a disk.
-
-    Args:
-        patience: how long, and how many bytes of the body give the server as long again.
     """
 
     def __init__(self, patience: Patience) -> None:
@@ -259,35 +256,27 @@ class _Session(requests.Session):
 class Answer:
     """A server's answer to a request for a file; a context manager that closes the connection.
 
-    Args:
-        response: the open response.
-        url: the address first asked, before redirects.
-        deadline: when its body has to come.
+    Attributes:
+        status: 200, 206 or, to a range, 416.
+        start: the first byte of the file that it holds; ``None``: it does not say.
+        total: bytes of the whole file; ``None``: it does not say.
+        delimited: whether a lost connection can be told from the end of the file.
+        origin: what it says about the file, under the address first asked.
     """
 
     def __init__(self, response: requests.Response, url: str, deadline: Deadline) -> None:
         self._response = response
+        self._deadline = deadline
         self.status = response.status_code
-        headers = response.headers
-        self.start, end, total = _content_range(headers.get("Content-Range"))
-        announced = _whole_number(headers.get("Content-Length"))
-        if "chunked" in headers.get("Transfer-Encoding", "").lower():
-            announced = None  # RFC 9112, 6.3: chunked framing outranks a length
-        if self.status == 200:
-            self.start, total = 0, announced
-        elif self.status == 206 and self.start is not None and end is not None:
-            announced = end - self.start + 1
-        self.total = total
-        self.delimited = announced is not None or "chunked" in headers.get("Transfer-Encoding", "").lower()
-        self.content_type = headers.get("Content-Type", "")
-        self.body = Body(response.raw, announced, url, deadline)
-        etag = headers.get("ETag")
-        self.origin = Origin(
-            url=url,
-            etag=None if etag is None or etag.startswith("W/") else etag,
-            last_modified=headers.get("Last-Modified"),
-            total=total,
-        )
+        length = response.raw.length_remaining
+        self.delimited = length is not None or response.raw.chunked
+        self.start, self.total = _content_range(response.headers.get("Content-Range", ""))
+        if self.status == http.HTTPStatus.OK:
+            self.start, self.total = 0, length
+        etag = response.headers.get("ETag")
+        if etag is not None and etag.startswith("W/"):
+            etag = None  # a weak one does not speak for every byte
+        self.origin = Origin(url, etag, response.headers.get("Last-Modified"), self.total)
 
     def __enter__(self) -> Answer:
         return self
@@ -295,13 +284,37 @@ class Answer:
     def __exit__(self, *_: object) -> None:
         self._response.close()
 
+    def chunks(self) -> Iterator[bytes]:
+        """Yield the body's bytes as they arrive, at most 1 MiB at a time.
+
+        Raises:
+            MirrorFaultError: it ends before the announced length, stalls or crawls.
+        """
+        while chunk := self._read():
+            yield chunk
+
+    def _read(self) -> bytes:
+        self._deadline.go_on()
+        try:
+            # read1 never waits for more than one packet, so that a trickle is noticed.
+            chunk: bytes = self._response.raw.read1(_CHUNK, decode_content=False) or b""
+        except urllib3.exceptions.ReadTimeoutError as problem:
+            raise self._broken(str(self._deadline)) from problem
+        except (urllib3.exceptions.HTTPError, http.client.HTTPException, OSError, ValueError) as problem:
+            # ValueError: http.client meets a chunk length that is no number.
+            raise self._broken(reason_of(problem)) from problem
+        finally:
+            self._deadline.pause()
+        self._deadline.received(len(chunk))
+        return chunk
+
+    def _broken(self, how: str) -> MirrorFaultError:
+        error = UnreachableError("the transfer broke off", where=self.origin.url, got=how)
+        return MirrorFaultError(error, retry=True)
+
 
 class Transport:
-    """Asks for files. One object a thread.
-
-    Args:
-        patience: time limits.
-    """
+    """Asks for files; a context manager. One object a thread."""
 
     def __init__(self, patience: Patience) -> None:
         self._patience = patience
@@ -334,13 +347,15 @@ class Transport:
             if if_range is not None:
                 headers["If-Range"] = if_range
         response, final = self._follow(address, headers)
+        error = None
         if response.status_code not in ((200, 206, 416) if offset else (200,)):
-            with response:
-                raise _status_fault(response, final)
+            error = _status_fault(response, final)
         encoding = response.headers.get("Content-Encoding", "").strip()
-        if encoding.lower() not in ("", "identity"):
-            with response:
-                raise _encoding_fault(encoding, final)
+        if error is None and encoding.lower() not in ("", "identity"):
+            error = _encoding_fault(encoding, final)
+        if error is not None:
+            response.close()
+            raise error
         return Answer(response, address.text, self._deadline)
 
     def _follow(self, address: Address, headers: dict[str, str]) -> tuple[requests.Response, str]:
@@ -369,22 +384,12 @@ class Transport:
             response = self._session.get(
                 address.text, headers=headers, auth=login, stream=True, allow_redirects=False, timeout=limits
             )
-        except ValueError as problem:  # the base of InvalidURL, InvalidSchema, InvalidHeader and UnicodeError too
-            raise _malformed(shown_as, problem) from problem
-        except requests.exceptions.SSLError as problem:
-            raise MirrorFaultError(_tls_error(shown_as, problem), host_down=True) from problem
         except requests.exceptions.ReadTimeout as problem:
             got = f"no complete answer within {self._patience.stall:g} s"
             error = UnreachableError("the server does not answer", where=shown_as, got=got)
             raise MirrorFaultError(error, retry=True, host_down=True) from problem
-        except (
-            requests.exceptions.RequestException,
-            urllib3.exceptions.HTTPError,
-            http.client.HTTPException,
-            OSError,
-        ) as problem:
-            error = UnreachableError("the server cannot be reached", where=shown_as, got=reason_of(problem))
-            raise MirrorFaultError(error, retry=True, host_down=True) from problem
+        except (ValueError, OSError, urllib3.exceptions.HTTPError, http.client.HTTPException) as problem:
+            raise _connection_fault(problem, shown_as) from problem
         self._deadline.pause()
         return response
 
@@ -396,25 +401,25 @@ def _redirected(current: Address, target: str) -> Address:
         address = Address.of(urljoin(current.text, quote(target.encode("latin-1"), safe="!#$%&'()*+,/:;=?@[]~")))
         same_server = urlsplit(address.text)[:2] == urlsplit(current.text)[:2]
     except ValueError as problem:
-        raise _malformed(f"{current.text} -> {shown(without_query(target))}", problem) from problem
+        raise _connection_fault(problem, f"{current.text} -> {without_query(target)}") from problem
     return replace(address, login=current.login) if same_server and address.login is None else address
 
 
-def _malformed(where: str, problem: ValueError) -> MirrorFaultError:
-    return MirrorFaultError(
-        UnreachableError(
-            "an address, a redirect or a proxy setting is malformed", where=shown(where), got=reason_of(problem)
+def _connection_fault(problem: Exception, where: str) -> MirrorFaultError:
+    got = reason_of(problem)
+    if isinstance(problem, ValueError):  # the base of InvalidURL, InvalidSchema, InvalidHeader and UnicodeError too
+        what = "an address, a redirect or a proxy setting is malformed"
+        return MirrorFaultError(UnreachableError(what, where=shown(where), got=got))
+    if isinstance(problem, requests.exceptions.SSLError):
+        error = UnreachableError(
+            "the server's TLS certificate is not trusted, or TLS failed",
+            where=where,
+            got=got,
+            next_step="behind a company proxy, set REQUESTS_CA_BUNDLE to its certificate file",
         )
-    )
-
-
-def _tls_error(url: str, problem: Exception) -> UnreachableError:
-    return UnreachableError(
-        "the server's TLS certificate is not trusted, or TLS failed",
-        where=url,
-        got=reason_of(problem),
-        next_step="behind a company proxy, set REQUESTS_CA_BUNDLE to its certificate file",
-    )
+        return MirrorFaultError(error, host_down=True)
+    error = UnreachableError("the server cannot be reached", where=where, got=got)
+    return MirrorFaultError(error, retry=True, host_down=True)
 
 
 def _status_fault(response: requests.Response, url: str) -> MirrorFaultError:
@@ -440,72 +445,12 @@ def _encoding_fault(encoding: str, url: str) -> MirrorFaultError:
     )
 
 
-def _content_range(value: str | None) -> tuple[int | None, int | None, int | None]:
-    """Return first byte, last byte and total of a ``Content-Range`` header; ``None`` for what it does not say."""
-    match = _CONTENT_RANGE.fullmatch(value.strip()) if value else None
+def _content_range(value: str) -> tuple[int | None, int | None]:
+    """Return first byte and total of a ``Content-Range`` header; ``None`` for what it does not say."""
+    match = _CONTENT_RANGE.fullmatch(value.strip())
     if match is None:
-        return None, None, None
-    start, end, total = match.groups()
-    first, last = (int(start), int(end)) if start is not None else (None, None)
-    whole = None if total == "*" else int(total)
-    if first is not None and last is not None and (last < first or (whole is not None and last >= whole)):
-        return None, None, None
-    return first, last, whole
-
-
-def _whole_number(value: str | None) -> int | None:
-    return int(value) if value is not None and value.isascii() and value.isdigit() and len(value) <= 18 else None
-
-
-class RawBody(Protocol):
-    """The part of a urllib3 response that is used here."""
-
-    def read1(self, amt: int | None = None, decode_content: bool | None = None) -> bytes:
-        """Return what one read of the socket gives, at most ``amt`` bytes; empty at the end."""
-
-
-class Body:
-    """A response's body.
-
-    Args:
-        raw: the open response; ``read1`` never waits for more than one packet, so that a trickle is noticed.
-        announced: bytes it will have, if known.
-        url: for messages.
-        deadline: when the next bytes have to come.
-    """
-
-    def __init__(self, raw: RawBody, announced: int | None, url: str, deadline: Deadline) -> None:
-        self._raw = raw
-        self._announced = announced
-        self._url = url
-        self._deadline = deadline
-
-    def chunks(self) -> Iterator[bytes]:
-        """Yield the file's bytes as they arrive, at most 1 MiB at a time.
-
-        Raises:
-            MirrorFaultError: the body ends early, stalls or crawls.
-        """
-        count = 0
-        while chunk := self._read():
-            yield chunk
-            count += len(chunk)
-        if self._announced is not None and count < self._announced:
-            raise self._broken(f"the connection closed {self._announced - count:,} bytes early")
-
-    def _read(self) -> bytes:
-        self._deadline.go_on()
-        try:
-            chunk = self._raw.read1(_CHUNK, decode_content=False) or b""
-        except urllib3.exceptions.ReadTimeoutError as problem:
-            raise self._broken(str(self._deadline)) from problem
-        except (urllib3.exceptions.HTTPError, http.client.HTTPException, OSError, ValueError) as problem:
-            # ValueError: http.client meets a chunk length that is no number.
-            raise self._broken(reason_of(problem)) from problem
-        finally:
-            self._deadline.pause()
-        self._deadline.received(len(chunk))
-        return chunk
-
-    def _broken(self, how: str) -> MirrorFaultError:
-        return MirrorFaultError(UnreachableError("the transfer broke off", where=self._url, got=how), retry=True)
+        return None, None
+    first, last, total = (int(number) if number and number != "*" else None for number in match.groups())
+    if first is not None and last is not None and (last < first or (total is not None and last >= total)):
+        return None, None
+    return first, total

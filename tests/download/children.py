@@ -80,7 +80,7 @@ class Child:
 def start(job: Job) -> Child:
     """Start a child: a real process, forked from a server that has the imports done."""
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload([__name__, "r2convert.download.download", "r2convert.checkpoint.open"])
+    context.set_forkserver_preload([__name__, "filelock", "r2convert.download.download", "r2convert.checkpoint.open"])
     receiver, sender = context.Pipe(duplex=False)
     process = context.Process(target=_work, args=(job, sender), daemon=True)
     process.start()

@@ -64,14 +64,14 @@ def test_the_loopback_is_one_network(address: IPv4Address) -> None:
 
 
 def test_a_mirror_is_a_base_url_or_a_folder() -> None:
-    assert mirror_address("http://127.0.0.1:80/w/", "a b.pth") == "http://127.0.0.1:80/w/a%20b.pth"
-    assert mirror_address("/srv/weights", "a b.pth") == "/srv/weights/a b.pth"
+    assert mirror_address("http://127.0.0.1:80/w/", "a b.pth").text == "http://127.0.0.1:80/w/a%20b.pth"
+    assert mirror_address("/srv/weights", "a b.pth").text == "/srv/weights/a b.pth"
 
 
 def test_hosts_that_failed_come_last() -> None:
     hosts = HostMemory()
-    hosts.mark_down("https://slow.example/a")
-    hosts.mark_down("/srv/weights/a")
+    hosts.mark_down(Address("https://slow.example/a"))
+    hosts.mark_down(Address("/srv/weights/a"))
     folder, slow, good = map(Address, ["/srv/weights/b", "https://slow.example/b", "https://good.example/b"])
     assert hosts.in_order([folder, slow, good]) == [folder, good, slow]
 

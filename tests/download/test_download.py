@@ -15,7 +15,8 @@ from msgspec.structs import replace
 
 from r2convert.catalog.variant import Source
 from r2convert.download.cache import FOUND_HERE, Cache, CachedFile, DamagedFile
-from r2convert.download.download import choose_source, fetch_sources
+from r2convert.download.download import fetch_sources
+from r2convert.download.listing import choose_source
 from r2convert.download.transfer import FetchSettings
 from r2convert.errors import (
     CacheError,

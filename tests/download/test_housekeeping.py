@@ -5,8 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from r2convert.download.cache import Cache
-from r2convert.download.housekeeping import clean_cache, verify_cache
+from r2convert.download.cache import Cache, clean_cache, verify_cache
 from tests.download import server as faults
 from tests.download.children import Job, start
 from tests.download.server import LoopbackServer, wait_until

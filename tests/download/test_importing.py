@@ -11,7 +11,7 @@ from msgspec.structs import replace
 from r2convert.catalog import Variant, load_catalog
 from r2convert.catalog.variant import Source
 from r2convert.download.cache import Cache
-from r2convert.download.importing import Imported, import_file
+from r2convert.download.download import Imported, import_file
 from r2convert.errors import AccessError, UnknownFileError, UsageError, WrongFileError
 from tests.download.support import Messages, pinned, prefixed, sample, sha256, unhashed
 

@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 
 from r2convert.catalog.variant import Source
 from r2convert.download.cache import Cache
-from r2convert.download.partial import Origin, PartialFile, ResumePlan, plan_resume
+from r2convert.download.partial import Origin, PartialFile
 from r2convert.download.pins import Expectation
+from r2convert.download.transfer import ResumePlan, plan_resume
 from r2convert.errors import FetchError, UnreachableError
 from tests.download import server as faults
 from tests.download.server import Fault, LoopbackServer

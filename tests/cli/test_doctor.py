@@ -114,3 +114,9 @@ def test_top5_needs_top1(run: Run) -> None:
     ran = run("doctor", "mm.pth", "--imagenet", "val", "--measured-top5", "93")
     assert ran.code == 2
     assert "--measured 76.3 --measured-top5 93.1" in ran.err
+
+
+def test_top5_is_no_lower_than_top1(run: Run) -> None:
+    ran = run("doctor", "mm.pth", "--imagenet", "val", "--measured", "78", "--measured-top5", "70")
+    assert ran.code == 2
+    assert "top-5 cannot be lower than top-1" in ran.err

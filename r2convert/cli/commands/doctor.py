@@ -89,6 +89,12 @@ def command(
     """
     if chosen["measured_top5"] is not None and chosen["measured"] is None:
         raise UsageError("--measured-top5 says more of --measured", expected="--measured 76.3 --measured-top5 93.1")
+    if chosen["measured_top5"] is not None and chosen["measured_top5"] < chosen["measured"]:
+        raise UsageError(
+            "top-5 cannot be lower than top-1",
+            expected="--measured 76.3 --measured-top5 93.1",
+            got=f"--measured {chosen['measured']} --measured-top5 {chosen['measured_top5']}",
+        )
     images = api.open_images(options.images_path(imagenet), warn=print_warning)
     (located,) = options.locate(checkpoint, fetch=fetch)
     chosen["device"] = chosen["device"] or options.config().device

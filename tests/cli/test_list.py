@@ -90,6 +90,20 @@ def test_claims_are_whole_on_80_columns(run: Run) -> None:
     assert all(len(line) <= 80 for line in ran.out.splitlines())
     assert "…" not in ran.out
     assert "weights+statistics" in ran.out
+    rows = [line.split() for line in ran.out.splitlines()]
+    for printed, weights in (("79.80", "paddle"), ("83.10", "ssld")):
+        assert ["top1", printed, "%", "PaddleClas", "SSLD", weights] in rows
+
+
+def test_weights_that_only_a_page_offers_are_shown_with_it(run: Run) -> None:
+    ran = run("list", "--publisher", "inspyrenet")
+    assert [line.split() for line in ran.out.splitlines() if line.startswith("  ")] == [
+        ["inspyrenet", "by", "hand"], ["inspyrenet_pretrained", "by", "hand"]
+    ]  # fmt: skip
+    assert "by hand: `r2convert fetch NAME` says where" in ran.out
+    (variant,) = run("list", "--publisher", "inspyrenet", "--json").json["variants"]
+    assert all(each["page"].startswith("https://drive.google.com/") for each in variant["weights"])
+    assert [each["detector"] for each in variant["weights"]] == [True, False]
 
 
 def test_json_has_sources_claims_and_the_licence(run: Run) -> None:

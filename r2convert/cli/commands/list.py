@@ -142,10 +142,16 @@ def _print_claims(variants: Iterable[api.Variant]) -> None:
     for variant in variants:
         click.echo(variant.id)
         rows = [
-            (claim.metric, f"{claim.printed} {claim.unit}", claim.convention or "", claim.where, claim.publisher)
+            (
+                claim.metric,
+                f"{claim.printed} {claim.unit}",
+                claim.convention or "",
+                claim.where,
+                claim.weights.partition(".")[2],
+            )
             for claim in variant.claims
         ]
-        headings = ("metric", "printed", "counted as", "printed by", "file of")
+        headings = ("metric", "printed", "counted as", "printed by", "weights")
         print_table(headings, rows, right=("printed",), fold=("printed by",))
 
 

@@ -12,7 +12,7 @@ from r2convert.catalog.printed import SCALE, images_of, printed_interval
 from r2convert.catalog.variant import Claim, Unit
 from r2convert.catalog.variant import Metric as Published
 from r2convert.results.verdicts import ACCURACIES, COUNTED, LABELS, Check, leading_check
-from r2convert.results.verification import IMAGENET_INPUT, CheckpointResult, Operations, Speed, number
+from r2convert.results.verification import IMAGENET_INPUT, CheckpointResult, Operations, Speed, UncheckedFile, number
 
 SPEED = ("images/s", "ms a batch", "batch", "busy", "peak, GiB")
 """Columns of the speed table."""
@@ -31,7 +31,7 @@ def network_name(variant: str, catalog: Catalog) -> str:
     return known.name if known else variant
 
 
-def file_name(result: CheckpointResult) -> str:
+def file_name(result: CheckpointResult | UncheckedFile) -> str:
     """The last part of a checkpoint's path, wherever it was verified."""
     if result.checkpoint is None:
         return "the reference network itself"

@@ -114,15 +114,18 @@ def render_page(
     """
     changed = changes(*runs) if len(runs) == 2 else ()
     networks = _networks(runs, catalog)
+    unchecked = [file for run in runs for file in run.verification.unchecked]
     measured = [(each.anchor, each.result) for each in networks]
     return _template(catalog, thumbnails).render(
         runs=runs,
         networks=networks,
+        unchecked=unchecked,
         changes=changed,
         predictions=changed_predictions(predictions, *runs) if predictions else (),
         classes=names_by_index(runs),
         compare=compare_command(predictions, *runs) if len(runs) == 2 else "",
-        headline=_headline_of_changes(changed, catalog) if changed else _headline(networks),
+        headline=(_headline_of_changes(changed, catalog) if changed else _headline(networks))
+        + (f"; {len(unchecked)} file{'s' * (len(unchecked) > 1)} could not be checked" if unchecked else ""),
         overview=overview_chart(measured, catalog),
     )
 

@@ -68,7 +68,7 @@ class PlainTable(Table):
         folding = [column for column in self.columns if not column.no_wrap]
         spare = 0
         for column in folding:
-            widest = max(Measurement.get(console, wide, cell).maximum for cell in column.cells)
+            widest = max((Measurement.get(console, wide, cell).maximum for cell in column.cells), default=0)
             spare += max(0, widest - max(_FOLDED, column.min_width or 0))
         return whole - spare
 

@@ -25,13 +25,13 @@ from r2convert.results.verdicts import (
     Metric,
     Verdict,
     leading_check,
-    reasons_of,
 )
 from r2convert.results.verification import (
     Accuracy,
     ActivationComparison,
     CheckpointResult,
     Operations,
+    UncheckedFile,
     WiringResult,
     number,
 )
@@ -82,12 +82,11 @@ def result_view(result: CheckpointResult) -> RenderableType:
     if result.evidence:
         parts.append(_evidence_line(result.evidence))
     properties = [check for check in result.checks if check.metric in _PROPERTIES]
-    claims = [check for check in result.checks if check.metric not in _PROPERTIES]
     if properties:
         parts.append(_property_lines(properties))
-    parts.append(_claim_table(claims))
+    parts.append(_claim_table([check for check in result.checks if check.metric not in _PROPERTIES]))
     if result.accuracy is not None:
-        parts.append(_accuracy_line(result))
+        parts.append(_accuracy_line(result.accuracy))
     return Group(*parts)
 
 
@@ -143,9 +142,7 @@ def _label(check: Check) -> str:
     return LABELS[check.metric]
 
 
-def _accuracy_line(result: CheckpointResult) -> Text:
-    accuracy = result.accuracy
-    assert accuracy is not None  # noqa: S101 - asked for only with an accuracy
+def _accuracy_line(accuracy: Accuracy) -> Text:
     images = accuracy.images
     line = Text("  accuracy  ")
     for name, correct in (("top-1", accuracy.top1_correct), ("top-5", accuracy.top5_correct)):
@@ -196,13 +193,12 @@ def verdict_table(results: Sequence[CheckpointResult]) -> Table:
     Of several published numbers for one column the one with the worst verdict is shown; of equal verdicts, the one
     printed with most digits.
     """
-    with_images = any(result.accuracy for result in results)
-    metrics: tuple[Metric, ...] = ("parameters", "flops", "top1", "top5") if with_images else ("parameters", "flops")
-    metrics = metrics if with_images else (*metrics, "activations")
+    others: tuple[Metric, ...] = ("top1", "top5") if any(each.accuracy for each in results) else ("activations",)
+    metrics: tuple[Metric, ...] = ("parameters", "flops", *others)
     headings = [COLUMNS[metric] for metric in metrics]
     # A long file name goes on in the next line; a variant does not.
     table = plain_table(_FIRST, *headings, right=headings, fold=(_FIRST,))
-    table.columns[0].min_width = max(len(_FIRST), *(len(result.variant) for result in results))
+    table.columns[0].min_width = max(map(len, (_FIRST, *(result.variant for result in results))))
     for result in results:
         table.add_row(_name(result), *(_cell(result, metric) for metric in metrics))
     return table
@@ -218,19 +214,28 @@ def speed_table(results: Sequence[CheckpointResult]) -> Table:
 
 
 def reason_lines(results: Iterable[CheckpointResult]) -> Text:
-    """Why a check did not simply pass, one line a reason, equal reasons together."""
+    """Why a check did not simply pass, one line a reason, equal reasons of one network together."""
     lines = Text()
-    for reason in (reason for result in results for reason in reasons_of(result.variant, result.checks)):
-        lines.append(f"{reason.variant}: {', '.join(reason.labels)}: ")
-        lines.append(verdict_text(reason.verdict))
-        lines.append(f": {reason.note}\n")
+    for result in results:
+        reasons: dict[tuple[Verdict, str], list[str]] = {}
+        for check in result.checks:
+            if check.verdict != "pass" and check.note:
+                label = LABELS[check.metric] if check.source is None else f"{LABELS[check.metric]} ({check.source})"
+                reasons.setdefault((check.verdict, check.note), []).append(label)
+        for (verdict, note), labels in reasons.items():
+            lines.append(f"{result.variant}: {', '.join(labels)}: ").append(verdict_text(verdict)).append(f": {note}\n")
     lines.rstrip()
     return lines
 
 
+def unchecked_lines(files: Iterable[UncheckedFile]) -> Text:
+    """Files that could not be checked, and why."""
+    lines = [printable(f"{each.checkpoint}: not checked: {each.what}") for each in files]
+    return Text("\n".join(lines), style="bold red")
+
+
 def _name(result: CheckpointResult) -> Text:
-    claimed = set(COLUMNS)
-    failing = [check.metric for check in result.checks if check.verdict == "fail" and check.metric not in claimed]
+    failing = [check.metric for check in result.checks if check.verdict == "fail" and check.metric not in COLUMNS]
     name = Text(result.variant).append("\n")
     if result.checkpoint is not None:
         name.append(f"{printable(Path(result.checkpoint).name)}\n")

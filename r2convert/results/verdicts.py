@@ -108,22 +108,6 @@ class Check(Struct, frozen=True):
             raise ValueError(f"Expected a published number with its unit, got {self.metric} in {self.unit}")
 
 
-class Reason(Struct, frozen=True):
-    """Why checks did not simply pass, with every check that it holds for.
-
-    Args:
-        variant: id of the network
-        labels: the checks, each with who published the number
-        verdict: what came of them
-        note: the reason
-    """
-
-    variant: str
-    labels: tuple[str, ...]
-    verdict: Verdict
-    note: str
-
-
 def overall(verdicts: Iterable[Verdict]) -> Verdict:
     """The verdict over several: the worst of those that could be told; ``not-comparable`` if none could."""
     found = set(verdicts)
@@ -136,13 +120,3 @@ def leading_check(checks: Iterable[Check], metric: Metric) -> Check | None:
     return min(
         published, key=lambda check: (WORST_FIRST.index(check.verdict), -len(check.published or "")), default=None
     )
-
-
-def reasons_of(variant: str, checks: Iterable[Check]) -> list[Reason]:
-    """Why checks of one network did not simply pass, in order, equal reasons together."""
-    grouped: dict[tuple[Verdict, str], list[str]] = {}
-    for check in checks:
-        if check.verdict != "pass" and check.note:
-            label = LABELS[check.metric] if check.source is None else f"{LABELS[check.metric]} ({check.source})"
-            grouped.setdefault((check.verdict, check.note), []).append(label)
-    return [Reason(variant, tuple(labels), *key) for key, labels in grouped.items()]

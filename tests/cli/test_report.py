@@ -35,6 +35,17 @@ def results(document: Any, tmp_path: Path) -> Path:
     return path
 
 
+def test_results_without_a_network_name_the_files_that_could_not_be_checked(
+    run: Run, document: Any, tmp_path: Path
+) -> None:
+    path = tmp_path / "results.json"
+    unchecked = [{"checkpoint": "/data/cut.pth", "kind": "TruncatedCheckpointError", "what": "this file is cut short"}]
+    path.write_text(json.dumps({**document, "results": [], "unchecked": unchecked}))
+    assert run("report", path).out == "/data/cut.pth: not checked: this file is cut short\n"
+    path.write_text(json.dumps({**document, "results": []}))
+    assert run("report", path).out == "no network was verified\n"
+
+
 @pytest.mark.slow
 def test_what_verify_found_becomes_a_page_a_table_and_a_metafile(
     run: Run, standin: Standin, tables: Tables, tmp_path: Path

@@ -308,3 +308,16 @@ def test_values_that_are_no_numbers_are_shown_as_such(document: Any, render: Any
     odd["results"][0]["parity"]["by_layer"][0].update(max_abs_diff=None, relative=None)
     odd["results"][0]["parity"]["stages"][0].update(max_abs_diff=None, relative=None)
     assert "not a number" in Page(render(odd)).text
+
+
+def test_files_that_could_not_be_checked_are_told(document: Any, render: Any) -> None:
+    odd = one_network(document)
+    odd["unchecked"] = [
+        {"checkpoint": "/data/cut.pth", "kind": "TruncatedCheckpointError", "what": "this file is cut short"}
+    ]
+    said = " ".join(Page(render(odd)).text.split())
+    assert "passes; 1 file could not be checked" in said
+    assert "cut.pth this file is cut short" in said
+    only = render({**odd, "results": []})
+    assert sections(only) == ["verdicts", "reproduce"]
+    assert "No network was verified; 1 file could not be checked" in Page(only).text

@@ -116,9 +116,15 @@ def _compare(predictions: tuple[str, str]) -> api.PredictionsComparison:
 
 def _print_table(runs: Sequence[api.Run]) -> None:
     # Here: rich makes `report` start later, and neither `--help` nor a report in a file needs it.
-    from r2convert.report.terminal import reason_lines, verdict_table
+    from r2convert.report.terminal import reason_lines, unchecked_lines, verdict_table
 
     results = [result for run in runs for result in run.results]
+    unchecked = [file for run in runs for file in run.verification.unchecked]
     console = stdout_console()
-    console.print(verdict_table(results))
-    console.print(reason_lines(results), soft_wrap=True)
+    if results:
+        console.print(verdict_table(results))
+        console.print(reason_lines(results), soft_wrap=True)
+    if unchecked:
+        console.print(unchecked_lines(unchecked), soft_wrap=True)
+    if not results and not unchecked:
+        console.print("no network was verified")

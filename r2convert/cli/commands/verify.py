@@ -25,7 +25,7 @@ from r2convert.cli.console import (
 from r2convert.cli.progress import ImageProgress, over_files
 from r2convert.errors import UsageError
 from r2convert.files import printable
-from r2convert.report.terminal import results_view
+from r2convert.report.terminal import results_view, unchecked_lines
 from r2convert.results.reading import plain, to_json
 from r2convert.results.verdicts import ACCURACIES
 from r2convert.results.verification import UncheckedFile, verification
@@ -163,10 +163,8 @@ def _show(
     console = stdout_console()
     if found.results:
         console.print(results_view(found.results, details=details, by_layer=by_layer))
-    for each in unchecked:
-        console.print(
-            printable(f"{each.checkpoint}: not checked: {each.what}"), style="bold red", markup=False, soft_wrap=True
-        )
+    if unchecked:
+        console.print(unchecked_lines(unchecked), soft_wrap=True)
     for result in found.results:
         for warning in result.warnings:
             print_warning(f"{result.checkpoint}: {warning}")

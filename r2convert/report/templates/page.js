@@ -39,6 +39,3 @@ document.querySelectorAll("code.command").forEach((code) => {
   });
   code.after(" ", button);
 });
-document.querySelectorAll("a[href^='#network-']").forEach((link) => {
-  link.addEventListener("click", () => document.querySelector(link.hash)?.closest("details")?.setAttribute("open", ""));
-});

@@ -51,7 +51,7 @@ lint: $(STAMP)  ## Check style and formatting
 typecheck: $(STAMP)  ## Check types
 	$(BIN)/mypy
 
-bench: $(STAMP)  ## Install a wheel, run every benchmark against its peer and write docs/maintainers/benchmarks.md
+bench: $(STAMP)  ## Install a wheel, run every benchmark against its peer, write docs/maintainers/benchmarks.md
 	$(BIN)/python -m scripts.bench
 
 dist: $(STAMP)  ## Build the wheel and the source distribution into dist/, twice, and try the wheel by itself

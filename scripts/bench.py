@@ -1,6 +1,6 @@
 """Run every benchmark of this folder against its peers and write what was measured to docs/maintainers/benchmarks.md.
 
-    python -m scripts.bench [--output docs/maintainers/benchmarks.md] [--only commands fetch]
+    python -m scripts.bench [--output docs/maintainers/benchmarks.md] [--only commands fetch] [--quick]
 
 What is measured is a wheel, built from this tree and installed into an environment of its own: an editable install
 compiles what has changed and starts slower. Each ``bench_*.py`` measures against a named peer in one run and prints
@@ -18,6 +18,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -32,6 +33,13 @@ PACKAGES = ("torch", "numpy", "pillow", "simplejpeg", "requests", "click")
 VERSIONS = "import sys; from importlib.metadata import version; print(*map(version, sys.argv[1:]))"
 #: Pictures instead of rounds: the network takes its time for each of them.
 ARGUMENTS = {"imagenet": ("--images", "1000")}
+#: The same in a few minutes, to see that all of it runs.
+QUICK = {
+    "acceleration": ("--images", "16", "--rounds", "1"),
+    "commands": ("--rounds", "1"),
+    "fetch": ("--rounds", "1"),
+    "imagenet": ("--images", "16", "--slices", "1"),
+}
 INTRODUCTION = """\
 # Benchmarks
 
@@ -46,29 +54,36 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--output", type=Path, default=ROOT / "docs" / "maintainers" / "benchmarks.md")
     parser.add_argument("--only", nargs="+", metavar="NAME", help="run these alone and print them; writes no page")
+    parser.add_argument("--quick", action="store_true", help="few rounds and images, to try it; writes no page")
     options = parser.parse_args()
+    started = time.monotonic()
     names = options.only or [path.stem.removeprefix("bench_") for path in sorted(FOLDER.glob("bench_*.py"))]
     with tempfile.TemporaryDirectory(prefix="r2convert-bench-") as place:
         (dist := Path(place, "dist")).mkdir()
         python = install(build(dist, source_date())[1], place)
         shutil.copytree(FOLDER, Path(place, "scripts"))  # beside them lies no r2convert that is not installed
         about = machine(python)
-        sections = [section(python, name, place) for name in names]
-    if options.only is None:
-        options.output.write_text("\n\n".join([INTRODUCTION, about, *sections, gpu_section()]) + "\n")
+        arguments = QUICK if options.quick else ARGUMENTS
+        sections = [section(python, name, arguments.get(name, ()), place) for name in names]
+    took = f"{(time.monotonic() - started) / 60:.0f} minutes"
+    print(f"all together: {took}", flush=True)
+    if options.only is None and not options.quick:
+        page = [INTRODUCTION, f"{about}\n| command | `make bench`, {took} |", *sections, gpu_section()]
+        options.output.write_text("\n\n".join(page) + "\n")
 
 
-def section(python: str, name: str, place: str) -> str:
+def section(python: str, name: str, arguments: Sequence[str], place: str) -> str:
     """Run one benchmark, show its table and return it as Markdown; one that fails is said to have failed.
 
     Args:
         python: the interpreter to measure with.
         name: which benchmark.
+        arguments: what it is run with.
         place: the folder that ``scripts`` lies in.
     """
     module = f"scripts.bench_{name}"
     print(f"== {module}", flush=True)
-    command = [python, "-m", module, *ARGUMENTS.get(name, ()), "--json"]
+    command = [python, "-m", module, *arguments, "--json"]
     process = subprocess.run(command, cwd=place, env=bare(place), capture_output=True, text=True, check=False)
     if process.returncode:
         sys.stderr.write(process.stderr)
@@ -116,7 +131,6 @@ def machine(python: str) -> str:
         ("system", f"{platform.system()} {platform.release().partition('-')[0]}, Python {platform.python_version()}"),
         ("versions", versions),
         ("date", f"{datetime.now(UTC):%Y-%m-%d}, load average at the start {load:.1f}"),
-        ("command", "`make bench`"),
     ]
     return "\n".join(["| | |", "|---|---|", *(f"| {name} | {value} |" for name, value in rows)])
 

@@ -79,7 +79,10 @@ def _set_dates(archive: Path, epoch: int) -> None:
 
 
 def install(wheel: Path, place: str) -> str:
-    """Install the wheel into an environment of its own in a folder; return the environment's Python."""
+    """Install the wheel into an environment of its own in a folder; return the environment's Python.
+
+    As for any user, pip compiles what it installs; it does so with PYTHONDONTWRITEBYTECODE set, too.
+    """
     venv.create(f"{place}/environment", with_pip=True)
     python = f"{place}/environment/bin/python"
     pip = [python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]

@@ -2,7 +2,7 @@
 
 Two threads follow the writer and read back what it has written: one for the SHA-256 of the file, one for digests and
 checksums of the tensors. So the digests speak of what the file holds; the writer's own checksums tell whether that is
-what was meant.
+what was meant. Each thread reads for itself: with one reader that hands its pieces on, `map` took a tenth longer.
 """
 
 from __future__ import annotations

@@ -290,9 +290,11 @@ def decode_latin1(pieces: Iterable[memoryview], where: str) -> Iterator[memoryvi
             data = rest + decoder.decode(piece).encode("latin-1")
             whole = len(data) - len(data) % _WIDEST_ELEMENT
             rest = data[whole:]
-            yield memoryview(data)[:whole]
+            if whole:
+                yield memoryview(data)[:whole]
         decoder.decode(b"", final=True)
-        yield memoryview(rest)
+        if rest:
+            yield memoryview(rest)
     except UnicodeError as error:
         raise CorruptCheckpointError(
             "bytes pickled as text are no such text", where=where, expected="Latin-1 letters in UTF-8"

@@ -114,11 +114,12 @@ def test_every_type_in_every_protocol(tmp_path: Path, protocol: int, code: str) 
 @PROTOCOLS
 def test_large_arrays_come_in_pieces_of_whole_elements(tmp_path: Path, protocol: int) -> None:
     """In protocol 2 a byte is one or two in the file, so that where the file is cut says nothing of the elements."""
-    weight = np.random.RandomState(0).standard_normal((700, 1000)).astype("<f4")
+    weight = np.random.RandomState(0).standard_normal((700, 1000)).astype("<f4")  # whole sixteens of bytes
     weight[3, 5] = np.nan
     (tmp_path / "large.pdparams").write_bytes(pickle.dumps({"fc.weight": weight}, protocol=protocol))
     with open_checkpoint(tmp_path / "large.pdparams") as checkpoint:
         tensor = checkpoint.tensors["fc.weight"]
+        assert all(len(chunk) and len(chunk) % 4 == 0 for chunk in checkpoint.chunks(tensor))
         elements = Stream(checkpoint.chunks(tensor), tensor.dtype, tensor.dtype)
         assert b"".join(map(bytes, elements)) == weight.tobytes()
         assert elements.not_finite == 1

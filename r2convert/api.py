@@ -50,7 +50,7 @@ if TYPE_CHECKING:
     from r2convert.checks.run import ImageRun, Probes, Request
     from r2convert.doctor.trials import Progress as Progress
     from r2convert.download.cache import CachedFile as CachedFile
-    from r2convert.download.cache import CacheEntry, CacheRow
+    from r2convert.download.cache import CacheEntry
     from r2convert.download.cache import Verified as Verified
     from r2convert.download.download import Imported as Imported
     from r2convert.download.pins import Pin
@@ -292,9 +292,9 @@ def _sources() -> list[Source]:
     return [source for variant in variants() for source in variant.sources]
 
 
-def cache_rows() -> list[CacheRow]:
+def cache_entries() -> list[CacheEntry]:
     """What lies in the cache folder; a file that changed since it was last hashed is hashed again."""
-    return download_cache.cache_rows(Cache.default(), _sources())
+    return download_cache.checked_entries(Cache.default(), _sources())
 
 
 def verify_cache(following: Callable[[Sequence[CacheEntry]], Iterable[CacheEntry]] = iter) -> list[Verified]:

@@ -130,7 +130,29 @@ class OutputExistsError(AccessError):
 
 
 class FetchError(AccessError):
-    """A download failed: base of the fetch room's own classes."""
+    """A download failed, or one try at one address did: base of the more exact classes below.
+
+    Args:
+        what: one sentence: what went wrong.
+        retry: whether the same address may succeed a moment later.
+        wait: seconds that the server asked to wait, if it did.
+        host_down: whether other files of this host will fail in the same way.
+        parts: what :class:`R2ConvertError` takes besides.
+    """
+
+    def __init__(
+        self,
+        what: str,
+        *,
+        retry: bool = False,
+        wait: float | None = None,
+        host_down: bool = False,
+        **parts: str | None,
+    ) -> None:
+        super().__init__(what, **parts)
+        self.retry = retry
+        self.wait = wait
+        self.host_down = host_down
 
 
 class OfflineError(FetchError):

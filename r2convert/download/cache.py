@@ -23,7 +23,7 @@ from r2convert.download.pins import Expectation, Objection, Pin, PinBook, Trust
 from r2convert.errors import AccessError, CacheError, CatalogError, OutputExistsError, UsageError
 from r2convert.files import PART_SUFFIX, copy_verified, sha256_of
 
-EntryKind = Literal["file", "partial", "bad", "leftover"]
+EntryState = Literal["file", "damaged", "partial", "bad", "leftover"]
 
 PINS_NAME = "pins.json"
 OLD_PINS_NAME = "pins.toml"
@@ -63,21 +63,26 @@ class DamagedFile(Struct, frozen=True):
     objection: Objection
 
 
-class CacheEntry(Struct, frozen=True):
-    """One file in the cache folder, as it lies there, unchecked.
+class CacheEntry(NamedTuple):
+    """One file in the cache folder.
 
     Args:
         path: where it lies.
-        kind: ``file``: under a final name; ``partial``: a download that can be continued; ``bad``: a wrong file
-            kept for inspection; ``leftover``: of a process that was killed while it wrote a record.
         size: bytes.
-        pin: what is recorded of it, for files.
+        state: ``file``: under a final name; ``damaged``: it is not what it should be; ``partial``: a download that can
+            be continued; ``bad``: a wrong file kept for inspection; ``leftover``: of a process that was killed while
+            it wrote a record.
+        trust: how far its hash is known; ``None`` where it was not checked or the catalogue does not know the file.
+        sha256: its hash, hex, where one is recorded.
+        origin: where it came from, where that is recorded.
     """
 
     path: Path
-    kind: EntryKind
     size: int
-    pin: Pin | None = None
+    state: EntryState
+    trust: Trust | None = None
+    sha256: str | None = None
+    origin: str | None = None
 
 
 class Cache:
@@ -166,25 +171,27 @@ class Cache:
                 self.pins.record(source.file_name, Pin(sha256, size, state.st_mtime_ns, origin, today()))
         return CachedFile(path, size, sha256, wanted.trust, origin)
 
-    def entries(self) -> tuple[CacheEntry, ...]:
-        """Return what lies in the cache folder: files, partial downloads and bad files, by name.
+    def entries(self) -> list[CacheEntry]:
+        """Return what lies in the cache folder, unchecked: files, partial downloads and bad files, by name.
 
         Raises:
             CacheError: the folder or the record cannot be read.
         """
         pins = self.pins.all()
-        folders: tuple[tuple[Path, EntryKind], ...] = (
+        folders: tuple[tuple[Path, EntryState], ...] = (
             (self.folder, "file"),
             (self.partial_folder, "partial"),
             (self.bad_folder, "bad"),
         )
-        return tuple(
-            CacheEntry(path, kind, _size(path), pins.get(path.name) if kind == "file" else None)
-            for folder, usual in folders
-            for path, kind in self._kinds(folder, usual)
-        )
+        found = []
+        for folder, usual in folders:
+            for path, state in self._states(folder, usual):
+                pin = pins.get(path.name) if state == "file" else None
+                recorded = (pin.sha256, pin.origin) if pin else ()
+                found.append(CacheEntry(path, _size(path), state, None, *recorded))
+        return found
 
-    def _kinds(self, folder: Path, usual: EntryKind) -> Iterator[tuple[Path, EntryKind]]:
+    def _states(self, folder: Path, usual: EntryState) -> Iterator[tuple[Path, EntryState]]:
         """Give what lies in one folder, without the notes that belong to it and are no files of their own."""
         paths = _paths(folder)
         for path in paths:
@@ -332,26 +339,6 @@ def recorded_digests() -> dict[str, str]:
         return {}
 
 
-class CacheRow(NamedTuple):
-    """One file of the cache folder.
-
-    Args:
-        path: where it lies.
-        size: bytes.
-        state: ``file``, ``damaged``, ``partial``, ``bad`` or ``leftover``.
-        trust: how far its hash is known; ``None`` where the catalogue does not know the file.
-        sha256: its hash, hex, where one is recorded.
-        origin: where it came from.
-    """
-
-    path: Path
-    size: int
-    state: str
-    trust: str | None = None
-    sha256: str | None = None
-    origin: str | None = None
-
-
 class Verified(NamedTuple):
     """What hashing a file again showed.
 
@@ -368,29 +355,23 @@ class Verified(NamedTuple):
     known: bool = True
 
 
-def cache_rows(cache: Cache, sources: Iterable[Source]) -> list[CacheRow]:
-    """What lies in the cache folder; a file that changed since it was last hashed is hashed again.
-
-    Args:
-        cache: the cache.
-        sources: the catalogue's sources.
+def checked_entries(cache: Cache, sources: Iterable[Source]) -> list[CacheEntry]:
+    """What lies in the cache folder; a file of ``sources`` that changed since it was last hashed is hashed again.
 
     Raises:
         CacheError: the folder, the record or a file cannot be read.
     """
     by_name = {source.file_name: source for source in sources}
-    return [_row(cache, entry, by_name.get(entry.path.name)) for entry in cache.entries()]
+    return [_checked(cache, entry, by_name.get(entry.path.name)) for entry in cache.entries()]
 
 
-def _row(cache: Cache, entry: CacheEntry, source: Source | None) -> CacheRow:
-    path, size = entry.path, entry.size
-    if entry.kind != "file" or source is None:
-        recorded = (entry.pin.sha256, entry.pin.origin) if entry.pin else ()
-        return CacheRow(path, size, entry.kind, None, *recorded)
+def _checked(cache: Cache, entry: CacheEntry, source: Source | None) -> CacheEntry:
+    if entry.state != "file" or source is None:
+        return entry
     found = cache.examine(source)
     if isinstance(found, CachedFile):
-        return CacheRow(path, size, "file", found.trust, found.sha256, found.origin)
-    return CacheRow(path, size, "damaged")
+        return entry._replace(trust=found.trust, sha256=found.sha256, origin=found.origin)
+    return CacheEntry(entry.path, entry.size, "damaged")
 
 
 def verify_cache(
@@ -409,7 +390,7 @@ def verify_cache(
         CacheError: the folder, the record or a file cannot be read.
     """
     by_name = {source.file_name: source for source in sources}
-    files = [entry for entry in cache.entries() if entry.kind == "file"]
+    files = [entry for entry in cache.entries() if entry.state == "file"]
     return [_verify(cache, entry, by_name) for entry in following(files)]
 
 
@@ -429,10 +410,8 @@ def _verify_by_record(entry: CacheEntry) -> Verified:
     """Check a file that the catalogue does not name, such as one of a user's own variants."""
     with _usable(entry.path):
         sha256, size = sha256_of(entry.path)
-    if entry.pin is None:
-        return Verified(entry.path, sha256, None, known=False)
-    wanted = Expectation(entry.path.name, seen_sha256=entry.pin.sha256, size=entry.pin.size)
-    return Verified(entry.path, sha256, wanted.objection(sha256, size))
+    wanted = Expectation(entry.path.name, seen_sha256=entry.sha256)
+    return Verified(entry.path, sha256, wanted.objection(sha256, size), known=entry.sha256 is not None)
 
 
 def forget_hash(cache: Cache, file_name: str) -> Pin:
@@ -467,7 +446,7 @@ def clean_cache(cache: Cache) -> tuple[list[CacheEntry], list[CacheEntry]]:
     removed: list[CacheEntry] = []
     busy: list[CacheEntry] = []
     for entry in cache.entries():
-        if entry.kind != "file":
+        if entry.state != "file":
             (removed if _remove(cache, entry) else busy).append(entry)
     return removed, busy
 
@@ -481,7 +460,7 @@ def _remove(cache: Cache, entry: CacheEntry) -> bool:
         try:
             with FileLock(cache.lock_folder / _lock_name(cache, entry), timeout=0):
                 entry.path.unlink(missing_ok=True)
-                if entry.kind == "partial":
+                if entry.state == "partial":
                     entry.path.with_suffix(".json").unlink(missing_ok=True)
         except Timeout:
             return False
@@ -494,7 +473,7 @@ def _lock_name(cache: Cache, entry: CacheEntry) -> str:
     Temporary files are called ``.NAME.TOKEN.part``, where NAME is ``pins.json`` or ``FILE.json``.
     """
     name = entry.path.name
-    if entry.kind == "leftover" and name.startswith("."):
+    if entry.state == "leftover" and name.startswith("."):
         name = name[1:].rsplit(".", 2)[0]
     if entry.path.parent == cache.folder:
         return PINS_LOCK

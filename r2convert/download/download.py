@@ -19,7 +19,7 @@ from r2convert.download.cache import Cache, CachedFile, DamagedFile, today
 from r2convert.download.partial import PartialFile
 from r2convert.download.pins import Expectation, Objection, Pin
 from r2convert.download.transfer import FetchSettings, ProgressSink, SilentProgress, Transfer, copy_into
-from r2convert.download.transport import MirrorFaultError, in_brief
+from r2convert.download.transport import in_brief
 from r2convert.errors import (
     AccessError,
     FetchError,
@@ -312,14 +312,14 @@ class _Job:
             for address in addresses:
                 try:
                     return self._from_address(address, partial, wanted)
-                except MirrorFaultError as fault:
-                    errors.append(fault.error)
-                    if fault.host_down:
+                except FetchError as error:
+                    errors.append(error)
+                    if error.host_down:
                         self._settings.hosts.mark_down(address)
                     if self._settings.cancelled.is_set():
                         break
                     if address != addresses[-1]:
-                        self._tell(f"{in_brief(fault.error)}: trying the next address")
+                        self._tell(f"{in_brief(error)}: trying the next address")
         raise _failure(self._source, errors)
 
     def _from_address(self, address: Address, partial: PartialFile, wanted: Expectation) -> CachedFile:
@@ -355,21 +355,19 @@ class _Job:
 
     def _wrong_file(
         self, address: Address, partial: PartialFile, objection: Objection, wanted: Expectation
-    ) -> MirrorFaultError:
+    ) -> FetchError:
         aside = self._cache.bad_folder / self._source.file_name
         container, description = _container_of(partial.path)
         partial.move_to(aside)
         next_step = "try another publisher with --from; a file you trust can be brought in with --import"
         if objection.expected == wanted.seen_sha256:
             next_step = f"if the publisher has replaced the file: r2convert cache --forget {self._source.file_name}"
-        return MirrorFaultError(
-            WrongFileError(
-                f"this is not {self._source.file_name}: {objection.reason}",
-                where=address.text,
-                expected=objection.expected,
-                got=f"{objection.got}{'' if container else f', {description}'} (kept for inspection: {aside})",
-                next_step=next_step,
-            )
+        return WrongFileError(
+            f"this is not {self._source.file_name}: {objection.reason}",
+            where=address.text,
+            expected=objection.expected,
+            got=f"{objection.got}{'' if container else f', {description}'} (kept for inspection: {aside})",
+            next_step=next_step,
         )
 
     def _keep(self, address: Address, partial: PartialFile, wanted: Expectation, modified_ns: int) -> CachedFile:

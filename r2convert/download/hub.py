@@ -25,7 +25,7 @@ from r2convert.download.cache import Cache, CachedFile
 from r2convert.download.download import fetch_source
 from r2convert.download.locating import HUB, USUAL
 from r2convert.download.transfer import FetchSettings, ProgressSink
-from r2convert.download.transport import MirrorFaultError, Patience, Transport
+from r2convert.download.transport import Patience, Transport
 from r2convert.errors import FetchError, OfflineError, ServerRefusedError, UsageError
 
 _REFERENCE = re.compile(r"hf://(?P<repo>[\w.-]+/[\w.-]+)(?:@(?P<revision>[^/\s]+))?(?:/(?P<path>.+))?")
@@ -84,7 +84,7 @@ def cached_hub_file(text: str, cache: Cache) -> CachedFile | None:
     if reference.path is not None:
         return cache.lookup(_hub_file(reference, reference.path))
     start = reference.file_name()
-    found = [entry for entry in cache.entries() if entry.kind == "file" and entry.path.name.startswith(start)]
+    found = [entry for entry in cache.entries() if entry.state == "file" and entry.path.name.startswith(start)]
     if len(found) > 1:
         raise _several(text, [entry.path.name.removeprefix(start).replace("--", "/") for entry in found])
     return cache.lookup(_hub_file(reference, found[0].path.name.removeprefix(start))) if found else None
@@ -183,11 +183,11 @@ def _read(address: Address, patience: Patience) -> bytes:
     while True:
         try:
             return _read_once(address, patience)
-        except MirrorFaultError as fault:
+        except FetchError as error:
             failures += 1
-            if not fault.retry or failures >= patience.attempts:
-                fault.error.next_step = _advice(fault.error)
-                raise fault.error from None
+            if not error.retry or failures >= patience.attempts:
+                error.next_step = _advice(error)
+                raise
             time.sleep(patience.backoff(failures))
 
 
@@ -197,7 +197,7 @@ def _read_once(address: Address, patience: Patience) -> bytes:
         for chunk in answer.chunks():
             data += chunk
             if len(data) > _LARGEST_ANSWER:
-                raise MirrorFaultError(ServerRefusedError("the hub's answer is too long", where=address.text))
+                raise ServerRefusedError("the hub's answer is too long", where=address.text)
     return bytes(data)
 
 

@@ -11,8 +11,8 @@ from typing import Protocol
 from r2convert.download.addresses import Address, HostMemory
 from r2convert.download.partial import Origin, PartialFile
 from r2convert.download.pins import Expectation
-from r2convert.download.transport import Answer, MirrorFaultError, Patience, Transport, in_brief
-from r2convert.errors import ServerRefusedError, UnreachableError, WrongFileError
+from r2convert.download.transport import Answer, Patience, Transport, in_brief
+from r2convert.errors import FetchError, ServerRefusedError, UnreachableError, WrongFileError
 from r2convert.files import open_regular
 
 _PROGRESS = 1 << 20
@@ -91,7 +91,7 @@ class Transfer:
         """Bring the partial file to its full length. Its hash is not judged here.
 
         Raises:
-            MirrorFaultError: the address does not give the file.
+            FetchError: the address does not give the file.
             CacheError: the disk refuses (retrying elsewhere would not help).
         """
         failures, furthest = 0, self._partial.size
@@ -99,22 +99,22 @@ class Transfer:
             while True:
                 try:
                     return self._try_once(transport)
-                except MirrorFaultError as fault:
+                except FetchError as error:
                     failures = 1 if self._partial.size >= furthest + _PROGRESS else failures + 1
                     furthest = max(furthest, self._partial.size)
-                    if not fault.retry or failures >= self._settings.patience.attempts:
+                    if not error.retry or failures >= self._settings.patience.attempts:
                         raise
-                    self._wait(fault, failures)
+                    self._wait(error, failures)
 
-    def _wait(self, fault: MirrorFaultError, failures: int) -> None:
+    def _wait(self, error: FetchError, failures: int) -> None:
         patience = self._settings.patience
-        wait = patience.backoff(failures) if fault.wait is None else fault.wait
+        wait = patience.backoff(failures) if error.wait is None else error.wait
         if wait > patience.longest_wait:
             self._tell(f"the server asks for {wait:,.0f} s of patience: not waiting")
-            raise fault
-        self._tell(f"{in_brief(fault.error)}: trying again in {wait:.1f} s")
+            raise error
+        self._tell(f"{in_brief(error)}: trying again in {wait:.1f} s")
         if self._settings.cancelled.wait(wait):
-            raise fault
+            raise error
 
     def _try_once(self, transport: Transport) -> None:
         plan = plan_resume(self._partial.origin, self._partial.size, self._address.text, self._wanted)
@@ -156,24 +156,20 @@ class Transfer:
         """Refuse before the first byte what the headers already rule out."""
         total, size = answer.total, self._wanted.size
         if total is not None and size is not None and total != size:
-            raise MirrorFaultError(
-                WrongFileError(
-                    "the server has a file of another size under this name",
-                    where=self._address.text,
-                    expected=f"{size:,} bytes",
-                    got=f"{total:,} bytes",
-                )
+            raise WrongFileError(
+                "the server has a file of another size under this name",
+                where=self._address.text,
+                expected=f"{size:,} bytes",
+                got=f"{total:,} bytes",
             )
         if total is not None and total > self._settings.largest_file:
             raise self._too_long(self._settings.largest_file)
         if total is None and not answer.delimited and not self._wanted.hash_decides:
-            raise MirrorFaultError(
-                ServerRefusedError(
-                    "the server does not say how long the file is, and no hash is known to judge it by",
-                    where=self._address.text,
-                    expected="a Content-Length",
-                    got="a body that may end anywhere",
-                )
+            raise ServerRefusedError(
+                "the server does not say how long the file is, and no hash is known to judge it by",
+                where=self._address.text,
+                expected="a Content-Length",
+                got="a body that may end anywhere",
             )
         expected = total if total is not None else size
         if expected is not None:
@@ -191,20 +187,20 @@ class Transfer:
             partial.write(chunk)
             self._progress.advanced(name, len(chunk))
             if self._settings.cancelled.is_set():
-                raise MirrorFaultError(UnreachableError("the transfer was stopped", where=self._address.text))
+                raise UnreachableError("the transfer was stopped", where=self._address.text)
         if total is not None and partial.size < total:
-            error = UnreachableError(
+            raise UnreachableError(
                 "the transfer broke off",
                 where=self._address.text,
                 expected=f"{total:,} bytes",
                 got=f"{partial.size:,} of {total:,} bytes",
+                retry=True,
             )
-            raise MirrorFaultError(error, retry=True)
 
-    def _too_long(self, limit: int) -> MirrorFaultError:
+    def _too_long(self, limit: int) -> FetchError:
         self._partial.discard()  # whatever it is, it is not the file
         what, expected = "the server sends more than the file can be", f"at most {limit:,} bytes"
-        return MirrorFaultError(WrongFileError(what, where=self._address.text, expected=expected))
+        return WrongFileError(what, where=self._address.text, expected=expected)
 
     def _tell(self, text: str) -> None:
         self._progress.message(f"{self._wanted.file_name}: {text}")
@@ -273,20 +269,18 @@ def copy_into(partial: PartialFile, path: Path, wanted: Expectation, largest_fil
     """Copy a file from a folder on this machine, or on a mounted share, into the partial file, hashing it on the way.
 
     Raises:
-        MirrorFaultError: the folder does not have it, it has another size or grows, or it is no regular file.
+        FetchError: the folder does not have it, it has another size or grows, or it is no regular file.
         CacheError: the disk refuses.
     """
     try:
         with open_regular(path) as stream:
             size = os.fstat(stream.fileno()).st_size
             if size > largest_file or wanted.size not in (None, size):
-                raise MirrorFaultError(
-                    WrongFileError(
-                        "the mirror folder has a file of another size under this name",
-                        where=str(path),
-                        expected=f"at most {largest_file:,} bytes" if wanted.size is None else f"{wanted.size:,} bytes",
-                        got=f"{size:,} bytes",
-                    )
+                raise WrongFileError(
+                    "the mirror folder has a file of another size under this name",
+                    where=str(path),
+                    expected=f"at most {largest_file:,} bytes" if wanted.size is None else f"{wanted.size:,} bytes",
+                    got=f"{size:,} bytes",
                 )
             partial.require_space(size)
             partial.begin(Origin(url=str(path), total=size))
@@ -302,5 +296,5 @@ def copy_into(partial: PartialFile, path: Path, wanted: Expectation, largest_fil
         raise _no_mirror_file(path, "its size changes while it is copied")
 
 
-def _no_mirror_file(path: Path, reason: str) -> MirrorFaultError:
-    return MirrorFaultError(ServerRefusedError("the mirror folder does not give the file", where=str(path), got=reason))
+def _no_mirror_file(path: Path, reason: str) -> FetchError:
+    return ServerRefusedError("the mirror folder does not give the file", where=str(path), got=reason)

@@ -72,26 +72,6 @@ class Patience:
         return ceiling * random.uniform(0.5, 1.0)  # noqa: S311  # jitter needs no cryptography
 
 
-class MirrorFaultError(Exception):
-    """One try at one address failed; carries the error for people and what to do about it.
-
-    Args:
-        error: what to tell if no other address helps.
-        retry: whether the same address may succeed a moment later.
-        wait: seconds the server asked to wait, if it did.
-        host_down: whether other files on this host will fail in the same way.
-    """
-
-    def __init__(
-        self, error: FetchError, *, retry: bool = False, wait: float | None = None, host_down: bool = False
-    ) -> None:
-        super().__init__(error.what)
-        self.error = error
-        self.retry = retry
-        self.wait = wait
-        self.host_down = host_down
-
-
 def parse_retry_after(value: str | None, now: datetime | None = None) -> float | None:
     """Read a ``Retry-After`` header: seconds or an HTTP date (RFC 9110, 10.2.3); ``None`` if absent or nonsense."""
     if value is None:
@@ -288,7 +268,7 @@ class Answer:
         """Yield the body's bytes as they arrive, at most 1 MiB at a time.
 
         Raises:
-            MirrorFaultError: it ends before the announced length, stalls or crawls.
+            FetchError: it ends before the announced length, stalls or crawls.
         """
         while chunk := self._read():
             yield chunk
@@ -308,9 +288,8 @@ class Answer:
         self._deadline.received(len(chunk))
         return chunk
 
-    def _broken(self, how: str) -> MirrorFaultError:
-        error = UnreachableError("the transfer broke off", where=self.origin.url, got=how)
-        return MirrorFaultError(error, retry=True)
+    def _broken(self, how: str) -> FetchError:
+        return UnreachableError("the transfer broke off", where=self.origin.url, got=how, retry=True)
 
 
 class Transport:
@@ -339,7 +318,7 @@ class Transport:
             if_range: entity tag or date under which the rest makes sense; the server sends all of it otherwise.
 
         Raises:
-            MirrorFaultError: no usable answer (200, 206, or 416 to a range) came.
+            FetchError: no usable answer (200, 206, or 416 to a range) came.
         """
         headers = {}
         if offset:
@@ -347,12 +326,18 @@ class Transport:
             if if_range is not None:
                 headers["If-Range"] = if_range
         response, final = self._follow(address, headers)
-        error = None
+        error: FetchError | None = None
         if response.status_code not in ((200, 206, 416) if offset else (200,)):
-            error = _status_fault(response, final)
+            error = _status_error(response, final)
         encoding = response.headers.get("Content-Encoding", "").strip()
         if error is None and encoding.lower() not in ("", "identity"):
-            error = _encoding_fault(encoding, final)
+            # Bytes that a server compresses on the way are not those that were hashed, and cannot be continued.
+            error = ServerRefusedError(
+                "the server encodes the file in a way nobody asked for",
+                where=final,
+                expected="Content-Encoding: identity",
+                got=f"Content-Encoding: {shown(encoding)}",
+            )
         if error is not None:
             response.close()
             raise error
@@ -362,10 +347,7 @@ class Transport:
         """Return the answer at the end of all redirects, and its address as it may be shown."""
         current, shown_as, came_from = address, address.text, None
         for _ in range(_MOST_REDIRECTS + 1):
-            try:
-                check_address(current.text, came_from=came_from)
-            except RefusedAddressError as refused:
-                raise MirrorFaultError(refused) from None
+            check_address(current.text, came_from=came_from)
             response = self._get(current, shown_as, headers)
             target = response.headers.get("Location")
             if response.status_code not in _REDIRECTS or target is None:
@@ -373,9 +355,7 @@ class Transport:
             response.close()
             came_from, current = current.text, _redirected(current, target)
             shown_as = without_query(current.text)
-        raise MirrorFaultError(
-            RefusedAddressError("too many redirects", where=address.text, expected=f"{_MOST_REDIRECTS} at most")
-        )
+        raise RefusedAddressError("too many redirects", where=address.text, expected=f"{_MOST_REDIRECTS} at most")
 
     def _get(self, address: Address, shown_as: str, headers: dict[str, str]) -> requests.Response:
         limits = (self._patience.connect, self._patience.stall)
@@ -385,11 +365,10 @@ class Transport:
                 address.text, headers=headers, auth=login, stream=True, allow_redirects=False, timeout=limits
             )
         except requests.exceptions.ReadTimeout as problem:
-            got = f"no complete answer within {self._patience.stall:g} s"
-            error = UnreachableError("the server does not answer", where=shown_as, got=got)
-            raise MirrorFaultError(error, retry=True, host_down=True) from problem
+            what, got = "the server does not answer", f"no complete answer within {self._patience.stall:g} s"
+            raise UnreachableError(what, where=shown_as, got=got, retry=True, host_down=True) from problem
         except (ValueError, OSError, urllib3.exceptions.HTTPError, http.client.HTTPException) as problem:
-            raise _connection_fault(problem, shown_as) from problem
+            raise _connection_error(problem, shown_as) from problem
         self._deadline.pause()
         return response
 
@@ -401,47 +380,36 @@ def _redirected(current: Address, target: str) -> Address:
         address = Address.of(urljoin(current.text, quote(target.encode("latin-1"), safe="!#$%&'()*+,/:;=?@[]~")))
         same_server = urlsplit(address.text)[:2] == urlsplit(current.text)[:2]
     except ValueError as problem:
-        raise _connection_fault(problem, f"{current.text} -> {without_query(target)}") from problem
+        raise _connection_error(problem, f"{current.text} -> {without_query(target)}") from problem
     return replace(address, login=current.login) if same_server and address.login is None else address
 
 
-def _connection_fault(problem: Exception, where: str) -> MirrorFaultError:
+def _connection_error(problem: Exception, where: str) -> FetchError:
     got = reason_of(problem)
     if isinstance(problem, ValueError):  # the base of InvalidURL, InvalidSchema, InvalidHeader and UnicodeError too
-        what = "an address, a redirect or a proxy setting is malformed"
-        return MirrorFaultError(UnreachableError(what, where=shown(where), got=got))
+        return UnreachableError("an address, a redirect or a proxy setting is malformed", where=shown(where), got=got)
     if isinstance(problem, requests.exceptions.SSLError):
-        error = UnreachableError(
+        return UnreachableError(
             "the server's TLS certificate is not trusted, or TLS failed",
             where=where,
             got=got,
             next_step="behind a company proxy, set REQUESTS_CA_BUNDLE to its certificate file",
+            host_down=True,
         )
-        return MirrorFaultError(error, host_down=True)
-    error = UnreachableError("the server cannot be reached", where=where, got=got)
-    return MirrorFaultError(error, retry=True, host_down=True)
+    return UnreachableError("the server cannot be reached", where=where, got=got, retry=True, host_down=True)
 
 
-def _status_fault(response: requests.Response, url: str) -> MirrorFaultError:
+def _status_error(response: requests.Response, url: str) -> FetchError:
     status = response.status_code
     wait = parse_retry_after(response.headers.get("Retry-After"))
     reason = http.client.responses.get(status, "unknown status")
-    error = ServerRefusedError(
-        "the server did not send the file", where=url, expected="200 OK", got=f"{status} {reason}"
-    )
-    retry = status in _PASSING or (status == 403 and wait is not None)  # 403 with a wait is a rate limit
-    return MirrorFaultError(error, retry=retry, wait=wait)
-
-
-def _encoding_fault(encoding: str, url: str) -> MirrorFaultError:
-    """Bytes that a server compresses on the way are not those that were hashed, and cannot be continued."""
-    return MirrorFaultError(
-        ServerRefusedError(
-            "the server encodes the file in a way nobody asked for",
-            where=url,
-            expected="Content-Encoding: identity",
-            got=f"Content-Encoding: {shown(encoding)}",
-        )
+    return ServerRefusedError(
+        "the server did not send the file",
+        where=url,
+        expected="200 OK",
+        got=f"{status} {reason}",
+        retry=status in _PASSING or (status == 403 and wait is not None),  # 403 with a wait is a rate limit
+        wait=wait,
     )
 
 

@@ -104,5 +104,5 @@ def remains(cache: Cache) -> dict[str, list[str]]:
     """What lies in the cache, by kind."""
     kinds: dict[str, list[str]] = {}
     for entry in cache.entries():
-        kinds.setdefault(entry.kind, []).append(entry.path.name)
+        kinds.setdefault(entry.state, []).append(entry.path.name)
     return kinds

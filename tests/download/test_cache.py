@@ -43,7 +43,7 @@ def test_the_folder_is_the_variables_or_the_platforms(monkeypatch: pytest.Monkey
 def test_asking_touches_nothing(cache: Cache) -> None:
     source = prefixed(sample())
     assert cache.lookup(source) is None
-    assert cache.entries() == ()
+    assert cache.entries() == []
     assert cache.path_of(source) == cache.folder / source.file_name
     assert not cache.folder.exists()
 

@@ -70,7 +70,7 @@ def test_only_the_last_wrong_file_is_kept(server: LoopbackServer, cache: Cache) 
     for bad in (OTHER, sample(seed=2)):
         with pytest.raises(WrongFileError):
             fetch(prefixed(DATA, server.put("f", bad)), cache)
-    assert [entry.kind for entry in cache.entries()] == ["bad"]
+    assert [entry.state for entry in cache.entries()] == ["bad"]
 
 
 def test_a_different_file_with_the_same_prefix_is_refused_with_both_hashes(

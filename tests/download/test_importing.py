@@ -69,7 +69,7 @@ def test_content_does_not_count_against_a_published_hash(stick: Path, cache: Cac
     assert caught.value.exit_code == 3
     assert sha256(DATA) in (caught.value.got or "")
     assert "map --src" in (caught.value.next_step or "")
-    assert cache.entries() == ()
+    assert cache.entries() == []
 
 
 def test_content_of_another_format_does_not_count(stick: Path, cache: Cache) -> None:
@@ -133,5 +133,5 @@ def test_a_partial_download_gives_way(stick: Path, cache: Cache, messages: Messa
     cache.prepare()
     (cache.partial_folder / f"{source.file_name}.part").write_bytes(b"something")
     bring(stick, cache, variant(source), progress=messages)
-    assert [entry.kind for entry in cache.entries()] == ["file"]
+    assert [entry.state for entry in cache.entries()] == ["file"]
     assert messages.bytes == len(DATA)

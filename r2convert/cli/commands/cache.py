@@ -45,7 +45,7 @@ def command(context: click.Context, verify: bool, clean: bool, forget: str | Non
 
 
 def _show(as_json: bool) -> None:
-    folder, rows = api.cache_folder(), api.cache_rows()
+    folder, rows = api.cache_folder(), api.cache_entries()
     if as_json:
         files = [{"name": row.path.name, **row._asdict(), "path": str(row.path)} for row in rows]
         print_json({"folder": str(folder), "files": files})

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from decimal import Decimal
-from pathlib import PurePath
+from pathlib import PurePosixPath, PureWindowsPath
 from typing import cast
 
 from r2convert.catalog import Catalog, Variant
@@ -35,7 +35,8 @@ def file_name(result: CheckpointResult | UncheckedFile) -> str:
     """The last part of a checkpoint's path, wherever it was verified."""
     if result.checkpoint is None:
         return "the reference network itself"
-    return PurePath(result.checkpoint.replace("\\", "/")).name
+    windows = PureWindowsPath(result.checkpoint)
+    return windows.name if windows.is_absolute() else PurePosixPath(result.checkpoint).name
 
 
 def short_name(layer: str) -> str:

@@ -7,12 +7,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from pathlib import PurePath
 
 from r2convert.catalog import Catalog
-from r2convert.report.differences import difference, imagenet_operations, network_name, published_value
+from r2convert.report.differences import difference, file_name, imagenet_operations, network_name, published_value
 from r2convert.results.reading import Run
-from r2convert.results.verdicts import Metric, leading_check
+from r2convert.results.verdicts import Check, leading_check
 from r2convert.results.verification import CheckpointResult
 
 _HEADINGS = (
@@ -40,31 +39,22 @@ def markdown_table(runs: Sequence[Run], catalog: Catalog) -> str:
 
 
 def _row(result: CheckpointResult, catalog: Catalog) -> list[str]:
-    parameters = leading_check(result.checks, "parameters")
-    counted = parameters.measured if parameters else None
-    accuracy, operations = result.accuracy, imagenet_operations(result)
+    parameters, operations = leading_check(result.checks, "parameters"), imagenet_operations(result)
+    accuracy = result.accuracy
     shares = (accuracy.top1_correct, accuracy.top5_correct) if accuracy else (None, None)
+    published: list[Check | None] = [None, None]
+    if result.weights:
+        published = [leading_check(result.checks, metric) for metric in ("top1", "top5")]
     return [
         _escape(network_name(result.variant, catalog)),
-        f"{counted / 1e6:.2f}" if counted is not None else _ABSENT,
+        f"{parameters.measured / 1e6:.2f}" if parameters and parameters.measured is not None else _ABSENT,
         f"{operations.mmcv / 1e9:.2f}" if operations else _ABSENT,
         *(f"{100 * count / accuracy.images:.2f}" if accuracy and count is not None else _ABSENT for count in shares),
-        _published(result, "top1"),
-        _published(result, "top5"),
-        _difference(result),
+        *(str(published_value(check)) if check else _ABSENT for check in published),
+        (difference(published[0], result) if published[0] else "") or _ABSENT,
         result.verdict,
-        _file(result.checkpoint) if result.checkpoint else "reference network",
+        _code(file_name(result)) if result.checkpoint else "reference network",
     ]
-
-
-def _published(result: CheckpointResult, metric: Metric) -> str:
-    check = leading_check(result.checks, metric) if result.weights else None
-    return f"{published_value(check)}" if check else _ABSENT
-
-
-def _difference(result: CheckpointResult) -> str:
-    check = leading_check(result.checks, "top1") if result.weights else None
-    return (difference(check, result) if check else "") or _ABSENT
 
 
 def _notes(results: Sequence[CheckpointResult]) -> list[str]:
@@ -78,9 +68,8 @@ def _notes(results: Sequence[CheckpointResult]) -> list[str]:
     return notes
 
 
-def _file(path: str) -> str:
-    """The file's name, set as code where it cannot end the code."""
-    name = PurePath(path).name
+def _code(name: str) -> str:
+    """A file's name, set as code where it cannot end the code."""
     return f"`{name}`" if _PLAIN_NAME.fullmatch(name) else _escape(name)
 
 

@@ -8,10 +8,9 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from pathlib import PurePath
 
 from r2convert.catalog.variant import IMAGENET_IMAGES
-from r2convert.report.differences import imagenet_operations
+from r2convert.report.differences import file_name, imagenet_operations
 from r2convert.results.reading import Run
 from r2convert.results.verdicts import leading_check
 from r2convert.results.verification import CheckpointResult
@@ -55,7 +54,7 @@ def _entry(result: CheckpointResult, *, unique: bool) -> Iterable[str]:
     yield from _metadata(result)
     yield from _accuracy(result)
     if result.checkpoint is not None:
-        yield f"    Weights: {_scalar(PurePath(result.checkpoint).name)}"
+        yield f"    Weights: {_scalar(file_name(result))}"
     if result.sha256 is not None:
         yield f"    SHA256: {_scalar(result.sha256)}"
 

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import base64
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from importlib import resources
-from typing import Any
 
 import jinja2
 from markupsafe import Markup
@@ -16,35 +15,8 @@ from markupsafe import Markup
 from r2convert.catalog import Catalog
 from r2convert.catalog.printed import readable
 from r2convert.files import printable
+from r2convert.report import charts, classes, commands, differences
 from r2convert.report.changes import Change, changed_predictions, changes
-from r2convert.report.charts import (
-    PARITY_TICKS,
-    ClaimStrip,
-    LayerChart,
-    claim_strip,
-    class_counts,
-    overview_chart,
-    parity_chart,
-    parity_height,
-    wiring_chart,
-)
-from r2convert.report.classes import class_name, class_shares, first_class, names_by_index, worst_classes
-from r2convert.report.commands import command_of, compare_command, leading_command, next_command
-from r2convert.report.differences import (
-    SPEED,
-    check_label,
-    difference,
-    file_name,
-    images_behind,
-    is_accuracy,
-    measured_count,
-    measured_value,
-    network_name,
-    published_top1,
-    published_value,
-    short_name,
-    speed_cells,
-)
 from r2convert.report.thumbnails import Thumbnails
 from r2convert.results.documents import PredictionsComparison
 from r2convert.results.reading import Run, plain
@@ -63,15 +35,6 @@ _SAID: dict[Verdict, tuple[str, str]] = {
 _COLUMNS: tuple[Metric, ...] = ("parameters", "flops", "top1", "top5")
 _MANY = 6
 """Networks from which on layers that are all equal are not drawn one by one."""
-_FILTERS: tuple[Callable[..., Any], ...] = (
-    check_label, class_name, command_of, file_name, is_accuracy, parity_height, plain, printable, short_name,
-    speed_cells,
-)  # fmt: skip
-_FUNCTIONS: tuple[Callable[..., Any], ...] = (
-    class_counts, class_shares, difference, first_class, images_behind, leading_command, measured_count,
-    measured_value, next_command, published_top1, published_value, readable, worst_classes,
-)  # fmt: skip
-"""What the template may ask about results, of one value and of several."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,9 +45,9 @@ class Network:
     name: str
     run: Run
     result: CheckpointResult
-    claims: ClaimStrip | None
-    wiring: LayerChart | None
-    parity: LayerChart | None
+    claims: charts.ClaimStrip | None
+    wiring: charts.LayerChart | None
+    parity: charts.LayerChart | None
 
     @property
     def leading(self) -> tuple[Check | None, ...]:
@@ -122,11 +85,11 @@ def render_page(
         unchecked=unchecked,
         changes=changed,
         predictions=changed_predictions(predictions, *runs) if predictions else (),
-        classes=names_by_index(runs),
-        compare=compare_command(predictions, *runs) if len(runs) == 2 else "",
+        class_names=classes.names_by_index(runs),
+        compare=commands.compare_command(predictions, *runs) if len(runs) == 2 else "",
         headline=(_headline_of_changes(changed, catalog) if changed else _headline(networks))
         + (f"; {len(unchecked)} file{'s' * (len(unchecked) > 1)} could not be checked" if unchecked else ""),
-        overview=overview_chart(measured, catalog),
+        overview=charts.overview_chart(measured, catalog),
     )
 
 
@@ -139,12 +102,14 @@ def _networks(runs: Sequence[Run], catalog: Catalog) -> list[Network]:
         networks.append(
             Network(
                 f"network-{number}",
-                network_name(result.variant, catalog),
+                differences.network_name(result.variant, catalog),
                 run,
                 result,
-                claims=claim_strip(result),
-                wiring=wiring_chart(wiring) if wiring and (wiring.suspects or not many) else None,
-                parity=parity_chart(outputs) if outputs and outputs.by_layer and not (many and outputs.equal) else None,
+                claims=charts.claim_strip(result),
+                wiring=charts.wiring_chart(wiring) if wiring and (wiring.suspects or not many) else None,
+                parity=charts.parity_chart(outputs)
+                if outputs and outputs.by_layer and not (many and outputs.equal)
+                else None,
             )
         )
     return networks
@@ -164,18 +129,24 @@ def _template(catalog: Catalog, thumbnails: Thumbnails) -> jinja2.Template:
         "minus": lambda number: number.replace("-", "\N{MINUS SIGN}"),
         "sign": SIGNS.__getitem__,
         "label": LABELS.__getitem__,
-        "network_name": partial(network_name, catalog=catalog),
+        "file_name": differences.file_name,
+        "short_name": differences.short_name,
+        "network_name": partial(differences.network_name, catalog=catalog),
+        "class_name": classes.class_name,
+        "plain": plain,
+        "printable": printable,
     }
-    environment.filters |= {each.__name__: each for each in _FILTERS}
-    environment.globals |= {each.__name__: each for each in _FUNCTIONS}
     style, script = _file("page.css"), _file("page.js")
     environment.globals |= {
+        "charts": charts,
+        "classes": classes,
+        "commands": commands,
+        "differences": differences,
         "picture_of": thumbnails.data_uri,
         "has_pictures": thumbnails.at_hand,
         "metrics": {metric: COLUMNS[metric] for metric in _COLUMNS},
-        "speed_headings": list(SPEED),
         "worst_first": WORST_FIRST,
-        "parity_ticks": PARITY_TICKS,
+        "readable": readable,
         "tolerance": TOLERANCE,
         "version": __version__,
         # The page's own style sheet and script, which the policy allows by their digests and nothing besides.
@@ -212,7 +183,7 @@ def _headline_of_changes(changed: Sequence[Change], catalog: Catalog) -> str:
     """How many verdicts changed; of a single network, from what to what."""
     verdicts = [(each.before.verdict, each.after.verdict) for each in changed]
     if len(changed) == 1:
-        (before, after), name = verdicts[0], network_name(changed[0].after.variant, catalog)
+        (before, after), name = verdicts[0], differences.network_name(changed[0].after.variant, catalog)
         return f"{name}: {before} before and after" if before == after else f"{name}: {before} before, {after} after"
     others = sum(before != after for before, after in verdicts)
     return f"{len(changed)} networks before and after: {others or 'no'} verdict{'s' if others > 1 else ''} changed"

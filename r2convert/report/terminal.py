@@ -6,7 +6,6 @@ Tables are at most 80 columns wide; where a terminal is narrower still, rows bec
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from pathlib import Path
 
 from rich.console import Group, RenderableType
 from rich.table import Table
@@ -15,7 +14,7 @@ from rich.text import Text
 from r2convert.catalog.printed import readable
 from r2convert.checks.counting import shown_size
 from r2convert.files import printable
-from r2convert.report.differences import SPEED, measured_value, published_value, short_name, speed_cells
+from r2convert.report.differences import SPEED, file_name, measured_value, published_value, short_name, speed_cells
 from r2convert.report.tables import plain_table, verdict_text
 from r2convert.results.verdicts import (
     COLUMNS,
@@ -95,7 +94,7 @@ def _heading(result: CheckpointResult) -> Text:
     if result.checkpoint is None:
         return heading.append("  the reference network itself, no file", style="not bold")
     half = f", {result.half_precision}: half precision" if result.half_precision else ""
-    return heading.append(f"  {Path(result.checkpoint).name}, {result.layout} layout{half}", style="not bold")
+    return heading.append(f"  {file_name(result)}, {result.layout} layout{half}", style="not bold")
 
 
 def _evidence_line(evidence: str) -> Table:
@@ -238,7 +237,7 @@ def _name(result: CheckpointResult) -> Text:
     failing = [check.metric for check in result.checks if check.verdict == "fail" and check.metric not in COLUMNS]
     name = Text(result.variant).append("\n")
     if result.checkpoint is not None:
-        name.append(f"{printable(Path(result.checkpoint).name)}\n")
+        name.append(f"{printable(file_name(result))}\n")
     name.append(verdict_text(result.verdict))
     return name.append(": " + ", ".join(failing)) if failing else name
 

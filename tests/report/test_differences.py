@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from r2convert.catalog.variant import Unit
-from r2convert.report.differences import difference
+from r2convert.report.differences import difference, file_name
 from r2convert.results.verdicts import Check, Metric, leading_check
 from r2convert.results.verification import Accuracy, CheckpointResult
 
@@ -53,3 +54,10 @@ def test_the_worst_published_number_leads_then_the_most_exact() -> None:
     assert leading is not None
     assert leading.source == "c"
     assert leading_check(checks, "flops") is None
+
+
+@pytest.mark.parametrize(
+    ("path", "name"), [("/a/b.pth", "b.pth"), ("C:\\a\\b.pth", "b.pth"), ("a\\nb.pth", "a\\nb.pth"), ("b.pth", "b.pth")]
+)
+def test_a_file_has_its_name_wherever_it_was_verified(path: str, name: str) -> None:
+    assert file_name(replace(result(), checkpoint=path)) == name

@@ -321,3 +321,9 @@ def test_files_that_could_not_be_checked_are_told(document: Any, render: Any) ->
     only = render({**odd, "results": []})
     assert sections(only) == ["verdicts", "reproduce"]
     assert "No network was verified; 1 file could not be checked" in Page(only).text
+
+
+def test_what_else_a_file_holds_is_told(document: Any, render: Any) -> None:
+    odd = one_network(document)
+    odd["results"][0]["warnings"] = ["it also holds 12 tensors of an optimizer"]
+    assert "it also holds 12 tensors of an optimizer" in Page(render(odd)).text

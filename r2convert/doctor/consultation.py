@@ -40,20 +40,9 @@ def consult(
     thorough: bool = False,
     progress: Callable[[Progress], None] = lambda _: None,
 ) -> Diagnosis:
-    """Try the usual causes of a wrong accuracy and rank them; see :func:`r2convert.api.diagnose`.
+    """Try the usual causes of a wrong accuracy on ``limit`` of the images, and rank them.
 
-    Args:
-        tables: the tables of the catalogue.
-        request: the checkpoint.
-        images: where to draw the images from that causes are tried on.
-        limit: how many to draw.
-        seed: random seed of the sample.
-        measured: a score that was measured elsewhere on all of these images.
-        expected: the score that these images ought to give; by default the published one where it speaks of them.
-        device: where networks run.
-        device_name: what the results call it.
-        thorough: try every cause on every image, also what is clearly out of the question after a few.
-        progress: called before every setting is tried on some images.
+    :func:`r2convert.api.diagnose` says what the options mean. ``device_name`` is what the results call the device.
 
     Raises:
         InputError: the file cannot be read, is none of the known networks, or is no classifier of the images' classes;

@@ -9,13 +9,16 @@ import pytest
 import torch
 
 from r2convert.catalog import load_catalog
-from r2convert.doctor.causes import SOUND, Setting
+from r2convert.doctor.causes import SOUND, Cause, Setting
 from r2convert.doctor.ranking import Answer, Ranking, hold, images_that_tell, wins_back
 from r2convert.doctor.trials import Right, Trial
 from r2convert.evaluation.statistics import SURE
 from r2convert.imagenet.preprocessing import STANDARD
 from r2convert.models.build import build_network
 from r2convert.results.diagnosis import KnownScore
+
+with torch.device("meta"):
+    SETTING = Setting(STANDARD, build_network(load_catalog({}).find("res2net50_w14_s8")))
 
 
 def right(top1: int, top5: int, images: int) -> Right:
@@ -73,10 +76,38 @@ def test_a_setting_of_chance_stays_in_doubt_on_all_images() -> None:
 
 def diagnosed(correct: int, images: int, known: KnownScore | None = None, all_images: int = 50_000) -> Answer:
     """With no cause that changes anything."""
-    with torch.device("meta"):
-        network = build_network(load_catalog({}).find("res2net50_w14_s8"))
-    sound = Trial(SOUND, Setting(STANDARD, network), right(correct, correct, images))
-    return Ranking(sound, (), known, all_images).explain(None)
+    return Ranking(Trial(SOUND, SETTING, right(correct, correct, images)), (), known, all_images).explain(None)
+
+
+def remedied(correct: int, known: KnownScore | None = None, **remedies: int) -> Answer:
+    """Of 256 images so many are right as given, and so many with each remedy."""
+    others = [
+        Trial(Cause(name, name, lambda sound: sound, "", "mend it"), SETTING, right(after, after, 256))
+        for name, after in remedies.items()
+    ]
+    return Ranking(Trial(SOUND, SETTING, right(correct, correct, 256)), others, known, 50_000).explain(None)
+
+
+def test_the_remedy_that_wins_back_most_is_the_cause() -> None:
+    found = remedied(130, small=150, great=200, none=130, worse=90)
+    assert found.verdict == "cause found"
+    assert found.explanations == ("great",)
+    assert [each.id for each in found.findings] == ["great", "small", "none", "worse"]
+
+
+def test_a_rise_that_chance_may_give_is_no_cause() -> None:
+    assert remedied(180, lucky=184).verdict == "nothing is off"
+
+
+def test_remedies_that_win_back_alike_are_all_named() -> None:
+    found = remedied(130, one=200, other=198, small=150)
+    assert found.verdict == "hard to tell apart"
+    assert found.explanations == ("one", "other")
+
+
+def test_a_remedy_that_leaves_a_part_of_the_gap_says_so() -> None:
+    assert "a part of the gap" in remedied(60, KnownScore(0.78), part=130).summary
+    assert "a part of the gap" not in remedied(60, KnownScore(0.78), whole=200).summary
 
 
 @pytest.mark.parametrize(("correct", "images"), [(0, 8), (8, 8), (5, 8), (0, 34), (100, 128)])

@@ -293,8 +293,11 @@ def _as_access_error(target: Path) -> Iterator[None]:
         yield
     except OSError as error:
         kind = NoSpaceError if error.errno in _FULL else AccessError
+        missing = error.errno == errno.ENOENT and not target.parent.exists()
         raise kind(
             f"the output cannot be written: {error.strerror or error}",
             where=str(target),
-            next_step="check the folder's permissions and the free space",
+            next_step=f"make the folder {target.parent}"
+            if missing
+            else "check the folder's permissions and the free space",
         ) from error

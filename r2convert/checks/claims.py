@@ -197,7 +197,9 @@ class PublishedNumbers:
         """Every claim on parameters, FLOPs and activations, in the order of the catalogue; what else was counted."""
         claims = self.expansion.variant.claims
         claims = tuple(claim for claim in claims if claim.metric in _JUDGED and self._is_about_these(claim))
-        return [self.check(claim) for claim in claims] or self._measured()
+        checks = [self.check(claim) for claim in claims] or self._measured()
+        # A table prints the size of an architecture in the row of each of its weights.
+        return [check for index, check in enumerate(checks) if check not in checks[:index]]
 
     def parameters(self, layout: str, *, statistics: bool = False) -> tuple[int, int]:
         """Count parameters as a layout stores them.
@@ -300,7 +302,7 @@ class PublishedNumbers:
         weights = self.expansion.variant.weights_called(claim.weights)
         classes = weights.classes if weights else IMAGENET_CLASSES
         if self.expansion.classes != classes:
-            return f"published for {classes} classes; this file has {self.expansion.classes}"
+            return f"published for {classes:,} classes; this file has {self.expansion.classes:,}"
         if claim.metric != "parameters" and self.input_size != IMAGENET_INPUT:
             return f"published for {shown_size(IMAGENET_INPUT)} images, counted for {shown_size(self.input_size)}"
         return ""

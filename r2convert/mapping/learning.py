@@ -201,13 +201,13 @@ def _require_same_shapes(tables: Tables, variant: Variant, file: UnknownFile, ro
         f"this file does not have the shapes of {variant.id}",
         where=file.where,
         got=shortened(lines),
-        next_step=_others_that_fit(tables, got)
+        next_step=_others_that_fit(tables, variant, got)
         or "--like takes any id, such as res2net152_v1b_w26_s4; --leave-out PATTERN leaves out what is beside it",
     )
 
 
-def _others_that_fit(tables: Tables, got: Counter[tuple[str, Shape]]) -> str | None:
-    """The architectures of the catalogue whose convolutions are those of the file."""
+def _others_that_fit(tables: Tables, said: Variant, got: Counter[tuple[str, Shape]]) -> str | None:
+    """The architectures of the catalogue whose convolutions are those of the file, unless they are those said."""
     convolutions = Counter({shape: count for (kind, shape), count in got.items() if kind == "conv"})
     fitting = [
         variant.id
@@ -215,6 +215,8 @@ def _others_that_fit(tables: Tables, got: Counter[tuple[str, Shape]]) -> str | N
         if Counter(slot.shape for slot in tables.of(variant).slots if slot.canonical and slot.role == "conv.weight")
         == convolutions
     ]
+    if said.id in fitting:
+        return None
     return f"its convolutions are those of {' or '.join(fitting)}: --like {fitting[0]}" if fitting else None
 
 

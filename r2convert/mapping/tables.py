@@ -442,7 +442,7 @@ class Tables:
             raise UsageError(f"there is no layout {layout!r}", expected=f"one of {', '.join(catalog.layouts)}")
         raise UsageError(
             f"{variant.id} does not exist in the layout {layout!r}: {catalog.layouts[layout].reader} cannot build it",
-            expected=f"one of {', '.join(possible)}",
+            expected=f"one of {', '.join(name for name in possible if catalog.layouts[name].written_as)}",
             got=catalog.programs[catalog.layouts[layout].program].cannot or None,
             next_step="code that reads the authors' backbones, forks of mmdetection among it, takes "
             "`--to official --backbone-only`"

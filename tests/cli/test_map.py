@@ -50,7 +50,7 @@ def test_a_dry_run_writes_nothing(run: Run, standin: Standin, tmp_path: Path) ->
 @pytest.mark.parametrize(
     ("name", "code", "message"),
     [("mm.bin", 2, "unsupported extension"), ("mm.pdparams", 2, "does not go into"), ("taken.pth", 4, "exists already"),
-     ("missing/mm.pth", 4, "No such file")],
+     ("missing/mm.pth", 4, "next:     make the folder ")],
 )  # fmt: skip
 def test_a_dry_run_tells_what_would_stand_against_writing(
     run: Run, standin: Standin, tmp_path: Path, name: str, code: int, message: str

@@ -200,6 +200,13 @@ def test_a_square_classifier_is_a_doubt(tables: Tables) -> None:
     assert doubt == "the classifier is square: whether it is stored transposed is not told"
 
 
+def test_what_lies_beside_the_network_is_to_be_left_out(tables: Tables) -> None:
+    shapes = official(tables, "res2net50_w26_s4") | {"classifier.weight": (10, 2048), "classifier.bias": (10,)}
+    with pytest.raises(MappingError) as caught:
+        learn(tables, tables.catalog.find("res2net50_w26_s4"), shapes, "file")
+    assert "--leave-out PATTERN leaves out what is beside it" in str(caught.value.next_step)
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [

@@ -170,3 +170,4 @@ def test_what_a_reader_cannot_build_is_refused(tables: Tables, name: str, layout
     with pytest.raises(UsageError, match="cannot build it") as caught:
         tables.require_layout(tables.catalog.find_architecture(name), layout)
     assert "builds" in str(caught.value.got)
+    assert "paddle-static" not in str(caught.value.expected)  # it is only read

@@ -133,11 +133,15 @@ def _claim_table(checks: Sequence[Check]) -> Table:
     return table
 
 
+_PARAMETERS = {"weights+statistics": "parameters+BN", "fluid": "params (fluid)"}
+"""What is counted as parameters, where that is not what is learned."""
+
+
 def _label(check: Check) -> str:
     if check.metric == "flops":
         return f"{LABELS[check.metric]} ({check.convention})"
     if check.metric == "parameters":
-        return "parameters+BN" if check.convention == "weights+statistics" else "parameters"
+        return _PARAMETERS.get(check.convention or "", "parameters")
     return LABELS[check.metric]
 
 

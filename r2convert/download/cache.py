@@ -10,9 +10,9 @@ downloads that can be continued, ``bad/`` the last wrong file of each name, ``lo
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from datetime import UTC, datetime
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -20,7 +20,7 @@ from msgspec import Struct
 
 from r2convert.catalog.variant import Source
 from r2convert.download.pins import Expectation, Objection, Pin, PinBook, Trust
-from r2convert.errors import AccessError, CacheError, CatalogError, OutputExistsError, UsageError
+from r2convert.errors import AccessError, CacheError, CatalogError, NoSpaceError, OutputExistsError, UsageError
 from r2convert.files import PART_SUFFIX, copy_verified, sha256_of
 
 EntryState = Literal["file", "damaged", "partial", "bad", "leftover"]
@@ -32,6 +32,7 @@ PINS_LOCK = ".pins.lock"
 """No file's lock: names of files do not begin with a dot."""
 
 _POLL_SECONDS = 0.1
+_FULL = (errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC), errno.EFBIG)
 
 FOUND_HERE = "found in the cache"
 """Origin of a file that somebody put into the cache folder by hand."""
@@ -148,7 +149,7 @@ class Cache:
             CacheError: the record or the file cannot be read.
         """
         path = self.path_of(source)
-        with _usable(path):
+        with disk_errors(path):
             try:
                 state = path.stat()
             except FileNotFoundError:
@@ -158,7 +159,7 @@ class Cache:
         if pin is not None and unchanged and not hash_again:
             sha256, size = pin.sha256, pin.size
         else:
-            with _usable(path):
+            with disk_errors(path):
                 sha256, size = sha256_of(path)
         wanted = Expectation.of(source, pin)
         objection = wanted.objection(sha256, size)
@@ -168,7 +169,7 @@ class Cache:
         if not unchanged:
             # A cache that may only be read is still good for reading: the file is hashed at every use.
             with contextlib.suppress(CacheError):
-                self.pins.record(source.file_name, Pin(sha256, size, state.st_mtime_ns, origin, today()))
+                self.pins.record(source.file_name, Pin(sha256, size, state.st_mtime_ns, origin))
         return CachedFile(path, size, sha256, wanted.trust, origin)
 
     def entries(self) -> list[CacheEntry]:
@@ -210,7 +211,7 @@ class Cache:
             CacheError: they cannot be made.
         """
         for folder in (self.folder, self.partial_folder, self.bad_folder, self.lock_folder):
-            with _usable(folder):
+            with disk_errors(folder):
                 folder.mkdir(parents=True, exist_ok=True)
 
     @contextlib.contextmanager
@@ -225,7 +226,7 @@ class Cache:
         from filelock import FileLock, Timeout  # here, as below: looking things up stays light
 
         lock = FileLock(self.lock_folder / f"{file_name}.lock")
-        with _usable(self.lock_folder):
+        with disk_errors(self.lock_folder):
             try:
                 lock.acquire(timeout=0)
             except Timeout:
@@ -243,20 +244,15 @@ class Cache:
             CacheError: it cannot be moved.
         """
         target = self.bad_folder / file_name
-        with _usable(path):
+        with disk_errors(path):
             self.bad_folder.mkdir(parents=True, exist_ok=True)
             path.replace(target)
         return target
 
 
-def today() -> str:
-    """Return the date (UTC) as pins record it."""
-    return datetime.now(UTC).date().isoformat()
-
-
 def _paths(folder: Path) -> list[Path]:
     """Return the files of a folder (links included, folders not), by name; none if it does not exist."""
-    with _usable(folder):
+    with disk_errors(folder):
         try:
             return sorted(path for path in folder.iterdir() if path.is_symlink() or not path.is_dir())
         except FileNotFoundError:
@@ -272,27 +268,34 @@ def _size(path: Path) -> int:
 
 
 @contextlib.contextmanager
-def _usable(path: Path) -> Iterator[None]:
+def disk_errors(path: Path) -> Iterator[None]:
+    """Say what is wrong where the disk refuses to read or write something in the cache.
+
+    Raises:
+        NoSpaceError: the disk is full.
+        CacheError: anything else.
+    """
     try:
         yield
-    except OSError as problem:
-        raise CacheError(
-            "the cache cannot be used",
-            where=str(path),
-            got=problem.strerror or str(problem),
-            next_step="check its permissions, or set R2CONVERT_CACHE to a folder you can read and write",
-        ) from problem
+    except (OSError, AccessError) as problem:
+        cause = problem.__cause__ if isinstance(problem, AccessError) else problem
+        kind: type[AccessError] = CacheError
+        what = "the cache cannot be used"
+        next_step = "check its permissions, or set R2CONVERT_CACHE to a folder you can read and write"
+        if isinstance(cause, FileNotFoundError):
+            what = "a file or folder of the cache was removed while it was in use"
+            next_step = "run the command again; nothing else may clear the cache meanwhile"
+        elif isinstance(cause, OSError) and cause.errno in _FULL:
+            kind, what = NoSpaceError, "the disk is full"
+            next_step = "free some space and run the command again: the download continues where it stopped"
+        got = getattr(cause, "strerror", None) or str(cause)
+        raise kind(what, where=str(path), got=got, next_step=next_step) from problem
 
 
 def copy_to(file: CachedFile, folder: Path) -> Path:
-    """Copy a cached file into a folder, hashing it on the way; a copy that is already there is kept.
+    """Copy a cached file into a folder, which is made if need be; return the copy's path.
 
-    Args:
-        file: what to copy.
-        folder: where to; made if need be.
-
-    Returns:
-        The copy's path.
+    It is hashed on the way. A copy that is already there is kept.
 
     Raises:
         OutputExistsError: a different file of that name is there.
@@ -301,10 +304,10 @@ def copy_to(file: CachedFile, folder: Path) -> Path:
     target = folder / file.path.name
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        if target.exists():
-            return _existing(target, file)
-        # A link that leads nowhere is in nobody's way, and is not followed.
-        copy_verified(file.path, target, sha256=file.sha256, overwrite=target.is_symlink())
+        there = sha256_of(target)[0] if target.exists() else None
+        if there is None:
+            # A link that leads nowhere is in nobody's way, and is not followed.
+            copy_verified(file.path, target, sha256=file.sha256, overwrite=target.is_symlink())
     except OSError as problem:
         raise AccessError(
             "the copy cannot be written",
@@ -312,20 +315,15 @@ def copy_to(file: CachedFile, folder: Path) -> Path:
             got=problem.strerror or str(problem),
             next_step="choose another folder with --dest; the file itself is in the cache",
         ) from problem
+    if there not in (None, file.sha256):
+        raise OutputExistsError(
+            "a different file of that name is already there",
+            where=str(target),
+            expected=f"SHA-256 {file.sha256}",
+            got=f"SHA-256 {there}",
+            next_step="move it away, or choose another folder with --dest",
+        )
     return target
-
-
-def _existing(target: Path, file: CachedFile) -> Path:
-    sha256, _ = sha256_of(target)
-    if sha256 == file.sha256:
-        return target
-    raise OutputExistsError(
-        "a different file of that name is already there",
-        where=str(target),
-        expected=f"SHA-256 {file.sha256}",
-        got=f"SHA-256 {sha256}",
-        next_step="move it away, or choose another folder with --dest",
-    )
 
 
 def recorded_digests() -> dict[str, str]:
@@ -379,46 +377,38 @@ def verify_cache(
     sources: Iterable[Source],
     following: Callable[[Sequence[CacheEntry]], Iterable[CacheEntry]] = iter,
 ) -> list[Verified]:
-    """Hash every finished file in the cache again; damaged ones are moved to the bad files.
+    """Hash every finished file in the cache again; damaged ones of ``sources`` are moved to the bad files.
 
-    Args:
-        cache: the cache.
-        sources: the catalogue's sources.
-        following: gives out the files one by one, and so knows how far the work is.
+    ``following`` gives out the files one by one, and so knows how far the work is.
 
     Raises:
         CacheError: the folder, the record or a file cannot be read.
     """
     by_name = {source.file_name: source for source in sources}
     files = [entry for entry in cache.entries() if entry.state == "file"]
-    return [_verify(cache, entry, by_name) for entry in following(files)]
+    return [_verify(cache, entry, by_name.get(entry.path.name)) for entry in following(files)]
 
 
-def _verify(cache: Cache, entry: CacheEntry, by_name: Mapping[str, Source]) -> Verified:
-    source = by_name.get(entry.path.name)
-    if source is None:
-        return _verify_by_record(entry)
-    found = cache.examine(source, hash_again=True)
+def _verify(cache: Cache, entry: CacheEntry, source: Source | None) -> Verified:
+    path = entry.path
+    with disk_errors(path):
+        there = path.exists()
+    if not there:
+        return Verified(path, None, Objection("it is a link that leads nowhere", "a file", "nothing"))
+    found = None if source is None else cache.examine(source, hash_again=True)
     if isinstance(found, CachedFile):
-        return Verified(found.path, found.sha256, None)
+        return Verified(path, found.sha256, None)
     if isinstance(found, DamagedFile):
-        return Verified(cache.set_aside(found.path, source.file_name), None, found.objection)
-    return Verified(entry.path, None, Objection("it is a link that leads nowhere", "a file", "nothing"))
-
-
-def _verify_by_record(entry: CacheEntry) -> Verified:
-    """Check a file that the catalogue does not name, such as one of a user's own variants."""
-    with _usable(entry.path):
-        sha256, size = sha256_of(entry.path)
-    wanted = Expectation(entry.path.name, seen_sha256=entry.sha256)
-    return Verified(entry.path, sha256, wanted.objection(sha256, size), known=entry.sha256 is not None)
+        return Verified(cache.set_aside(path, path.name), None, found.objection)
+    # Such as the file of one of a user's own variants: only the record tells what it should be.
+    with disk_errors(path):
+        sha256, size = sha256_of(path)
+    objection = Expectation(path.name, seen_sha256=entry.sha256).objection(sha256, size)
+    return Verified(path, sha256, objection, known=entry.sha256 is not None)
 
 
 def forget_hash(cache: Cache, file_name: str) -> Pin:
-    """Forget the recorded hash of a file, so that a new one is accepted.
-
-    Returns:
-        What was recorded.
+    """Forget the recorded hash of a file, so that a new one is accepted; return what was recorded.
 
     Raises:
         UsageError: no hash of it is recorded.
@@ -435,10 +425,7 @@ def forget_hash(cache: Cache, file_name: str) -> Pin:
 
 
 def clean_cache(cache: Cache) -> tuple[list[CacheEntry], list[CacheEntry]]:
-    """Remove partial downloads, bad files and leftovers; finished files and the record of hashes stay.
-
-    Returns:
-        What was removed, and what is in use by another process and was left alone.
+    """Remove partial downloads, bad files and leftovers; return them, and those in use, which were left alone.
 
     Raises:
         CacheError: the folder cannot be read, or something in it cannot be removed.
@@ -455,7 +442,7 @@ def _remove(cache: Cache, entry: CacheEntry) -> bool:
     """Remove one entry under the lock that its writer would hold; false if somebody holds it."""
     from filelock import FileLock, Timeout
 
-    with _usable(entry.path):
+    with disk_errors(entry.path):
         cache.lock_folder.mkdir(parents=True, exist_ok=True)
         try:
             with FileLock(cache.lock_folder / _lock_name(cache, entry), timeout=0):
@@ -468,13 +455,10 @@ def _remove(cache: Cache, entry: CacheEntry) -> bool:
 
 
 def _lock_name(cache: Cache, entry: CacheEntry) -> str:
-    """Return the name of the lock under which an entry is written.
-
-    Temporary files are called ``.NAME.TOKEN.part``, where NAME is ``pins.json`` or ``FILE.json``.
-    """
-    name = entry.path.name
-    if entry.state == "leftover" and name.startswith("."):
-        name = name[1:].rsplit(".", 2)[0]
+    """Return the name of the lock under which an entry is written."""
     if entry.path.parent == cache.folder:
         return PINS_LOCK
+    name = entry.path.name
+    if entry.state == "leftover" and name.startswith("."):
+        name = name[1:].rsplit(".", 2)[0]  # .FILE.json.TOKEN.part
     return f"{name.removesuffix('.part').removesuffix('.json')}.lock"

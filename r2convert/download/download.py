@@ -15,7 +15,7 @@ from msgspec import structs
 
 from r2convert.catalog.variant import FileFormat, Publisher, Source, Variant
 from r2convert.download.addresses import Address, mirror_address
-from r2convert.download.cache import Cache, CachedFile, DamagedFile, today
+from r2convert.download.cache import Cache, CachedFile, DamagedFile
 from r2convert.download.partial import PartialFile
 from r2convert.download.pins import Expectation, Objection, Pin
 from r2convert.download.transfer import FetchSettings, ProgressSink, SilentProgress, Transfer, copy_into
@@ -375,7 +375,7 @@ class _Job:
         path = self._cache.path_of(self._source)
         file = CachedFile(path, partial.size, partial.sha256, wanted.trust, origin)
         # The record comes first: a file under its final name that nobody vouches for must never be seen.
-        self._cache.pins.record(self._source.file_name, Pin(file.sha256, file.size, modified_ns, origin, today()))
+        self._cache.pins.record(self._source.file_name, Pin(file.sha256, file.size, modified_ns, origin))
         partial.move_to(path)
         return file
 

@@ -8,16 +8,16 @@ and the record of first sights are those of every download. ``HF_ENDPOINT`` name
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import time
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import PurePosixPath
-from types import MappingProxyType
-from typing import Any
+from typing import Annotated
 from urllib.parse import quote
+
+import msgspec
+from msgspec import Meta, Struct
 
 from r2convert.catalog.variant import FileFormat, Source
 from r2convert.download.addresses import Address
@@ -100,15 +100,10 @@ def fetch_hub_file(
 ) -> CachedFile:
     """Return a file of the hub from the cache; download and verify it first if it is not there.
 
-    Args:
-        text: ``hf://ORG/REPO[@REVISION][/FILE]``.
-        cache: where to.
-        offline: use no network.
-        progress: told about the transfer.
-        settings: limits, and what a run remembers.
+    Arguments are those of :func:`~r2convert.download.download.fetch_source`.
 
     Raises:
-        UsageError: it is not of this form, or the repository holds several checkpoints, or none.
+        UsageError: it is not ``hf://ORG/REPO[@REVISION][/FILE]``, or the repository holds several checkpoints, or none.
         OfflineError: it is not in the cache and ``offline`` is set.
         FetchError: the hub did not give it, or another file than the one first seen here.
         CacheError: the cache cannot be read or written.
@@ -127,17 +122,32 @@ def fetch_hub_file(
     return fetch_source(_hub_file(reference, path, files[path]), cache, progress=progress, settings=settings)
 
 
-def _hub_file(reference: HubReference, path: str, described: Mapping[str, Any] = MappingProxyType({})) -> Source:
+class _Stored(Struct):
+    sha256: Annotated[str, Meta(pattern="^[0-9a-f]{64}$")] | None = None
+
+
+class _File(Struct):
+    rfilename: str
+    size: int | None = None
+    lfs: _Stored | None = None
+
+
+class _Repository(Struct):
+    """What of the hub's description of a repository is read."""
+
+    siblings: list[_File]
+
+
+def _hub_file(reference: HubReference, path: str, described: _File | None = None) -> Source:
     """Never pinned, since a branch moves: the hub gives the hash that the file must have when it is first seen."""
-    digest, size = (described.get("lfs") or {}).get("sha256"), described.get("size")
     return Source(
         publisher=HUB,
         layout="",
         format=_FORMATS.get(PurePosixPath(path.lower()).suffix, "pth"),
         file_name=reference.file_name(path),
         urls=(f"{_endpoint()}/{reference.repo}/resolve/{quote(reference.revision, safe='')}/{quote(path)}",),
-        sha256_prefix=digest if isinstance(digest, str) and re.fullmatch("[0-9a-f]{64}", digest) else None,
-        size=size if type(size) is int else None,
+        sha256_prefix=described.lfs.sha256 if described and described.lfs else None,
+        size=described.size if described else None,
     )
 
 
@@ -165,28 +175,32 @@ def _listed(paths: list[str]) -> str:
     return (", ".join(paths[:_LISTED]) or "no files") + more
 
 
-def _files(reference: HubReference, patience: Patience) -> dict[str, dict[str, Any]]:
+def _files(reference: HubReference, patience: Patience) -> dict[str, _File]:
     """Ask the hub what a repository holds: a description with size and SHA-256 for every path."""
     revision = quote(reference.revision, safe="")
     address = Address.of(f"{_endpoint()}/api/models/{reference.repo}/revision/{revision}?blobs=true")
     try:
-        siblings = json.loads(_read(address, patience))["siblings"]
-        return {each["rfilename"]: each for each in siblings if isinstance(each["rfilename"], str)}
-    except (ValueError, KeyError, TypeError, RecursionError) as problem:
+        repository = msgspec.json.decode(_read(address, patience), type=_Repository)
+    except (msgspec.MsgspecError, ValueError, RecursionError) as problem:
         raise ServerRefusedError(
             "the hub's answer cannot be read", where=address.text, expected="a JSON description of a repository"
         ) from problem
+    return {file.rfilename: file for file in repository.siblings}
 
 
 def _read(address: Address, patience: Patience) -> bytes:
     failures = 0
     while True:
+        failures += 1
         try:
             return _read_once(address, patience)
         except FetchError as error:
-            failures += 1
             if not error.retry or failures >= patience.attempts:
-                error.next_step = _advice(error)
+                if (error.got or "").startswith(("401", "403", "404")):
+                    error.next_step = (
+                        "check the name; a repository that needs a login is not read: download the file with "
+                        "`hf download` and give its path"
+                    )
                 raise
             time.sleep(patience.backoff(failures))
 
@@ -199,15 +213,6 @@ def _read_once(address: Address, patience: Patience) -> bytes:
             if len(data) > _LARGEST_ANSWER:
                 raise ServerRefusedError("the hub's answer is too long", where=address.text)
     return bytes(data)
-
-
-def _advice(error: FetchError) -> str | None:
-    if (error.got or "").startswith(("401", "403", "404")):
-        return (
-            "check the name; a repository that needs a login is not read: download the file with `hf download` and "
-            "give its path"
-        )
-    return error.next_step
 
 
 def _endpoint() -> str:

@@ -7,27 +7,24 @@ leaves bytes whose origin is known, or nothing that counts.
 
 from __future__ import annotations
 
-import contextlib
-import errno
 import hashlib
 import io
 import json
 import os
 import shutil
 import stat
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Self
 
 from msgspec import MsgspecError, Struct, convert
 from msgspec.structs import asdict
 
-from r2convert.errors import AccessError, CacheError, NoSpaceError
+from r2convert.download.cache import disk_errors
+from r2convert.errors import CacheError, NoSpaceError
 from r2convert.files import sync_folder, write_text
 
 _BLOCK = 1 << 20
 _NO_FOLLOW = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)
-_FULL = (errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC), errno.EFBIG)
 
 
 class Origin(Struct, frozen=True):
@@ -76,7 +73,7 @@ class PartialFile:
     def _take_over(self) -> None:
         """Adopt what an earlier run left, hashing it; anything incomplete or odd is removed."""
         origin = _read_origin(self._origin_path)
-        with _on_disk(self.path):
+        with disk_errors(self.path):
             try:
                 regular = stat.S_ISREG(self.path.lstat().st_mode)
             except FileNotFoundError:
@@ -84,7 +81,7 @@ class PartialFile:
         if origin is None or not regular:
             self.discard()
             return
-        with _on_disk(self.path), _open(self.path, os.O_RDONLY) as stream:
+        with disk_errors(self.path), _open(self.path, os.O_RDONLY) as stream:
             while block := stream.read(_BLOCK):
                 self._digest.update(block)
                 self.size += len(block)
@@ -104,7 +101,7 @@ class PartialFile:
     def require_space(self, total: int) -> None:
         """Check that a file of ``total`` bytes has room where this one lies."""
         folder = self.path.parent
-        with _on_disk(folder):
+        with disk_errors(folder):
             free = shutil.disk_usage(folder).free
         missing = total - self.size
         if missing > free:
@@ -119,7 +116,7 @@ class PartialFile:
     def begin(self, origin: Origin) -> None:
         """Drop what is there and start at byte 0 of a file from ``origin``."""
         self.discard()
-        with _on_disk(self.path):
+        with disk_errors(self.path):
             write_text(self._origin_path, json.dumps(asdict(origin)))
             self._stream = _open(self.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_EXCL)
         self.origin = origin
@@ -132,7 +129,7 @@ class PartialFile:
     def write(self, chunk: bytes) -> None:
         """Append bytes and hash them."""
         stream, view = self._at_end(), memoryview(chunk)
-        with _on_disk(self.path):
+        with disk_errors(self.path):
             while view:
                 view = view[stream.write(view) :]
         self._digest.update(chunk)
@@ -148,7 +145,7 @@ class PartialFile:
             CacheError: besides: the file is no longer the one that was written.
         """
         stream = self._at_end()
-        with _on_disk(self.path):
+        with disk_errors(self.path):
             os.fsync(stream.fileno())
             written = os.fstat(stream.fileno())
             self._close()
@@ -164,7 +161,7 @@ class PartialFile:
 
     def move_to(self, target: Path) -> None:
         """Give the finished file another name, replacing what is there (a link itself, not its end)."""
-        with _on_disk(target):
+        with disk_errors(target):
             self.path.replace(target)
         self.discard()
         sync_folder(target.parent)
@@ -172,7 +169,7 @@ class PartialFile:
     def discard(self) -> None:
         """Remove the bytes first, then what is known about them."""
         self._close()
-        with _on_disk(self.path):
+        with disk_errors(self.path):
             self.path.unlink(missing_ok=True)
             self._origin_path.unlink(missing_ok=True)
         self._digest = hashlib.sha256()
@@ -182,7 +179,7 @@ class PartialFile:
 
     def _at_end(self) -> io.FileIO:
         if self._stream is None:
-            with _on_disk(self.path):
+            with disk_errors(self.path):
                 self._stream = _open(self.path, os.O_WRONLY | os.O_APPEND)
         return self._stream
 
@@ -204,37 +201,3 @@ def _open(path: Path, flags: int) -> io.FileIO:
     """Open without following a link, so that nothing outside the cache is ever written."""
     descriptor = os.open(path, flags | _NO_FOLLOW, 0o644)
     return io.FileIO(descriptor, "a" if flags & os.O_WRONLY else "r")
-
-
-@contextlib.contextmanager
-def _on_disk(path: Path) -> Iterator[None]:
-    """Say why something in the cache cannot be read or written."""
-    try:
-        yield
-    except (OSError, AccessError) as problem:
-        raise _disk_error(path, problem) from problem
-
-
-def _disk_error(path: Path, problem: OSError | AccessError) -> AccessError:
-    cause = problem.__cause__ if isinstance(problem, AccessError) else problem
-    reason = getattr(cause, "strerror", None) or str(cause)
-    if isinstance(cause, FileNotFoundError):
-        return CacheError(
-            "a file or folder of the cache was removed while it was in use",
-            where=str(path),
-            got=reason,
-            next_step="run the command again; nothing else may clear the cache meanwhile",
-        )
-    if getattr(cause, "errno", None) in _FULL:
-        return NoSpaceError(
-            "the disk is full",
-            where=str(path),
-            got=reason,
-            next_step="free some space and run the command again: the download continues where it stopped",
-        )
-    return CacheError(
-        "the cache cannot be written",
-        where=str(path),
-        got=reason,
-        next_step="check its permissions, or set R2CONVERT_CACHE to a folder you can write to",
-    )

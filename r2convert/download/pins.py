@@ -7,12 +7,12 @@ first one was deleted.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import tomli
-from msgspec import Meta, MsgspecError, Struct, convert
+from msgspec import Meta, MsgspecError, Struct, convert, field
 from msgspec.structs import asdict, replace
 
 from r2convert.catalog.variant import Source
@@ -99,6 +99,10 @@ _ABOUT = (
 )
 
 
+def _today() -> str:
+    return datetime.now(UTC).date().isoformat()
+
+
 class Pin(Struct, frozen=True, forbid_unknown_fields=True):
     """What is recorded of one file.
 
@@ -107,14 +111,14 @@ class Pin(Struct, frozen=True, forbid_unknown_fields=True):
         size: bytes.
         modified_ns: modification time of the cached file when it was last hashed, in ns since the epoch.
         origin: the URL or path it came from.
-        first_seen: date of the first sight, ISO 8601.
+        first_seen: date of the first sight (UTC), ISO 8601.
     """
 
     sha256: Annotated[str, Meta(min_length=64, max_length=64)]
     size: int
     modified_ns: int
     origin: str
-    first_seen: str
+    first_seen: str = field(default_factory=_today)
 
 
 class _Record(Struct):
@@ -155,26 +159,24 @@ class PinBook:
 
     def record(self, file_name: str, pin: Pin) -> None:
         """Write down what a file is; the date of the first sight is kept where the hash stays the same."""
-
-        def put(pins: dict[str, Pin]) -> None:
-            known = pins.get(file_name)
-            same = known is not None and known.sha256 == pin.sha256
-            pins[file_name] = replace(pin, first_seen=known.first_seen) if known and same else pin
-
-        self._change(put)
+        self._change(file_name, pin)
 
     def forget(self, file_name: str) -> None:
         """Remove a pin, so that the next file under this name counts as first seen."""
-        self._change(lambda pins: pins.pop(file_name, None))
+        self._change(file_name, None)
 
-    def _change(self, edit: Callable[[dict[str, Pin]], object]) -> None:
+    def _change(self, file_name: str, pin: Pin | None) -> None:
         from filelock import FileLock  # here, so that looking things up stays light
 
         try:
             self._lock_path.parent.mkdir(parents=True, exist_ok=True)
             with FileLock(self._lock_path):
                 pins = self.all()
-                edit(pins)
+                known = pins.pop(file_name, None)
+                if pin is not None and known is not None and known.sha256 == pin.sha256:
+                    pin = replace(pin, first_seen=known.first_seen)
+                if pin is not None:
+                    pins[file_name] = pin
                 write_text(self._path, format_pins(pins))
                 self._old_path.unlink(missing_ok=True)
         except (OSError, AccessError) as problem:

@@ -6,12 +6,15 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+from tests.cli.loopback_lab import Lab
+from tests.download.server import LoopbackServer
 
 
 @dataclass(frozen=True)
@@ -29,6 +32,13 @@ class Ran:
 
 
 Run = Callable[..., Ran]
+
+
+@pytest.fixture
+def lab(tmp_path: Path) -> Iterator[Lab]:
+    """A catalogue of a user's own variants, served over https."""
+    with LoopbackServer(tls=True) as server:
+        yield Lab(server, tmp_path)
 
 
 @pytest.fixture

@@ -3,23 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.cli.loopback_lab import Lab
-from tests.download.server import LoopbackServer
 from tests.download.support import sample, sha256
 
 DATA = sample()
-
-
-@pytest.fixture
-def lab(tmp_path: Path) -> Iterator[Lab]:
-    """A laboratory with an https server."""
-    with LoopbackServer(tls=True) as server:
-        yield Lab(server, tmp_path)
 
 
 @pytest.fixture

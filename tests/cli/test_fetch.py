@@ -8,7 +8,6 @@ import pty
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -19,17 +18,10 @@ from r2convert.catalog import load_catalog
 from r2convert.mapping.tables import Tables
 from tests.cli.loopback_lab import Lab
 from tests.download import server as faults
-from tests.download.server import LoopbackServer, wait_until
+from tests.download.server import wait_until
 from tests.download.support import sample, sha256
 
 DATA = sample()
-
-
-@pytest.fixture
-def lab(tmp_path: Path) -> Iterator[Lab]:
-    """A laboratory with an https server."""
-    with LoopbackServer(tls=True) as server:
-        yield Lab(server, tmp_path)
 
 
 def test_the_final_path_is_all_there_is_on_stdout(lab: Lab) -> None:

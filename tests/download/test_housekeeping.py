@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+import pytest
+
 from r2convert.download.cache import Cache, clean_cache, verify_cache
 from tests.download import server as faults
 from tests.download.children import Job, start
@@ -48,11 +50,12 @@ def test_files_that_the_catalogue_does_not_name_are_held_to_the_record(server: L
     assert verify_cache(cache, [])[0].objection is not None
 
 
-def test_a_dangling_link_is_no_sound_file(cache: Cache) -> None:
+@pytest.mark.parametrize("known", [True, False])
+def test_a_dangling_link_is_no_sound_file(known: bool, cache: Cache) -> None:
     source = prefixed(DATA)
     cache.prepare()
     cache.path_of(source).symlink_to("nowhere")
-    (result,) = verify_cache(cache, [source])
+    (result,) = verify_cache(cache, [source] if known else [])
     assert result.objection is not None
 
 

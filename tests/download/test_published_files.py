@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import io
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -17,7 +16,7 @@ from r2convert.download.cache import Cache
 from r2convert.errors import FetchError
 from r2convert.selftest.specimens import lod_tensor, tar
 from tests.download.server import LoopbackServer
-from tests.download.support import fetch, sample
+from tests.download.support import fetch, sample, sha256
 
 SOURCES = {source.file_name: source for variant in load_catalog({}).variants.values() for source in variant.sources}
 
@@ -40,7 +39,7 @@ FILES: dict[FileFormat, bytes] = {
 
 def served(source: Source, data: bytes, server: LoopbackServer) -> Source:
     """The source as it would be if these bytes were published under its addresses, which this server has."""
-    digest = hashlib.sha256(data).hexdigest()
+    digest = sha256(data)
     urls = [server.put(urlsplit(url).path.lstrip("/"), data) for url in source.urls]
     return replace(
         source,

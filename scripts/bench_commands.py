@@ -130,7 +130,7 @@ def commands(folder: Path) -> tuple[dict[str, list[str]], list[Path]]:
     }
     for command, lines in STEPS.items():
         for title, code in zip(lines, itertools.accumulate(lines.values(), "{}\n{}".format), strict=True):
-            processes[f"{command}, {title}"] = [*python, code, source]
+            processes[f"{command}, {title}"] = [*python, f"{code}\ngc.freeze()", source]
     return processes, new
 
 

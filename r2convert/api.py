@@ -455,11 +455,11 @@ def plan_conversion(
     from r2convert.mapping.conversion import require_possible
 
     place = None if dst is None else Path(dst)
-    with _planned(src, part, to, backbone_only, place=place, digest=False) as (opened, plan, _):
+    with _planned(src, part, to, backbone_only, place=place, digest=True) as (opened, plan, settle):
         plan.require_clean(str(opened.path))
         if place is not None:
             require_possible(plan, place, overwrite=overwrite)
-        return Planned(opened.path, plan)
+        return Planned(opened.path, settle(opened.sha256()))
 
 
 def publish(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from functools import cache
 from pathlib import Path
 from typing import cast
@@ -82,8 +82,19 @@ def inspect(
 
 def warnings_about(tables: Tables, opened: Checkpoint, identity: Identity | None) -> list[str]:
     """What whoever uses a file should know of it: what else it holds, and what its program may compute differently."""
-    doubt = tables.catalog.layouts[identity.layout].doubt if identity is not None else ""
-    return [*opened.warnings, *([doubt] if doubt else [])]
+    if identity is None:
+        return [*opened.warnings]
+    doubt = tables.catalog.layouts[identity.layout].doubt
+    return [*opened.warnings, *([doubt] if doubt else []), *_misnamed(tables, opened.path.name, identity)]
+
+
+def _misnamed(tables: Tables, name: str, identity: Identity) -> Iterator[str]:
+    """That a file has the name of a published file of another network."""
+    fitting = {each.architecture for each in identity.fits}
+    for variant in tables.catalog.variants.values():
+        for weights in variant.weights if variant.architecture not in fitting else ():
+            if any(source.file_name == name for source in weights.sources):
+                yield f"{name} is the name of {weights.id}; this is another network"
 
 
 def resolve_or_reason(

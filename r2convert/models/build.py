@@ -96,10 +96,16 @@ def load_features(checkpoint: Checkpoint, resolution: Resolution) -> FeatureExtr
 
 def _load(network: Classifier | FeatureExtractor, checkpoint: Checkpoint, resolution: Resolution) -> None:
     backbone_only = isinstance(network, FeatureExtractor)
-    plan = make_plan(
-        resolution.expansion, resolution.identity.layout, CANONICAL, checkpoint.tensors, backbone_only=backbone_only
-    )
-    if plan.advice is not None:
+    identity = resolution.identity
+    slots = resolution.expansion.names(identity.layout)
+    # Counters of training steps are not read in evaluation: it does not matter whether a cast has overflowed them.
+    tensors = {
+        name: tensor
+        for name, tensor in checkpoint.tensors.items()
+        if not (name in slots and slots[name].is_counter and tensor.dtype is not DType.INT64)
+    }
+    plan = make_plan(resolution.expansion, identity.layout, CANONICAL, tensors, backbone_only=backbone_only)
+    if not backbone_only and not identity.has_classifier:
         advice = "the file is a backbone without its classifier; load_model(..., features_only=True) loads it in Python"
         plan = replace(plan, advice=advice)
     plan.require_clean(str(checkpoint.path))

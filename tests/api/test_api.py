@@ -116,6 +116,21 @@ def test_the_network_has_as_many_classes_as_its_file(fetched: Path, tmp_path: Pa
         assert model(torch.zeros(2, 3, 64, 64)).shape == (2, 10)
 
 
+def test_counters_may_have_been_cast_with_the_weights(fetched: Path, tmp_path: Path) -> None:
+    state = torch.load(fetched, weights_only=True)
+    torch.save({name: value.half() for name, value in state.items()}, tmp_path / "half.pth")
+    model = r2convert.load_model("half.pth")
+    assert torch.equal(model.state_dict()["backbone.bn1.bias"], state["bn1.bias"].half().float())
+
+
+def test_the_advice_about_weights_of_another_dtype_is_about_them(fetched: Path, tmp_path: Path) -> None:
+    state = torch.load(fetched, weights_only=True)
+    torch.save({**state, "conv1.weight": state["conv1.weight"].to(torch.int8)}, tmp_path / "int8.pth")
+    with pytest.raises(MappingError, match=r"conv1\.weight is int8, expected a floating-point dtype") as caught:
+        r2convert.load_model("int8.pth")
+    assert caught.value.next_step == "save the weights as floating-point numbers from the program that made the file"
+
+
 def test_a_network_is_loaded_strictly(fetched: Path) -> None:
     r2convert.map_checkpoint(fetched, "backbone.pth", backbone_only=True)
     with pytest.raises(MappingError, match=r"head\.fc\.weight") as caught:

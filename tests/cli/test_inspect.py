@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import shutil
 from pathlib import Path
 
 import pytest
@@ -86,6 +87,14 @@ def test_values_that_are_wrong_are_warned_of(run: Run, standin: Standin, tmp_pat
     torch.save(state, tmp_path / "nan.pth")
     (warning,) = run("inspect", tmp_path / "nan.pth", "--json").json["warnings"]
     assert "level2.tree1.bn1.running_var: 1 value is NaN or infinite" in warning
+
+
+def test_the_name_of_another_networks_file_is_warned_of(run: Run, standin: Standin, tmp_path: Path) -> None:
+    file = tmp_path / "res2net101_26w_4s-02a759a1.pth"
+    shutil.copy(standin("res2net50_w14_s8"), file)
+    said = f"{file.name} is the name of res2net101_w26_s4.official; this is another network"
+    assert run("inspect", file, "--no-digest", "--json").json["warnings"] == [said]
+    assert f"warning: {file}: {said}" in run("verify", file).err
 
 
 def test_counters_that_nothing_reads_may_have_overflowed_in_half_precision(

@@ -47,6 +47,15 @@ def test_a_dry_run_writes_nothing(run: Run, standin: Standin, tmp_path: Path) ->
     assert os.listdir(tmp_path) == []
 
 
+def test_a_dry_run_knows_what_the_conversion_knows(run: Run, standin: Standin, tmp_path: Path) -> None:
+    run("map", standin("res2net50_w14_s8"), tmp_path / "p.pdparams", "--to", "paddle")
+    asked = ("map", tmp_path / "p.pdparams", tmp_path / "back.pth", "--json")
+    planned, done = run(*asked, "--dry-run").json, run(*asked).json
+    assert planned["evidence"] == done["evidence"]
+    assert planned["evidence"].startswith("res2net50_w14_s8, by its receipt")
+    assert planned["warnings"] == done["warnings"]
+
+
 @pytest.mark.parametrize(
     ("name", "code", "message"),
     [("mm.bin", 2, "unsupported extension"), ("mm.pdparams", 2, "does not go into"), ("taken.pth", 4, "exists already"),

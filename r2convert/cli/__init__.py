@@ -1,5 +1,18 @@
 """The command line: options in, :mod:`r2convert.api` in the middle, text out; the only room that prints or exits."""
 
-from r2convert.cli.app import main
+import sys
+from typing import NoReturn
 
-__all__ = ["main"]
+EXIT_INTERRUPTED = 130
+
+
+def main() -> NoReturn:
+    """Run the command line and exit."""
+    try:
+        from r2convert.cli.app import run  # here: Ctrl-C counts while it is imported, too
+
+        code = run()
+    except KeyboardInterrupt:
+        sys.stderr.write("\ninterrupted\n")
+        code = EXIT_INTERRUPTED
+    sys.exit(code)

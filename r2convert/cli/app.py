@@ -18,7 +18,6 @@ from click.shell_completion import CompletionItem
 from r2convert.errors import AccessError, LargerNetworkError, R2ConvertError
 from r2convert.version import __version__
 
-EXIT_INTERRUPTED = 130
 EXIT_TERMINATED = 143
 EXIT_BROKEN_PIPE = 141
 EXIT_INTERNAL = 70
@@ -86,21 +85,17 @@ class Settings:
         self.json = False
 
 
-def main() -> NoReturn:
-    """Run the command line; exit with 0 success, 1 a check failed, 2 usage, 3 bad input, 4 no access."""
+def run() -> int:
+    """Run the command line; give 0 success, 1 a check failed, 2 usage, 3 bad input, 4 no access."""
     # Reading a checkpoint makes tens of thousands of small objects that are needed to the end: looking through them
     # for cycles at the usual rate would take a tenth of a short command's time.
     gc.set_threshold(100_000)
     # A terminated run cleans up after itself like an interrupted one.
     signal.signal(signal.SIGTERM, _terminate)
     _prepare_streams()
-    try:
-        code = _run(sys.argv[1:])
-    except KeyboardInterrupt:
-        sys.stderr.write("\ninterrupted\n")
-        code = EXIT_INTERRUPTED
+    code = _run(sys.argv[1:])
     gc.freeze()  # nothing is left to be collected: the process ends without looking through all objects once more
-    sys.exit(code)
+    return code
 
 
 def _terminate(_: int, __: FrameType | None) -> NoReturn:

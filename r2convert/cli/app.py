@@ -153,9 +153,10 @@ def _report(error: Exception, settings: Settings, arguments: list[str]) -> int:
         traceback.print_exc()
     problem, code = _as_problem(error)
     if isinstance(problem, LargerNetworkError) and [each for each in arguments if each[:1] != "-"][:1] == ["map"]:
-        from shlex import join
+        from shlex import join, split
 
-        problem.next_step = f"`{join(['r2convert', *arguments])} {problem.options}` takes it out"
+        added = [each for each in split(problem.options) if each != "--backbone-only" or each not in arguments]
+        problem.next_step = f"`{join(['r2convert', *arguments, *added])}` takes it out"
     print_error(problem, code, settings)
     return code
 

@@ -242,6 +242,9 @@ def test_a_backbone_inside_a_larger_network_is_found_and_taken_out(run: Run, sta
     detector = {f"resnet.{name}": tensor for name, tensor in state.items() if not name.startswith("fc")}
     detector["rfb2_1.branch0.0.conv.weight"] = torch.zeros(32, 512, 1, 1)
     torch.save(detector, tmp_path / "pranet.pth")
+    refused = run("map", "--src", tmp_path / "pranet.pth", "--dst", tmp_path / "mm.pth", "--backbone-only")
+    assert refused.code == 3
+    assert refused.err.count("--backbone-only") == 1  # said already
     refused = run("map", "--src", tmp_path / "pranet.pth", "--dst", tmp_path / "mm.pth")
     assert refused.code == 3
     assert "under 'resnet.': res2net50_v1b_w26_s4 in the official layout, a backbone" in refused.err

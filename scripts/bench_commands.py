@@ -94,8 +94,7 @@ it leaves half a file; `map` writes a new file, and the old one's blocks have to
 Of the processor's time that `map` takes, SHA-256 is 38 %, the interpreter 30 % (a third of that before the source is
 open, a quarter the parsing of source and output, the rest the catalogue and a thousand tensors on their way through
 four threads), the kernel 26 % (reading 181 MB four times and writing them once, starting a process), copying for the
-search for NaN 5 % and checksums 1 % (`perf`, two cores, 2026-11-26). Both cores are busy from the opening of the source
-to the end.
+search for NaN 5 % and checksums 1 % (`perf`, two cores, 2026-11-26).
 
 torch's own import counts where torch reads or writes, as it does for whoever runs a script; torch verifies no
 checksums, and here every byte is checked. Commands are measured as an installed wheel starts them."""

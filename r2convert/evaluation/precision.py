@@ -27,7 +27,7 @@ from __future__ import annotations
 
 import copy
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from typing import Any
 
@@ -247,27 +247,24 @@ def prepacked(network: nn.Module) -> nn.Module:
         return network
     shared: dict[int, Any] = {id(tensor): tensor for tensor in (*network.parameters(), *network.buffers())}
     packed = copy.deepcopy(network, shared)
-    for parent in list(packed.modules()):
-        for name, child in parent.named_children():
-            if type(child) is nn.Conv2d and child.padding_mode == "zeros" and isinstance(child.padding, tuple):
-                setattr(parent, name, _PackedConvolution(child))
+    for layer in packed.modules():
+        # Only what it computes with is exchanged: a network may look at its layers' weights.
+        if type(layer) is nn.Conv2d and layer.padding_mode == "zeros" and isinstance(layer.padding, tuple):
+            layer.forward = _packed_convolution(layer)  # type: ignore[assignment, method-assign]
     return packed
 
 
-class _PackedConvolution(nn.Module):
+def _packed_convolution(layer: nn.Conv2d) -> Callable[[torch.Tensor], torch.Tensor]:
     """A convolution whose weights are brought into order by the first batch."""
+    geometry = list(layer.padding), list(layer.stride), list(layer.dilation), layer.groups
+    packed: list[torch.Tensor] = []
 
-    def __init__(self, convolution: nn.Conv2d) -> None:
-        super().__init__()
-        self._convolution = convolution
-        self._packed: torch.Tensor | None = None
-
-    def forward(self, images: torch.Tensor) -> torch.Tensor:
-        own = self._convolution
-        geometry = list(own.padding), list(own.stride), list(own.dilation), own.groups
-        if self._packed is None:
-            self._packed = torch.ops.mkldnn._reorder_convolution_weight(own.weight, *geometry, list(images.shape))
+    def forward(images: torch.Tensor) -> torch.Tensor:
+        if not packed:
+            packed.append(torch.ops.mkldnn._reorder_convolution_weight(layer.weight, *geometry, list(images.shape)))
         result: torch.Tensor = torch.ops.mkldnn._convolution_pointwise(
-            images, self._packed, own.bias, *geometry, "none", [], ""
+            images, packed[0], layer.bias, *geometry, "none", [], ""
         )
         return result
+
+    return forward

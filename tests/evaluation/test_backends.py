@@ -94,6 +94,22 @@ def test_packed_weights_change_nothing_but_roundings(catalog: Catalog, name: str
     assert {tensor.data_ptr() for tensor in packed.state_dict().values()} == own
 
 
+def test_a_packed_network_may_look_at_the_weights_of_its_layers() -> None:
+    class Tied(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.convolution = torch.nn.Conv2d(3, 3, 1)
+
+        def forward(self, images: torch.Tensor) -> torch.Tensor:
+            again = torch.nn.functional.conv2d(images, self.convolution.weight)
+            result: torch.Tensor = self.convolution(images) + again
+            return result
+
+    network, images = Tied().eval(), torch.randn(2, 3, 8, 8)
+    with torch.inference_mode():
+        torch.testing.assert_close(prepacked(network)(images), network(images))
+
+
 def test_a_convolution_that_others_read_keeps_its_batch_norm() -> None:
     network = Small()
     folded = accelerated(network, ["fold-bn"], CPU)

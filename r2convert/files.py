@@ -27,7 +27,8 @@ _LONGEST_NAME = 255
 """Bytes in a file's name: the limit of ext4, xfs, APFS and most others."""
 
 _BLOCK = 1 << 20
-_FULL = (errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC), errno.EFBIG)
+DISK_FULL = (errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC), errno.EFBIG)
+"""Numbers of the errors by which a disk, a quota or a limit says that there is no room."""
 
 
 @contextlib.contextmanager
@@ -196,7 +197,7 @@ def printable(text: str, *, keep_lines: bool = False) -> str:
     )
 
 
-def first_names(names: Collection[str], shown: int = 4) -> str:
+def first_names(names: Collection[str], shown: int = 5) -> str:
     """The first names of many, and how many more there are."""
     more = f" and {len(names) - shown:,} more" if len(names) > shown else ""
     return ", ".join(islice(names, shown)) + more
@@ -292,7 +293,7 @@ def _as_access_error(target: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        kind = NoSpaceError if error.errno in _FULL else AccessError
+        kind = NoSpaceError if error.errno in DISK_FULL else AccessError
         missing = error.errno == errno.ENOENT and not target.parent.exists()
         raise kind(
             f"the output cannot be written: {error.strerror or error}",

@@ -13,8 +13,8 @@ from r2convert.checks.wiring import FEWEST, beyond_the_stem, check_wiring
 from r2convert.doctor.causes import Setting
 from r2convert.doctor.trials import Device
 from r2convert.evaluation.precision import computing_in
+from r2convert.files import first_names
 from r2convert.imagenet.preprocessing import Crop
-from r2convert.imagenet.validation_set import name_some
 from r2convert.results.diagnosis import Finding, Kind
 from r2convert.results.verdicts import Check
 
@@ -43,7 +43,7 @@ def untouched_layers(network: nn.Module) -> list[Finding]:
         return []
     layers = "1 layer still at its start" if len(names) == 1 else f"{len(names)} layers still at their start"
     change = "convert the file again from its source (`r2convert map` takes every tensor or none)"
-    return [_seen("untouched-layers", "layers that were never loaded", change, f"{layers}: {name_some(names)}")]
+    return [_seen("untouched-layers", "layers that were never loaded", change, f"{layers}: {first_names(names)}")]
 
 
 def wrong_wiring(device: Device, setting: Setting, crops: Sequence[Crop]) -> list[Finding]:
@@ -59,7 +59,7 @@ def wrong_wiring(device: Device, setting: Setting, crops: Sequence[Crop]) -> lis
     suspects = [layer for layer in layers if layer.suspect]
     if not beyond_the_stem(suspects):
         return []
-    names = name_some([layer.name.removeprefix("backbone.") for layer in suspects])
+    names = first_names([layer.name.removeprefix("backbone.") for layer in suspects])
     what = "tensors swapped, or from another network"
     change = "compare these layers with the file's source (`r2convert compare A B` names what differs)"
     if 2 * len(suspects) > len(layers):
@@ -75,7 +75,7 @@ def lost_images(lost: Sequence[str], images: int) -> list[Finding]:
     if len(lost) <= _MANY_LOST * images:
         return []
     change = "unpack or download the images again: those that are lost count as wrong"
-    seen = f"{len(lost)} of {images} images lost: {name_some(lost)}"
+    seen = f"{len(lost)} of {images} images lost: {first_names(lost)}"
     return [_seen("lost-images", "images missing or unreadable", change, seen, kind="images")]
 
 

@@ -10,7 +10,6 @@ downloads that can be continued, ``bad/`` the last wrong file of each name, ``lo
 from __future__ import annotations
 
 import contextlib
-import errno
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
@@ -21,7 +20,7 @@ from msgspec import Struct
 from r2convert.catalog.variant import Source
 from r2convert.download.pins import Expectation, Objection, Pin, PinBook, Trust
 from r2convert.errors import AccessError, CacheError, CatalogError, NoSpaceError, OutputExistsError, UsageError
-from r2convert.files import PART_SUFFIX, copy_verified, sha256_of
+from r2convert.files import DISK_FULL, PART_SUFFIX, copy_verified, sha256_of
 
 EntryState = Literal["file", "damaged", "partial", "bad", "leftover"]
 
@@ -32,7 +31,6 @@ PINS_LOCK = ".pins.lock"
 """No file's lock: names of files do not begin with a dot."""
 
 _POLL_SECONDS = 0.1
-_FULL = (errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC), errno.EFBIG)
 
 FOUND_HERE = "found in the cache"
 """Origin of a file that somebody put into the cache folder by hand."""
@@ -285,7 +283,7 @@ def disk_errors(path: Path) -> Iterator[None]:
         if isinstance(cause, FileNotFoundError):
             what = "a file or folder of the cache was removed while it was in use"
             next_step = "run the command again; nothing else may clear the cache meanwhile"
-        elif isinstance(cause, OSError) and cause.errno in _FULL:
+        elif isinstance(cause, OSError) and cause.errno in DISK_FULL:
             kind, what = NoSpaceError, "the disk is full"
             next_step = "free some space and run the command again: the download continues where it stopped"
         got = getattr(cause, "strerror", None) or str(cause)

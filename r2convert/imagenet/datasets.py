@@ -13,6 +13,7 @@ from pathlib import Path
 
 from r2convert.catalog.variant import DATASETS, Dataset
 from r2convert.errors import DatasetError
+from r2convert.files import first_names
 from r2convert.imagenet.labels import (
     CLASS_COUNT,
     VALIDATION_IMAGE_COUNT,
@@ -38,7 +39,7 @@ from r2convert.imagenet.listings import (
     read_own_classes,
 )
 from r2convert.imagenet.shards import PARQUET, SHARDS, choose_shards, has_samples, read_parquet, read_shards
-from r2convert.imagenet.validation_set import ValidationImage, ValidationSet, in_reading_order, mention, name_some
+from r2convert.imagenet.validation_set import ValidationImage, ValidationSet, in_reading_order, mention
 
 _COMPRESSED = (".gz", ".tgz", ".bz2", ".xz", ".zst", ".zip", ".7z", ".rar")
 
@@ -114,7 +115,7 @@ def _read_own_classes(listing: Listing) -> _Found | None:
         return None
     images, warnings, classes = read_own_classes(listing)
     if classes != synsets():
-        warnings = [f"{len(classes)} classes, by index: {name_some(classes)}", *warnings]
+        warnings = [f"{len(classes)} classes, by index: {first_names(classes)}", *warnings]
     return _Found(OWN_CLASSES, images, warnings, classes)
 
 
@@ -214,7 +215,7 @@ def _nothing_to_score(path: Path) -> DatasetError:
         got = "an archive without images of known class"
     else:
         names = sorted(entry.name for entry in path.iterdir())
-        got = f"{len(names)} entries: {name_some(names)}" if names else "an empty folder"
+        got = f"{len(names)} entries: {first_names(names)}" if names else "an empty folder"
     return DatasetError(
         "this is no labelled set of images",
         where=str(path),
@@ -266,7 +267,7 @@ def check_against_built_in_labels(path: Path, images: Sequence[ValidationImage])
     if differing:
         warnings.append(
             f"{len(differing)} of {len(numbered)} images are not in the class that ILSVRC 2012 gives to their name: "
-            f"{name_some([image.id for _, image in differing])}"
+            f"{first_names([image.id for _, image in differing])}"
         )
     counts = Counter(validation_name(image.number) if image.number else image.id for image in images)
     repeated = sorted(name for name, count in counts.items() if count > 1)

@@ -10,9 +10,10 @@ import re
 from pathlib import Path
 
 from r2convert.errors import DatasetError
+from r2convert.files import first_names
 from r2convert.imagenet.labels import CLASS_COUNT, class_index_by_synset
 from r2convert.imagenet.listings import read_lines
-from r2convert.imagenet.validation_set import ImageLocation, ValidationImage, mention, name_some
+from r2convert.imagenet.validation_set import ImageLocation, ValidationImage, mention
 
 LIST_FILE = "list file"
 OPENMMLAB_LIST = "OpenMMLab list"
@@ -56,7 +57,7 @@ def read_list_file(
             "none of the images in the list is there" if images else "the list names no images",
             where=str(path),
             expected=f"images below {folder}",
-            got=name_some(missing) if images else "an empty list",
+            got=first_names(missing) if images else "an empty list",
             next_step="keep the list beside the images, or one folder above or below them",
         )
     if not missing:

@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from r2convert.errors import DatasetError
+from r2convert.files import first_names
 from r2convert.imagenet.labels import (
     CLASS_COUNT,
     class_index_by_synset,
@@ -28,7 +29,7 @@ from r2convert.imagenet.labels import (
     validation_labels,
     validation_number,
 )
-from r2convert.imagenet.validation_set import ImageLocation, ValidationImage, is_image_name, mention, name_some
+from r2convert.imagenet.validation_set import ImageLocation, ValidationImage, is_image_name, mention
 
 CLASS_FOLDERS = "class folders"
 FLAT_FOLDER = "flat folder"
@@ -237,7 +238,7 @@ def _own_classes(path: Path, folders: list[str]) -> tuple[str, ...]:
                 "classes.txt does not fit the folders",
                 where=str(named),
                 expected="the name of every class folder, one a line, in the order of the class indices",
-                got=f"not in it: {name_some(unknown)}" if unknown else "a class twice",
+                got=f"not in it: {first_names(unknown)}" if unknown else "a class twice",
                 next_step="add the missing names, or remove the file to take the folders in their sorted order",
             )
         return classes
@@ -250,7 +251,7 @@ def _own_classes(path: Path, folders: list[str]) -> tuple[str, ...]:
             "the names of these folders do not say which classes of ImageNet they are",
             where=str(path),
             expected="folders named by WordNet id such as n01440764",
-            got=f"{len(folders)} folders: {name_some(folders)}",
+            got=f"{len(folders)} folders: {first_names(folders)}",
             next_step="name them by WordNet id, or list them in classes.txt in the order of the network's classes",
         )
     return tuple(folders)
@@ -276,7 +277,7 @@ def _refuse_foreign_classes(listing: Listing, names: list[str]) -> None:
             "some class folders are no classes of ImageNet-1k",
             where=str(listing.path),
             expected="folders named by the 1,000 WordNet ids of ImageNet-1k",
-            got=f"{len(names)} others: {name_some(names)}",
+            got=f"{len(names)} others: {first_names(names)}",
             next_step="point --imagenet at the ImageNet-1k validation images, or move the other folders away",
         )
 

@@ -16,9 +16,10 @@ from pathlib import Path
 from typing import Any
 
 from r2convert.errors import DatasetError, UsageError
+from r2convert.files import first_names
 from r2convert.imagenet.labels import CLASS_COUNT
 from r2convert.imagenet.listings import Entry, Listing
-from r2convert.imagenet.validation_set import ImageLocation, ValidationImage, is_image_name, mention, name_some
+from r2convert.imagenet.validation_set import ImageLocation, ValidationImage, is_image_name, mention
 
 SHARDS = "WebDataset shards"
 PARQUET = "Parquet shards"
@@ -58,7 +59,7 @@ def read_shards(path: Path, shards: Sequence[Listing]) -> tuple[list[ValidationI
                 "a shard holds no images",
                 where=str(shard.path),
                 expected="samples of an image and a .cls file",
-                got=f"{len(shard.entries)} files: {name_some([entry.name for entry in shard.entries])}",
+                got=f"{len(shard.entries)} files: {first_names([entry.name for entry in shard.entries])}",
                 next_step=f"move what is no shard of the validation set out of {path}",
             )
         images += found
@@ -116,7 +117,7 @@ def choose_shards(path: Path, names: Sequence[str]) -> tuple[list[str], list[str
             "it is not clear which of these shards are for validation",
             where=str(path),
             expected="shards whose names say train or val",
-            got=f"{name_some(training)} beside {name_some(other)}",
+            got=f"{first_names(training)} beside {first_names(other)}",
             next_step="move the validation shards into a folder of their own",
         )
     return chosen, [mention(training, "training shard is left out", "training shards are left out")]
@@ -189,7 +190,7 @@ def read_parquet(path: Path, names: Sequence[str]) -> tuple[list[ValidationImage
             "some images of the parquet files have no class",
             where=str(path),
             expected=f"class indices from 0 to {CLASS_COUNT - 1}; a test split has none",
-            got=f"{len(outside)} others: {name_some(outside)}",
+            got=f"{len(outside)} others: {first_names(outside)}",
         )
     return images, []
 

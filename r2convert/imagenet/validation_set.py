@@ -10,6 +10,7 @@ from pathlib import Path
 
 from r2convert.catalog.variant import Dataset
 from r2convert.errors import UsageError
+from r2convert.files import first_names
 from r2convert.imagenet.labels import synsets, validation_number
 
 NO_CROP = bytes(hashlib.sha256().digest_size)
@@ -129,15 +130,9 @@ def is_image_name(name: str) -> bool:
     return name.lower().endswith(_IMAGE_EXTENSIONS) and not name.startswith(".")
 
 
-def name_some(names: Sequence[str], most: int = 5) -> str:
-    """The first few names, and how many more there are."""
-    shown = ", ".join(names[:most])
-    return shown if len(names) <= most else f"{shown} and {len(names) - most} more"
-
-
 def mention(names: Sequence[str], one: str, many: str) -> str:
     """How many there are, what is so about them, and the first few: ``2 images are missing: a, b``."""
-    return f"{len(names):,} {one if len(names) == 1 else many}: {name_some(names)}"
+    return f"{len(names):,} {one if len(names) == 1 else many}: {first_names(names)}"
 
 
 def stratified_sample(images: ValidationSet, count: int, *, seed: int = 0) -> ValidationSet:

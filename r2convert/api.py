@@ -234,8 +234,7 @@ def fetch_all(
     """Fetch several files as :func:`fetch` does, ``at_once`` in parallel; one that fails does not stop the others.
 
     Without names, the first weights of every architecture are fetched, but no detectors; of a publisher, all weights.
-    ``display`` gets the number of files, and gives
-    what is told about the transfers.
+    ``display`` gets the number of files, and gives what is told about the transfers.
     """
     from r2convert.download.download import fetch_sources
 
@@ -713,10 +712,11 @@ def compare(
 
     from r2convert.mapping.comparison import compare as compare_files
 
-    with _both(a, b, Part(variant, None, key, prefix, leave_out)) as ((one, first, why), (other, second, why_not)):
+    tables, part = _tables(), Part(variant, None, key, prefix, leave_out)
+    with _both(tables, a, b, part) as ((one, first, why), (other, second, why_not)):
         said = [f"A: {each}" for each in (*one.warnings, why) if each]
         said += [f"B: {each}" for each in (*other.warnings, why_not) if each]
-        return replace(compare_files(_tables(), one, first, other, second), warnings=tuple(said))
+        return replace(compare_files(tables, one, first, other, second), warnings=tuple(said))
 
 
 def compare_activations(
@@ -732,10 +732,10 @@ def compare_activations(
     from r2convert.checks.parity import random_input
     from r2convert.models.build import load_network
 
-    with _both(a, b, part) as ((one, first, _), (other, second, _)):
+    tables = _tables()
+    with _both(tables, a, b, part) as ((one, first, _), (other, second, _)):
         if first is not None and second is not None:
             # Equal names do not tell two networks apart; a digest or a receipt may.
-            tables = _tables()
             first, second = _weighed(tables, one, first), _weighed(tables, other, second)
         known = [resolution.identity.variant for resolution in (first, second) if resolution is not None]
         if first is None or second is None or known[0].architecture != known[1].architecture:
@@ -748,11 +748,10 @@ def compare_activations(
 
 
 @contextmanager
-def _both(a: FileOrVariant, b: FileOrVariant, part: Part) -> Iterator[tuple[_Opened, _Opened]]:
+def _both(tables: Tables, a: FileOrVariant, b: FileOrVariant, part: Part) -> Iterator[tuple[_Opened, _Opened]]:
     """Two open files, what they are, and why not; if one is unknown, both keep their own names."""
     from r2convert.mapping.inspection import resolve_or_reason
 
-    tables = _tables()
     said = _said(tables, part)
     with ExitStack() as stack:
         opened: list[Checkpoint] = []

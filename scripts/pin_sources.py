@@ -16,11 +16,11 @@ from __future__ import annotations
 import argparse
 import sys
 import tempfile
-import tomllib
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
+import tomli
 from msgspec.structs import replace
 
 from r2convert.catalog.loading import builtin_folder, load_weights
@@ -107,7 +107,7 @@ def with_pin(text: str, file_name: str, sha256: str, size: int) -> str:
     Raises:
         ValueError: the source is not found exactly once, or the result does not read as intended.
     """
-    intended = tomllib.loads(text)
+    intended = tomli.loads(text)
     entries = [entry for entry in intended["files"] if entry["file_name"] == file_name]
     lines = text.splitlines(keepends=True)
     places = [index for index, line in enumerate(lines) if line.split("#")[0].strip() == f'file_name = "{file_name}"']
@@ -121,7 +121,7 @@ def with_pin(text: str, file_name: str, sha256: str, size: int) -> str:
     ]
     entries[0].update(pin)
     result = "".join([*lines[: places[0] + 1], *missing, *lines[places[0] + 1 :]])
-    if tomllib.loads(result) != intended:
+    if tomli.loads(result) != intended:
         raise ValueError(f"{file_name} could not be pinned without changing something else")
     return result
 

@@ -204,7 +204,7 @@ def caught(name: str, check: Callable[[], Sequence[Outcome] | Iterator[Outcome]]
 def line(outcome: Outcome) -> str:
     """An outcome as a line for the terminal."""
     verdict = {True: "ok  ", False: "FAIL", None: "    "}[outcome.good]
-    return f"{verdict}  {outcome.check:<42}{outcome.found:<48}{outcome.wanted}".rstrip()
+    return f"{verdict}  {outcome.check:<42}{outcome.found:<48} {outcome.wanted}".rstrip()
 
 
 def page(machine: str, outcomes: Sequence[Outcome], seconds: str) -> str:

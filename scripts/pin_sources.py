@@ -20,9 +20,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
-import tomli
 from msgspec.structs import replace
 
+from r2convert.catalog.document import parse_toml
 from r2convert.catalog.loading import builtin_folder, load_weights
 from r2convert.catalog.variant import Source
 from r2convert.download.cache import Cache, CachedFile
@@ -107,7 +107,7 @@ def with_pin(text: str, file_name: str, sha256: str, size: int) -> str:
     Raises:
         ValueError: the source is not found exactly once, or the result does not read as intended.
     """
-    intended = tomli.loads(text)
+    intended = parse_toml(text)
     entries = [entry for entry in intended["files"] if entry["file_name"] == file_name]
     lines = text.splitlines(keepends=True)
     places = [index for index, line in enumerate(lines) if line.split("#")[0].strip() == f'file_name = "{file_name}"']
@@ -121,7 +121,7 @@ def with_pin(text: str, file_name: str, sha256: str, size: int) -> str:
     ]
     entries[0].update(pin)
     result = "".join([*lines[: places[0] + 1], *missing, *lines[places[0] + 1 :]])
-    if tomli.loads(result) != intended:
+    if parse_toml(result) != intended:
         raise ValueError(f"{file_name} could not be pinned without changing something else")
     return result
 

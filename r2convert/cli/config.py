@@ -11,9 +11,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import tomli
 from msgspec import Struct
 
+from r2convert.catalog.document import parse_toml
 from r2convert.errors import AccessError, InputError
 
 NAME = "r2convert.toml"
@@ -56,7 +56,7 @@ def load_config() -> Config:
 
 def _read(path: Path) -> Config:
     try:
-        document = tomli.loads(path.read_text(encoding="utf-8"))
+        document = parse_toml(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise AccessError("the configuration cannot be read", where=str(path), got=error.strerror) from error
     except ValueError as error:

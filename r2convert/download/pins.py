@@ -11,10 +11,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import tomli
 from msgspec import Meta, MsgspecError, Struct, convert, field
 from msgspec.structs import asdict, replace
 
+from r2convert.catalog.document import parse_toml
 from r2convert.catalog.variant import Source
 from r2convert.download.addresses import Address
 from r2convert.errors import AccessError, CacheError
@@ -208,7 +208,7 @@ def _parsed(text: str, suffix: str) -> Any:
     if suffix == ".json":
         return json.loads(text)
     # Caches of earlier versions have such a record.
-    return {"files": {}, **tomli.loads(text)}
+    return {"files": {}, **parse_toml(text)}
 
 
 def format_pins(pins: dict[str, Pin]) -> str:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -50,6 +52,12 @@ def test_the_name_of_an_architecture_means_the_weights_of_the_official_table(cat
 )
 def test_finds_a_variant_by_every_alias(catalog: Catalog, name: str) -> None:
     assert catalog.find(name).id == "res2net101_w26_s4"
+
+
+def test_reads_the_same_where_the_compiled_parser_is_missing(catalog: Catalog) -> None:
+    code = "import sys; sys.modules['tomli'] = None; from r2convert.catalog import load_catalog; print(load_catalog())"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.rstrip("\n") == str(catalog)
 
 
 def test_an_unknown_name_is_refused_with_close_ones(catalog: Catalog) -> None:

@@ -1,4 +1,4 @@
-"""Files that appear whole or not at all, their digests, and names of foreign origin made safe to show.
+"""Files that appear whole or not at all, their digests, untrusted text made safe to print, and the TOML parser.
 
 A file is written under a hidden name beside its place, synced, and only then linked or renamed into it. While it is
 being written it is locked, so that a later run can tell what a stopped one left behind from what another is writing.
@@ -16,8 +16,15 @@ import stat
 from collections.abc import Collection, Iterator
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 from r2convert.errors import AccessError, NoSpaceError, OutputExistsError
+
+try:
+    # Compiled: tomllib takes four times as long for the whole catalogue, a tenth of a short command.
+    from tomli import loads
+except ModuleNotFoundError:  # only speed depends on it
+    from tomllib import loads
 
 PART_SUFFIX = ".part"
 """What the name of a file that is still being written ends in."""
@@ -96,6 +103,15 @@ def write_text(path: Path, text: str, *, overwrite: bool = True) -> None:
     """
     with atomic_output(path, overwrite=overwrite) as (_, descriptor):
         write_all(descriptor, text.encode("utf-8", errors="backslashreplace"))
+
+
+def parse_toml(text: str) -> dict[str, Any]:
+    """Parse a TOML document.
+
+    Raises:
+        ValueError: it is not TOML; the message says where.
+    """
+    return loads(text)
 
 
 def copy_verified(origin: Path, target: Path, *, sha256: str, overwrite: bool = False) -> None:

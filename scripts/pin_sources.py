@@ -22,13 +22,12 @@ from urllib.parse import urlsplit
 
 from msgspec.structs import replace
 
-from r2convert.catalog.document import parse_toml
 from r2convert.catalog.loading import builtin_folder, load_weights
 from r2convert.catalog.variant import Source
 from r2convert.download.cache import Cache, CachedFile
 from r2convert.download.download import fetch_source
 from r2convert.errors import R2ConvertError
-from r2convert.files import write_text
+from r2convert.files import parse_toml, write_text
 
 
 @dataclass(frozen=True)

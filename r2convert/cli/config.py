@@ -13,8 +13,8 @@ from typing import Any
 
 from msgspec import Struct
 
-from r2convert.catalog.document import parse_toml
 from r2convert.errors import AccessError, InputError
+from r2convert.files import parse_toml
 
 NAME = "r2convert.toml"
 VARIABLE = "R2CONVERT_CONFIG"

@@ -14,11 +14,10 @@ from typing import Annotated, Any, Literal
 from msgspec import Meta, MsgspecError, Struct, convert, field
 from msgspec.structs import asdict, replace
 
-from r2convert.catalog.document import parse_toml
 from r2convert.catalog.variant import Source
 from r2convert.download.addresses import Address
 from r2convert.errors import AccessError, CacheError
-from r2convert.files import write_text
+from r2convert.files import parse_toml, write_text
 
 Trust = Literal["pinned", "seen", "unknown"]
 

@@ -7,6 +7,8 @@ from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 
+import torch
+
 from r2convert.catalog.printed import printed_interval
 from r2convert.catalog.variant import IMAGENET_IMAGES, Variant
 from r2convert.checks.claims import likely_weights
@@ -16,6 +18,7 @@ from r2convert.doctor.evidence import bad_values, lost_images, untouched_layers,
 from r2convert.doctor.ranking import Ranking, is_hopeless
 from r2convert.doctor.trials import Device, Progress, Trial, Trials
 from r2convert.errors import DatasetError, InputError, UsageError
+from r2convert.evaluation.backends import prepared
 from r2convert.evaluation.resources import core_count
 from r2convert.imagenet.validation_set import ValidationSet, stratified_sample
 from r2convert.mapping.identity import Identity, maker_of, resolve
@@ -53,10 +56,10 @@ def consult(
     started, sample = time.monotonic(), stratified_sample(images, limit, seed=seed)
     examined = examine(tables, request, Probes(), classes=len(images.classes), background=True)
     identity, result = examined.identity, examined.result
-    sound = Setting(default_protocol(identity), device.prepared(examined.require_network()))
+    sound = Setting(default_protocol(identity), prepared(examined.require_network(), device.device))
     crop_maker(*sound.cropped)  # says so where OpenCV is needed and missing
     tried, not_tried = [], []
-    other_weights = _other_weights(tables, request, examined, device)
+    other_weights = _other_weights(tables, request, examined, device.device)
     for cause, setting in causes_for(
         sound, network_causes(identity.variant, _others(tables, identity), other_weights), images
     ):
@@ -113,7 +116,7 @@ def _others(tables: Tables, identity: Identity) -> dict[str, Variant]:
 
 
 def _other_weights(
-    tables: Tables, request: Request, examined: Examined, device: Device
+    tables: Tables, request: Request, examined: Examined, device: torch.device
 ) -> tuple[str, Classifier] | None:
     """The network with the file's other weights and their key: the moving average, or the raw ones."""
     key = examined.other_key
@@ -122,7 +125,7 @@ def _other_weights(
     try:
         with replace(request, key=key).open(tables, digest=False) as checkpoint:
             other = resolve(tables, checkpoint, examined.identity.variant, request.layout)
-            return key, device.prepared(load_network(checkpoint, other))
+            return key, prepared(load_network(checkpoint, other), device)
     except InputError:
         # Some programs average the parameters alone, which make no network.
         return None

@@ -18,12 +18,11 @@ from torch import Tensor
 
 from r2convert.doctor.causes import Cause, Setting, crop_maker, relabelled
 from r2convert.errors import UnreadableImageError
-from r2convert.evaluation.backends import normalise, out_of_memory, rank_logits
+from r2convert.evaluation.backends import ignored_classes, memory_format, normalise, out_of_memory, rank_logits
 from r2convert.evaluation.precision import computing_in
 from r2convert.imagenet.device_resize import is_out_of_memory
 from r2convert.imagenet.preprocessing import Crop, Pixels, pixel_function, resized_size
 from r2convert.imagenet.validation_set import ValidationImage, ValidationSet
-from r2convert.models.blocks import Classifier
 
 Right = npt.NDArray[np.bool_]
 """Shape (images, 2): whether the label was ranked first, and whether it was among the first five."""
@@ -46,23 +45,12 @@ class Device:
         chosen = torch.device(device)
         return cls(chosen, batch_size or (32 if chosen.type == "cpu" else 128))
 
-    @property
-    def _layout(self) -> torch.memory_format:
-        return torch.channels_last if self.device.type == "cpu" else torch.contiguous_format
-
-    def prepared(self, network: Classifier) -> Classifier:
-        """A network moved here: float32, and on a CPU channels last, which is a fifth faster there."""
-        moved: Classifier = network.to(  # type: ignore[call-overload]
-            device=self.device, dtype=torch.float32, memory_format=self._layout
-        )
-        return moved
-
     def inputs(self, setting: Setting, crops: Crop) -> Iterable[Tensor]:
         """What a setting shows its network, in even parts: two or three images would have statistics of their own."""
         for part in torch.from_numpy(crops).tensor_split(max(1, -(-len(crops) // self.batch_size))):
             # The channels change places and the mean and deviation do not: what a forgotten conversion does.
             pixels = part.to(self.device).flip(-1) if setting.bgr else part.to(self.device)
-            yield normalise(pixels, setting.protocol).contiguous(memory_format=self._layout)
+            yield normalise(pixels, setting.protocol).contiguous(memory_format=memory_format(self.device))
 
     def predict(self, setting: Setting, crops: Crop, ranked: Sequence[int] | None = None) -> Top:
         """The five classes ranked first for each crop, int16, shape (images, 5); -1 where a logit is NaN.
@@ -70,10 +58,7 @@ class Device:
         Raises:
             AccessError: the device is out of memory.
         """
-        ignored: Tensor | None = None
-        if ranked is not None:
-            ignored = torch.ones(setting.network.head.fc.out_features, dtype=torch.bool, device=self.device)
-            ignored[torch.tensor(ranked, device=self.device)] = False
+        ignored = ignored_classes(ranked, setting.network.head.fc.out_features, self.device)
         try:
             with computing_in("strict", self.device), torch.inference_mode():
                 logits = torch.cat([setting.network(part) for part in self.inputs(setting, crops)])

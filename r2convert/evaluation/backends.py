@@ -6,7 +6,7 @@ import hashlib
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -19,6 +19,8 @@ from r2convert.evaluation.precision import accelerated, computing_in, prepacked
 from r2convert.imagenet.device_resize import is_out_of_memory, on_device
 from r2convert.imagenet.labels import CLASS_COUNT, TOP
 from r2convert.imagenet.preprocessing import STANDARD
+
+Network = TypeVar("Network", bound=nn.Module)
 
 _NOT_ONE_IMAGE = "the device has no memory for a single image"
 
@@ -45,7 +47,6 @@ class Backend:
 
     Raises:
         UsageError: an acceleration does not exist on the device, or not for the network.
-        CheckpointError: the network does not take RGB images, or gives another number of logits.
     """
 
     def __init__(
@@ -64,22 +65,16 @@ class Backend:
         self.name, self.device, self.images_at_once = name, device, batch_size
         self._classes = classes
         on_cpu = device.type == "cpu"
-        self._layout = torch.channels_last if on_cpu else torch.contiguous_format
+        self._layout = memory_format(device)
         self._faster_layout = torch.channels_last if on_cpu or "channels-last" in accelerations else self._layout
-        network = network.to(  # type: ignore[call-overload]
-            device=device, dtype=torch.float32, memory_format=self._layout
-        ).eval()
-        require_classifier(network, classes, where=name, side=protocol.crop)
+        network = prepared(network, device)
         self._network, self._faster = network, accelerated(network, accelerations, device)
         if on_cpu:
             self._network = prepacked(network)
             if precision == "fp32" and "compile" not in accelerations:
                 self._faster = prepacked(self._faster)
         self._mean, self._deviation = _channel_values(protocol, device)
-        self._ignored: torch.Tensor | None = None
-        if ranked is not None:
-            self._ignored = torch.ones(classes, dtype=torch.bool, device=device)
-            self._ignored[torch.tensor(ranked, device=device)] = False
+        self._ignored = ignored_classes(ranked, classes, device)
 
     @property
     def batches_ahead(self) -> int:
@@ -186,6 +181,15 @@ class Ranking:
     margins: torch.Tensor
 
 
+def ignored_classes(ranked: Sequence[int] | None, classes: int, device: torch.device) -> torch.Tensor | None:
+    """For :func:`rank_logits`: all classes but those that are ranked; ``None`` if all are."""
+    if ranked is None:
+        return None
+    ignored = torch.ones(classes, dtype=torch.bool)
+    ignored[list(ranked)] = False
+    return ignored.to(device)
+
+
 def rank_logits(logits: torch.Tensor, labels: torch.Tensor, ignored: torch.Tensor | None = None) -> Ranking:
     """Ranks the classes of each image.
 
@@ -240,34 +244,48 @@ def _channel_values(protocol: Protocol, device: torch.device) -> tuple[torch.Ten
     return mean[:, None, None], deviation[:, None, None]
 
 
-def require_classifier(network: nn.Module, classes: int, *, where: str, side: int = STANDARD.crop) -> None:
-    """Shows a network one blank image, so that an unfit one is refused before hours are spent.
+def require_classifier(name: str, network: nn.Module, device: torch.device, classes: int, side: int) -> None:
+    """Shows a network one blank image on the device, so that an unfit one is refused before hours are spent.
 
     Args:
-        network: in evaluation mode, float32.
+        name: of the network, for messages.
+        network: moved and converted as :class:`Backend` does.
+        device: where it is to run.
         classes: how many logits it has to give.
-        where: names it in the error.
         side: pixels of the image, each way.
 
     Raises:
         CheckpointError: it does not take RGB images of this size, or gives another number of logits.
         AccessError: the device has no memory for a single image.
     """
-    like = next(network.parameters(), torch.empty(0))
     try:
-        with computing_in("strict", like.device), torch.inference_mode():
-            logits = network(torch.zeros((1, 3, side, side), device=like.device))
+        network = prepared(network, device)
+        with computing_in("strict", device), torch.inference_mode():
+            logits = network(torch.zeros((1, 3, side, side), device=device))
     except RuntimeError as error:
         if is_out_of_memory(error):
-            raise out_of_memory(where, error, what=_NOT_ONE_IMAGE) from error
+            raise out_of_memory(name, error, what=_NOT_ONE_IMAGE) from error
         raise CheckpointError(
             "the network cannot be shown RGB images",
-            where=where,
+            where=name,
             expected=f"a network that takes images of 3 channels and {side}x{side} pixels",
             got=str(error).partition("\n")[0],
             next_step="accuracy is measured for image classifiers with 3 input channels only",
         ) from error
-    _require_logits(logits, 1, classes, where)
+    _require_logits(logits, 1, classes, name)
+
+
+def prepared(network: Network, device: torch.device) -> Network:
+    """A network moved to a device: float32, in evaluation mode, in the memory order that it is shown images in."""
+    moved: Network = network.to(  # type: ignore[call-overload]
+        device=device, dtype=torch.float32, memory_format=memory_format(device)
+    )
+    return moved.eval()
+
+
+def memory_format(device: torch.device) -> torch.memory_format:
+    """The order in memory in which a device runs networks in strict: channels last is a fifth faster on a CPU."""
+    return torch.channels_last if device.type == "cpu" else torch.contiguous_format
 
 
 def _require_logits(logits: torch.Tensor, images: int, classes: int, where: str) -> None:

@@ -26,7 +26,7 @@ import torch
 
 from r2convert.catalog.protocol import Acceleration, ComputePrecision, Precision, Protocol
 from r2convert.errors import UsageError
-from r2convert.evaluation.backends import Backend, PendingBatch, network_fingerprint, out_of_memory
+from r2convert.evaluation.backends import Backend, PendingBatch, network_fingerprint, out_of_memory, require_classifier
 from r2convert.evaluation.precision import accelerations_for, computing_in, first_precision
 from r2convert.evaluation.prediction_store import Measurement, PredictionFile, Record
 from r2convert.evaluation.predictions import NetworkPredictions, Places, Predictions, merged_audit
@@ -225,7 +225,13 @@ class Run:
         return first_precision(self.device) if self.precision == "fast" else self.precision
 
     def measure(self, networks: Mapping[str, torch.nn.Module]) -> None:
-        """Every network over this process's share of the images that it has not been shown yet."""
+        """Every network over this process's share of the images that it has not been shown yet.
+
+        Raises:
+            CheckpointError: one of them does not take RGB images, or does not return a logit a class.
+        """
+        for name, network in networks.items():
+            require_classifier(name, network, self.device, len(self.found.images.classes), self.protocol.crop)
         own = {name: self._own_places(self.found.networks[name]) for name in networks}
         self.totals = {
             name: int(np.count_nonzero(self.found.networks[name].done)) + len(places) for name, places in own.items()

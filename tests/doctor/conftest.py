@@ -17,6 +17,7 @@ from r2convert.doctor.causes import SOUND, Cause, LabelOrder, Setting, causes_fo
 from r2convert.doctor.consultation import consult
 from r2convert.doctor.ranking import Ranking
 from r2convert.doctor.trials import Device, Trial, Trials
+from r2convert.evaluation.backends import prepared
 from r2convert.imagenet.datasets import open_validation_set
 from r2convert.imagenet.preprocessing import STANDARD
 from r2convert.imagenet.validation_set import ValidationImage
@@ -94,7 +95,7 @@ def mislabelled(lab_set: LabSet) -> LabSet:
 def try_all(network: Classifier, network_causes: Iterable[Cause], folder: Path, *, only_labels: bool = False) -> Trials:
     """Every cause on every picture."""
     device, images = Device.of("cpu", 16), open_validation_set(folder)
-    sound = Setting(STANDARD, device.prepared(network))
+    sound = Setting(STANDARD, prepared(network, device.device))
     causes = causes_for(sound, network_causes, images)
     others = [Trial(*each) for each in causes if each[1].shown == sound or not only_labels]
     trials = Trials(images, device, Trial(SOUND, sound), others)

@@ -303,10 +303,14 @@ def test_a_network_in_double_precision_runs_in_float32(network: torch.nn.Module,
     assert (result.top1_correct, result.top5_correct) == (20, 27)
 
 
-def test_a_network_of_other_channels_is_refused_before_images_are_read(standin: SyntheticSet) -> None:
+def test_a_network_of_other_channels_is_refused_before_any_network_has_run(
+    network: torch.nn.Module, standin: SyntheticSet
+) -> None:
     grey = torch.nn.Sequential(torch.nn.Conv2d(1, 8, 3), torch.nn.AdaptiveAvgPool2d(1), torch.nn.Flatten())
+    batches: list[object] = []
     with pytest.raises(CheckpointError, match="cannot be shown RGB images") as caught:
-        measure_accuracy({"grey": grey}, open_validation_set(standin.folder))
+        measure_accuracy({"it": network, "grey": grey}, open_validation_set(standin.folder), progress=batches.append)
+    assert batches == []
     assert caught.value.where == "grey"
     assert "1 channels" in str(caught.value.got) or "channels" in str(caught.value.got)
 

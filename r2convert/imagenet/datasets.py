@@ -38,7 +38,8 @@ from r2convert.imagenet.listings import (
     read_official_names,
     read_own_classes,
 )
-from r2convert.imagenet.shards import PARQUET, SHARDS, choose_shards, has_samples, read_parquet, read_shards
+from r2convert.imagenet.parquet import PARQUET, read_parquet
+from r2convert.imagenet.shards import SHARDS, choose_shards, has_samples, read_shards
 from r2convert.imagenet.validation_set import ValidationImage, ValidationSet, in_reading_order, mention
 
 _COMPRESSED = (".gz", ".tgz", ".bz2", ".xz", ".zst", ".zip", ".7z", ".rar")
@@ -113,10 +114,7 @@ def _read_folder(path: Path) -> _Found | None:
 def _read_own_classes(listing: Listing) -> _Found | None:
     if not has_own_classes(listing):
         return None
-    images, warnings, classes = read_own_classes(listing)
-    if classes != synsets():
-        warnings = [f"{len(classes)} classes, by index: {first_names(classes)}", *warnings]
-    return _Found(OWN_CLASSES, images, warnings, classes)
+    return _Found(OWN_CLASSES, *read_own_classes(listing))
 
 
 def _read_shards(path: Path, listing: Listing) -> _Found | None:
@@ -124,14 +122,14 @@ def _read_shards(path: Path, listing: Listing) -> _Found | None:
     tables = [entry.name for entry in listing.entries if entry.name.endswith(".parquet")]
     if tables:
         chosen, left_out = choose_shards(path, sorted(tables))
-        images, warnings = read_parquet(path, chosen)
-        return _Found(PARQUET, images, left_out + warnings)
+        images, warnings, classes = read_parquet(path, chosen)
+        return _Found(PARQUET, images, left_out + warnings, classes)
     chosen, left_out = choose_shards(path, _top_level_archives(listing))
     archives = [list_archive(path / name) for name in chosen]
     if not any(has_samples(archive) for archive in archives):
         return None
-    images, warnings = read_shards(path, archives)
-    return _Found(SHARDS, images, left_out + warnings)
+    images, warnings, classes = read_shards(path, archives)
+    return _Found(SHARDS, images, left_out + warnings, classes)
 
 
 def _top_level_archives(listing: Listing) -> list[str]:
@@ -166,7 +164,8 @@ def _read_file(path: Path) -> _Found | None:
 def _assemble(path: Path, found: _Found) -> ValidationSet:
     if found.classes is not None and found.classes != synsets():
         ordered = in_reading_order(found.images)
-        return ValidationSet(path, found.layout, ordered, tuple(found.warnings), found.classes)
+        note = mention(found.classes, "class, by index", "classes, by index")
+        return ValidationSet(path, found.layout, ordered, (note, *found.warnings), found.classes)
     images, restored = restore_missing_images(found.images)
     ordered = in_reading_order(images)
     warnings = (*found.warnings, *restored, *check_against_built_in_labels(path, ordered))

@@ -12,7 +12,7 @@ from pathlib import Path
 from r2convert.errors import DatasetError
 from r2convert.files import first_names
 from r2convert.imagenet.labels import CLASS_COUNT, class_index_by_synset
-from r2convert.imagenet.listings import read_lines
+from r2convert.imagenet.listings import CLASSES_FILE, classes_beside, read_lines
 from r2convert.imagenet.validation_set import ImageLocation, ValidationImage, mention
 
 LIST_FILE = "list file"
@@ -42,7 +42,7 @@ def read_list_file(
         DatasetError: a line cannot be read, a class does not exist, or none of the images is there.
     """
     lines = [(number, line) for number, line in enumerate(read_lines(path), 1) if _counts(line)]
-    classes = _classes_beside(path)
+    classes = classes_beside(path.parent) if path.name != CLASSES_FILE else None
     rows = [_read_line(path, number, line, classes) for number, line in lines]
     if classes is None:
         _refuse_labels_from_one(path, [label for _, label in rows])
@@ -79,14 +79,6 @@ def list_has_images(path: Path, image_folder: Path) -> bool:
     """Whether any of the images that a list names lies in a folder."""
     matches = (_LINE.fullmatch(line.strip()) for line in read_lines(path) if _counts(line))
     return any(_is_file(image_folder / match["image"].removeprefix("./")) for match in matches if match)
-
-
-def _classes_beside(path: Path) -> tuple[str, ...] | None:
-    """The classes that ``classes.txt`` beside a list names, by class index."""
-    named = path.with_name("classes.txt")
-    if named == path or not named.is_file():
-        return None
-    return tuple(line.strip() for line in read_lines(named) if line.strip())
 
 
 def _counts(line: str) -> bool:

@@ -16,6 +16,7 @@ from __future__ import annotations
 import os
 import re
 import tarfile
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -160,6 +161,30 @@ def read_lines(path: Path) -> list[str]:
         ) from error
 
 
+CLASSES_FILE = "classes.txt"
+
+
+def classes_beside(folder: Path) -> tuple[str, ...] | None:
+    """The classes that ``classes.txt`` in a folder names, by class index; ``None`` if there is no such file.
+
+    Raises:
+        DatasetError: it cannot be read, or names a class twice.
+    """
+    named = folder / CLASSES_FILE
+    if not named.is_file():
+        return None
+    classes = tuple(line.strip() for line in read_lines(named) if line.strip())
+    twice = sorted(name for name, count in Counter(classes).items() if count > 1)
+    if twice:
+        raise DatasetError(
+            "a class is named twice",
+            where=str(named),
+            expected="the name of every class once, one a line, in the order of the class indices",
+            got=first_names(twice),
+        )
+    return classes
+
+
 _WORDNET_ID = re.compile(r"n\d{8}", re.ASCII)
 
 
@@ -229,16 +254,15 @@ def read_own_classes(listing: Listing) -> tuple[list[ValidationImage], list[str]
 
 def _own_classes(path: Path, folders: list[str]) -> tuple[str, ...]:
     """The classes that folders stand for, by class index."""
-    named = path / "classes.txt"
-    if named.is_file():
-        classes = tuple(line.strip() for line in read_lines(named) if line.strip())
+    classes = classes_beside(path)
+    if classes is not None:
         unknown = [name for name in folders if name not in classes]
-        if unknown or len(set(classes)) < len(classes):
+        if unknown:
             raise DatasetError(
                 "classes.txt does not fit the folders",
-                where=str(named),
+                where=str(path / CLASSES_FILE),
                 expected="the name of every class folder, one a line, in the order of the class indices",
-                got=f"not in it: {first_names(unknown)}" if unknown else "a class twice",
+                got=f"not in it: {first_names(unknown)}",
                 next_step="add the missing names, or remove the file to take the folders in their sorted order",
             )
         return classes
@@ -277,7 +301,7 @@ def _refuse_foreign_classes(listing: Listing, names: list[str]) -> None:
             "some class folders are no classes of ImageNet-1k",
             where=str(listing.path),
             expected="folders named by the 1,000 WordNet ids of ImageNet-1k",
-            got=f"{len(names)} others: {first_names(names)}",
+            got=mention(names, "other", "others"),
             next_step="point --imagenet at the ImageNet-1k validation images, or move the other folders away",
         )
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import random
 import sys
 import tarfile
@@ -19,7 +20,7 @@ from hypothesis import strategies as st
 from r2convert.catalog.variant import DATASETS
 from r2convert.errors import DatasetError, UsageError
 from r2convert.imagenet.datasets import open_validation_set
-from r2convert.imagenet.labels import class_subsets, synsets, validation_labels, validation_name
+from r2convert.imagenet.labels import class_names, class_subsets, synsets, validation_labels, validation_name
 from r2convert.imagenet.list_files import read_list_file
 from r2convert.imagenet.validation_set import ValidationImage, ValidationSet, stratified_sample
 
@@ -261,7 +262,7 @@ def test_a_sample_without_its_class_is_refused_and_one_without_image_named(shard
 
 
 def test_an_archive_that_is_no_shard_is_refused(shard_folder: Path) -> None:
-    with tarfile.open(shard_folder / "other.tar", "w") as archive:
+    with tarfile.open(shard_folder / "imagenet1k-validation-03.tar", "w") as archive:
         add(archive, "readme.md", b"")
     with pytest.raises(DatasetError, match="a shard holds no images"):
         open_validation_set(shard_folder)
@@ -357,7 +358,7 @@ def test_classes_of_another_imagenet_are_refused(tmp_path: Path, write_picture: 
     write_picture(tmp_path / "n00004475" / "a.JPEG")
     with pytest.raises(DatasetError, match="no classes of ImageNet-1k") as caught:
         open_validation_set(tmp_path)
-    assert caught.value.got == "1 others: n00004475"
+    assert caught.value.got == "1 other: n00004475"
 
 
 @pytest.mark.parametrize("name", ["nowhere", "empty", "n01443537"])
@@ -429,7 +430,7 @@ def test_training_shards_beside_validation_shards_are_left_out(shard_folder: Pat
             add(archive, "x.jpg", b"")
     found = open_validation_set(shard_folder)
     assert found.images == before.images
-    assert found.warnings[0].startswith("2 training shards are left out: imagenet1k-train-0000.tar")
+    assert found.warnings[0].startswith("2 shards of other splits are left out: imagenet1k-train-0000.tar")
     with tarfile.open(shard_folder / "more.tar", "w") as archive:
         add(archive, "y.cls", b"5")
         add(archive, "y.jpg", b"")
@@ -478,6 +479,10 @@ def test_folders_of_own_classes_are_counted_in_their_sorted_order(tmp_path: Path
     with pytest.raises(DatasetError, match=r"classes\.txt does not fit") as caught:
         open_validation_set(tmp_path)
     assert caught.value.got == "not in it: Zebra, ant"
+    (tmp_path / "val" / "classes.txt").write_text("dog\ncat\nant\nZebra\ncat\n")
+    with pytest.raises(DatasetError, match="a class is named twice") as caught:
+        open_validation_set(tmp_path)
+    assert caught.value.got == "cat"
 
 
 def test_a_list_of_own_classes_has_their_names_or_indices(tmp_path: Path, write_picture: WritePicture) -> None:
@@ -488,6 +493,7 @@ def test_a_list_of_own_classes_has_their_names_or_indices(tmp_path: Path, write_
     found = open_validation_set(tmp_path / "list.txt")
     assert found.classes == ("cat", "dog")
     assert [image.label for image in found.images] == [1, 0, 0]
+    assert found.warnings == ("2 classes, by index: cat, dog",)
     (tmp_path / "list.txt").write_text("images/a.jpg 2\n")
     with pytest.raises(DatasetError, match="does not name an image and its class"):
         open_validation_set(tmp_path / "list.txt")
@@ -589,6 +595,134 @@ def test_parquet_shards_are_read_in_place(parquet_folder: Path, pictures: dict[i
     assert len(open_validation_set(one).images) == len(pictures) // 2
     (parquet_folder / "data" / "train-00000-of-00001.parquet").write_bytes(b"not read")
     assert open_validation_set(parquet_folder).images == found.images
+
+
+def test_the_splits_of_imagenet_as_hugging_face_has_them_are_told_apart(parquet_folder: Path) -> None:
+    before = open_validation_set(parquet_folder)
+    for split in ("train", "test"):
+        (parquet_folder / "data" / f"{split}-00000-of-00001.parquet").write_bytes(b"not read")
+    found = open_validation_set(parquet_folder)
+    assert found.images == before.images
+    assert found.warnings[0] == (
+        "2 shards of other splits are left out: data/test-00000-of-00001.parquet, data/train-00000-of-00001.parquet"
+    )
+
+
+IMAGE = {"_type": "Image"}
+CLASSES = {"_type": "ClassLabel", "names": ["cat", "dog", "eel"]}
+Table = Callable[..., Path]
+
+
+@pytest.fixture
+def write_table(tmp_path: Path, pictures: dict[int, bytes]) -> Table:
+    """Write a shard of three images, and what Hugging Face's ``datasets`` would say of its columns."""
+
+    def write(columns: dict[str, object], features: object = None) -> Path:
+        path = tmp_path / "hf" / "validation-00000-of-00001.parquet"
+        path.parent.mkdir(exist_ok=True)
+        data = [pictures[number] for number in (1, 2, 3)]
+        images = {"nested": [{"bytes": each, "path": f"{place}.jpg"} for place, each in enumerate(data)], "plain": data}
+        table = pyarrow.table({name: images.get(str(values), values) for name, values in columns.items()})
+        described = {"huggingface": json.dumps({"info": {"features": features}})}
+        pyarrow.parquet.write_table(table.replace_schema_metadata(described if features else None), path)
+        return path.parent
+
+    return write
+
+
+@pytest.mark.parametrize(
+    ("columns", "features"),
+    [
+        ({"img": "nested", "label": [2, 0, 1]}, {"img": IMAGE, "label": CLASSES}),
+        ({"image": "nested", "labels": [2, 0, 1]}, {"image": IMAGE, "labels": CLASSES}),
+        ({"photo": "nested", "species": [2, 0, 1], "width": [1, 2, 3]}, {"photo": IMAGE, "species": CLASSES}),
+    ],
+    ids=["cifar10", "beans", "names of its own"],
+)
+def test_parquet_files_say_their_columns_and_classes(
+    columns: dict[str, object], features: object, write_table: Table, pictures: dict[int, bytes]
+) -> None:
+    found = open_validation_set(write_table(columns, features))
+    assert found.classes == ("cat", "dog", "eel")
+    assert found.warnings == ("3 classes, by index: cat, dog, eel",)
+    assert [image.label for image in found.images] == [2, 0, 1]
+    assert [image.location.read() for image in found.images if image.location] == [pictures[n] for n in (1, 2, 3)]
+
+
+@pytest.mark.parametrize(
+    "columns",
+    [
+        {"image": "plain", "label": [6, 0, 1]},
+        {"jpg": "nested", "cls": [6, 0, 1]},
+        {"image": "nested", "label": ["n01498041", "n01440764", "n01443537"], "id": [1, 2, 3]},
+    ],
+    ids=["bytes alone", "from WebDataset", "WordNet ids"],
+)
+@pytest.mark.parametrize("features", [None, ["not", "understood"]])
+def test_parquet_columns_are_told_by_type_and_name(
+    columns: dict[str, object], features: object, write_table: Table, pictures: dict[int, bytes]
+) -> None:
+    found = open_validation_set(write_table(columns, features))
+    assert found.classes == synsets()
+    assert [image.label for image in found.images] == [6, 0, 1]
+    assert [image.location.read() for image in found.images if image.location] == [pictures[n] for n in (1, 2, 3)]
+
+
+def test_parquet_classes_called_by_wordnet_id_are_those_of_imagenet(write_table: Table) -> None:
+    classes = {"_type": "ClassLabel", "names": ["n01443537", "n01440764", "n01498041"]}
+    found = open_validation_set(write_table({"image": "nested", "label": [0, 1, 2]}, {"label": classes}))
+    assert found.classes == synsets()
+    assert [image.label for image in found.images] == [1, 0, 6]
+
+
+def test_parquet_classes_in_another_order_are_refused(write_table: Table) -> None:
+    columns = {"image": "nested", "label": [0, 1, 2]}
+    names = list(class_names())
+    features = {"label": {"_type": "ClassLabel", "names": [*names[:7], "another spelling", *names[8:]]}}
+    assert open_validation_set(write_table(columns, features)).classes == synsets()
+    features["label"]["names"] = sorted(names, key=str.lower)
+    with pytest.raises(DatasetError, match="classes of ImageNet in another order") as caught:
+        open_validation_set(write_table(columns, features))
+    assert caught.value.got == "abacus as class 0"
+
+
+@pytest.mark.parametrize(
+    ("columns", "features", "got"),
+    [
+        ({"image": "nested", "species": [0, 1, 2]}, None, "no column of classes among image, species"),
+        ({"bytes": [b"a"] * 3, "label": [0, 1, 2]}, None, "no column of images among bytes, label"),
+        (
+            {"img": "nested", "fine": [0, 1, 2], "coarse": [0, 0, 1]},
+            {"img": IMAGE, "fine": CLASSES, "coarse": CLASSES},
+            "several columns of classes: fine, coarse",
+        ),
+    ],
+)
+def test_parquet_columns_that_cannot_be_told_are_named(
+    columns: dict[str, object], features: object, got: str, write_table: Table
+) -> None:
+    with pytest.raises(DatasetError, match="holds no labelled images") as caught:
+        open_validation_set(write_table(columns, features))
+    assert caught.value.got == got
+
+
+def test_an_image_without_a_class_is_named(write_table: Table) -> None:
+    with pytest.raises(DatasetError, match="have no class") as caught:
+        open_validation_set(write_table({"image": "nested", "label": [0, None, 1]}))
+    assert caught.value.got == "1 image without: validation-00000-of-00001.parquet/1.jpg"
+
+
+def test_classes_beside_shards_are_their_own(write_table: Table, shard_folder: Path) -> None:
+    tables = write_table({"image": "nested", "label": ["eel", "cat", "dog"]})
+    (tables / "classes.txt").write_text("cat\ndog\neel\n")
+    assert [image.label for image in open_validation_set(tables).images] == [2, 0, 1]
+    names = [f"class {number}" for number in range(1000)]
+    (shard_folder / "classes.txt").write_text("\n".join(names))
+    assert open_validation_set(shard_folder).classes == tuple(names)
+    (shard_folder / "classes.txt").write_text("cat\ndog\n")
+    with pytest.raises(DatasetError, match="no usable class") as caught:
+        open_validation_set(shard_folder)
+    assert "from 0 to 1" in str(caught.value.expected)
 
 
 def test_damaged_parquet_is_named(parquet_folder: Path) -> None:

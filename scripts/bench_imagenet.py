@@ -3,8 +3,9 @@
     python -m scripts.bench_imagenet [--images 1000] [--slices 2] [--rounds 1] [--json]
 
 On generated JPEGs of the size and detail of ImageNet's, slice by slice: all competitors run in turn on every slice, in
-one process, so that a slow minute of the machine touches all alike; the timm-style loop runs once, half way through.
-1,000 images take about 15 minutes on two cores.
+one process, so that a slow minute of the machine touches all alike; whole measurement and bare loop, which are nearly
+alike, are run several times in turn, and the timm-style loop once, half way through. 1,000 images take about 20 minutes
+on two cores.
 
 - decode: crops a second on one thread, against Pillow's decode, resize and crop, bit for bit the same;
 - whole: `measure_accuracy` from files to counts, against a bare loop of the same network over ready tensors, in
@@ -48,6 +49,7 @@ BARE_BATCH = 8
 TIMM_BATCH = 256
 TIMM_WORKERS = min(4, os.cpu_count() or 1)
 DECODED = 48
+PAIRS = 3
 
 Networks = Mapping[str, torch.nn.Module]
 Seconds = dict[str, list[float]]
@@ -139,23 +141,25 @@ def network_figures(whole_set: ValidationSet, networks: Networks, parts: int, ro
         runs: dict[str, Callable[[], object]] = {
             **{f"bare {each}": partial(run_bare, networks[each], ready, torch.channels_last) for each in networks},
             **{f"default {each}": partial(run_bare, networks[each], ready) for each in networks},
-            "whole": partial(measure_accuracy, {name: network}, images),
             "three": partial(measure_accuracy, networks, images),
         }
         for each, run in runs.items():
             seconds.setdefault(each, []).append(timed(run))
+        for _ in range(PAIRS):
+            seconds.setdefault("bare loop", []).append(timed(runs[f"bare {name}"]))
+            seconds.setdefault("whole", []).append(timed(partial(measure_accuracy, {name: network}, images)))
         profiles.append(profile(network, images))
     for order in ("bare", "default"):
         seconds[f"all {order}"] = list(map(sum, zip(*(seconds[f"{order} {each}"] for each in networks), strict=True)))
-    shown = {each: rounds * len(whole_set.images) for each in seconds} | {"timm-style": len(whole_set.images)}
-    speeds = {each: shown[each] / sum(taken) for each, taken in seconds.items()}
+    passes = {"timm-style": 1, "whole": PAIRS * rounds, "bare loop": PAIRS * rounds}
+    speeds = {each: count * len(whole_set.images) / sum(seconds[each]) for each, count in passes.items()}
     whole = f"{speeds['whole']:.1f} against"
     return [
         Figure(
             "images a second, whole measurement / bare channels-last loop",
             "at least 1.0",
-            ratio(seconds, f"bare {name}", "whole"),
-            f"{whole} {speeds[f'bare {name}']:.1f}",
+            ratio(seconds, "bare loop", "whole"),
+            f"{whole} {speeds['bare loop']:.1f}; median of {len(seconds['whole'])} pairs, {spread(seconds)}",
         ),
         Figure(
             "images a second, whole measurement / timm-style validation",
@@ -263,6 +267,12 @@ def timed(run: Callable[[], object]) -> float:
 def ratio(seconds: Seconds, one: str, other: str) -> float:
     """The median over the slices of one time divided by another of the same slice."""
     return round(statistics.median(a / b for a, b in zip(seconds[one], seconds[other], strict=True)), 3)
+
+
+def spread(seconds: Seconds) -> str:
+    """The least and the largest ratio of a pair."""
+    ratios = [a / b for a, b in zip(seconds["bare loop"], seconds["whole"], strict=True)]
+    return f"{min(ratios):.3f} to {max(ratios):.3f}"
 
 
 def crop_all(data: Sequence[bytes], crop: Callable[[bytes], object]) -> None:

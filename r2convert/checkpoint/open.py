@@ -44,6 +44,7 @@ class Checkpoint:
         wrapper: the key or dotted keys the state dict lay under; ``None`` for a bare one.
         prefix_removed: what was taken off every name: the prefixes of wrappers (``module.``, ``_orig_mod.``), and
             the one that was asked for.
+        prefix_asked: the one that was asked for; empty if none was.
         left_out: tensors beside the network that were left out, with the reason.
         opaque: dotted names of the classes and functions whose objects are not looked into.
         warnings: what is odd about the file but harmless, one sentence each.
@@ -58,6 +59,7 @@ class Checkpoint:
         contents: Contents,
         state_dict: StateDict,
         hashing: Background[str] | None = None,
+        prefix_asked: str = "",
     ) -> None:
         self.path = path
         self.container = contents.container
@@ -67,6 +69,7 @@ class Checkpoint:
         self.metadata: Mapping[str, object] = MappingProxyType({**contents.metadata, **state_dict.metadata})
         self.wrapper = state_dict.wrapper
         self.prefix_removed = state_dict.prefix_removed
+        self.prefix_asked = prefix_asked
         self.left_out = state_dict.left_out
         self.opaque = contents.opaque
         self.other_key = state_dict.other_key
@@ -203,7 +206,7 @@ def open_checkpoint(
         contents = read(files)
         selection = Selection(key, prefix, tuple(leave_out), recognise)
         state_dict = find_state_dict(contents.root, selection, files[0].budget, str(path))
-        checkpoint = Checkpoint(path, files, contents, state_dict, hashing)
+        checkpoint = Checkpoint(path, files, contents, state_dict, hashing, prefix)
         require_plausible_total(checkpoint.tensors.values(), checkpoint.size, str(path))
         checkpoint.require_unchanged()
     except BaseException as error:

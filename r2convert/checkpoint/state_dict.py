@@ -267,12 +267,7 @@ class _Choice:
         if exact or under:
             return self._ranked(exact or under), False
         if key != "ema":
-            known = ", ".join(dict.fromkeys(each.key for each in self._all if each.path))
-            raise UsageError(
-                f"there is no state dict under the key {key!r}",
-                where=self._where,
-                expected=f"one of: {known}" if known else "a key that holds tensors; there is none",
-            )
+            raise self._no_such(f"there is no state dict under the key {key!r}")
         if self._swapped:
             return self.network(), False
         if self._averages:
@@ -283,10 +278,16 @@ class _Choice:
 
     def no_average(self) -> UsageError:
         """Return the error for a file without a moving average."""
+        return self._no_such(
+            "there is no state dict under the key 'ema': the file holds no moving average of the network"
+        )
+
+    def _no_such(self, what: str) -> UsageError:
+        known = ", ".join(dict.fromkeys(each.key for each in self._all if each.path))
         return UsageError(
-            "there is no state dict under the key 'ema': the file holds no moving average of the network",
+            what,
             where=self._where,
-            expected=f"one of: {', '.join(each.key for each in self._all if each.path)}",
+            expected=f"one of: {known}" if known else "a key that holds tensors; there is none",
         )
 
     def _ranked(self, candidates: Sequence[_Candidate]) -> _Candidate:

@@ -80,7 +80,7 @@ def select(named: Named, prefix: str, patterns: Sequence[str], *, takes_average:
 
     Args:
         named: all tensors by name.
-        prefix: take only the names that start with it, and take it off.
+        prefix: take only the names that start with it, with or without what wrappers put before it, and take it off.
         patterns: shell patterns of names to leave out, as they are in the file or without prefixes.
         takes_average: take the average that lies among the tensors instead of the network.
         where: the file, for messages.
@@ -185,11 +185,14 @@ class _Taken:
                 self.notes.append(f"{count} of {len(self.named)} names start with {prefix!r}: left as they are")
 
     def take_prefix(self, prefix: str) -> None:
-        """Keep the tensors whose names start with a prefix, and take it off."""
+        """Keep the tensors whose names start with a prefix, and take it off; wrappers' prefixes may stand before it."""
+        own = prefix
+        if not any(name.startswith(prefix) for name in self.named):
+            own = "" if self.prefix_removed.startswith(prefix) else prefix.removeprefix(self.prefix_removed)
         under = {
-            name.removeprefix(prefix): tensor
+            name.removeprefix(own): tensor
             for name, tensor in self.named.items()
-            if name.startswith(prefix) and name != prefix
+            if name.startswith(own) and name != own
         }
         if not under:
             raise UsageError(
@@ -200,7 +203,7 @@ class _Taken:
             what = "1 tensor outside {!r} is" if outside == 1 else f"{outside} tensors outside {{!r}} are"
             self.notes.append(f"{what.format(prefix)} left out")
         self.named = under
-        self.prefix_removed += prefix
+        self.prefix_removed += own
 
     def _drop(self, reasons: Mapping[str, str]) -> None:
         for name, reason in reasons.items():

@@ -110,7 +110,8 @@ def _prepare_streams() -> None:
         except OSError:
             # Closed by the caller. The next file opened, an output perhaps, would get its number and its text.
             os.open(os.devnull, os.O_RDWR)
-    sys.stdout = sys.stdout or open(1, "w", encoding="utf-8")  # noqa: SIM115 - open for as long as the process
+    sys.stdin = sys.stdin or open(0, encoding="utf-8")  # noqa: SIM115 - open for as long as the process
+    sys.stdout = sys.stdout or open(1, "w", encoding="utf-8")  # noqa: SIM115
     sys.stderr = sys.stderr or open(2, "w", encoding="utf-8")  # noqa: SIM115
     if isinstance(sys.stdout, io.TextIOWrapper):
         # File names need not be UTF-8, and a terminal need not know every letter.
@@ -153,12 +154,24 @@ def _report(error: Exception, settings: Settings, arguments: list[str]) -> int:
         traceback.print_exc()
     problem, code = _as_problem(error)
     if isinstance(problem, LargerNetworkError) and [each for each in arguments if each[:1] != "-"][:1] == ["map"]:
-        from shlex import join, split
-
-        added = [each for each in split(problem.options) if each != "--backbone-only" or each not in arguments]
-        problem.next_step = f"`{join(['r2convert', *arguments, *added])}` takes it out"
+        problem.next_step = f"`{_taking_out(problem, arguments)}` takes it out"
     print_error(problem, code, settings)
     return code
+
+
+def _taking_out(problem: LargerNetworkError, arguments: list[str]) -> str:
+    """The command as it was given, with the options that take a network out of a larger one."""
+    from shlex import join, split
+
+    added = [each for each in split(problem.options) if each != "--backbone-only" or each not in arguments]
+    kept, given = [], iter(arguments)
+    for each in given:
+        if each == "--prefix" in added:
+            next(given, None)
+        elif not (each.startswith("--prefix=") and "--prefix" in added):
+            kept.append(each)
+    end = kept.index("--") if "--" in kept else len(kept)
+    return join(["r2convert", *kept[:end], *added, *kept[end:]])
 
 
 def _as_problem(error: Exception) -> tuple[R2ConvertError, int]:

@@ -128,7 +128,10 @@ def coloured(text: str, colour: str, *, bold: bool = False) -> str:
 
 def print_error(error: R2ConvertError, code: int, said: Settings) -> None:
     """Print an error on stderr; where JSON was asked for and none has been printed, as a document on stdout too."""
-    sys.stderr.write(f"error: {printable(str(error), keep_lines=True)}\n")
+    try:
+        sys.stderr.write(f"error: {printable(str(error), keep_lines=True)}\n")
+    except OSError:  # a full disk under stderr must not change the exit code, now or when Python flushes it at the end
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
     if said.json:
         _write_json({"error": {**error_document(error), "exit_code": code}})
 

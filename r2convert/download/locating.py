@@ -12,6 +12,7 @@ from r2convert.catalog.variant import Variant
 from r2convert.download.cache import Cache, CachedFile, DamagedFile
 from r2convert.download.listing import choose_source
 from r2convert.errors import AccessError, UnknownVariantError, UsageError
+from r2convert.files import printable
 
 if TYPE_CHECKING:
     from r2convert.download.transfer import ProgressSink
@@ -102,7 +103,7 @@ def _checkpoint_in(folder: Path) -> Path:
     if usual is not None:
         return usual
     if len(found) > 1:
-        shown = [f"{path.name} ({path.stat().st_size / 1e6:.1f} MB)" for path in found[:_LISTED]]
+        shown = [f"{printable(path.name)} ({path.stat().st_size / 1e6:.1f} MB)" for path in found[:_LISTED]]
         more = [f"and {len(found) - _LISTED} more"] if len(found) > _LISTED else []
         raise UsageError(
             f"this folder holds {len(found)} checkpoints",

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from fnmatch import fnmatchcase
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from r2convert.catalog.catalog import Catalog
 from r2convert.catalog.geometry import read_template
@@ -116,7 +117,8 @@ def _closest_layout(expansion: Expansion, layout: str | None, shapes: Shapes) ->
 
 def _unknown(tables: Tables, checkpoint: Checkpoint, shapes: Shapes) -> MappingError:
     where = str(checkpoint.path)
-    inside = networks_inside(tables, shapes)
+    asked = checkpoint.prefix_asked
+    inside = [replace(each, prefix=asked + each.prefix) for each in networks_inside(tables, shapes)]
     if inside:
         first = inside[0]
         take = "takes it out" if len(inside) == 1 else "takes the first one out"
@@ -131,6 +133,14 @@ def _unknown(tables: Tables, checkpoint: Checkpoint, shapes: Shapes) -> MappingE
         )
         error.options = first.options + ("" if first.identity.has_classifier else " --backbone-only")
         return error
+    empty = [name for name, shape in shapes.items() if 0 in shape]
+    if len(empty) * 2 > len(shapes):
+        return MappingError(
+            "most tensors of this file are empty: the program that saved it keeps their values in other files",
+            where=where,
+            got=first_names(empty),
+            next_step="join them, those of DeepSpeed's ZeRO stage 3 with its zero_to_fp32.py, and give the result",
+        )
     other = lookalike(tables.catalog, shapes)
     if other is not None:
         return MappingError(

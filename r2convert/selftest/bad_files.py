@@ -70,6 +70,7 @@ def not_checkpoints() -> tuple[BadFile, ...]:
         _other("a text file", UnsupportedCheckpointError, lambda: b"conv1.weight 64 3 7 7\n"),
         _other("random bytes", UnsupportedCheckpointError, lambda: bytes(range(255, 0, -1))),
         _other("zeros: a download that was never filled in", TruncatedCheckpointError, lambda: bytes(12)),
+        _other("more zeros than a variable's header has", TruncatedCheckpointError, lambda: bytes(4096)),
     )
 
 

@@ -226,8 +226,10 @@ def test_an_average_that_is_a_module_of_its_own(tmp_path: Path, module: str) -> 
 
 
 def test_a_file_without_an_average_says_so(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="no moving average"):
+    with pytest.raises(UsageError, match=r"no moving average.*\n.*\n.*one of: state_dict$"):
         open_checkpoint(save({"state_dict": network()}, tmp_path), key="ema")
+    with pytest.raises(UsageError, match=r"no moving average.*\n.*\n.*a key that holds tensors; there is none$"):
+        open_checkpoint(save(network(), tmp_path), key="ema")
     assert other_key(save({"state_dict": network()}, tmp_path)) is None
 
 
@@ -249,6 +251,20 @@ def test_wrappers_prefixes_come_off_in_any_order(tmp_path: Path, prefix: str) ->
     assert values(path) == firsts(network())
     with open_checkpoint(path) as checkpoint:
         assert checkpoint.prefix_removed == prefix
+
+
+@pytest.mark.parametrize("prefix", ["backbone.", "module.model.backbone."])
+def test_a_prefix_may_be_written_as_it_is_in_the_file(tmp_path: Path, prefix: str) -> None:
+    path = save(network(1, "module.model.backbone.") | {"module.model.head.weight": torch.ones(2)}, tmp_path)
+    assert values(path, prefix=prefix) == firsts(network())
+    with open_checkpoint(path, prefix=prefix) as checkpoint:
+        assert checkpoint.prefix_removed == "module.model.backbone."
+    with pytest.raises(UsageError, match=r"no tensor's name starts with 'module\.backbone\.'"):
+        open_checkpoint(path, prefix="module.backbone.")
+
+
+def test_a_wrappers_prefix_that_is_off_already_may_be_asked_for(tmp_path: Path) -> None:
+    assert values(save(network(1, "module."), tmp_path), prefix="module.") == firsts(network())
 
 
 def test_a_compiled_part_has_the_names_of_the_whole(tmp_path: Path) -> None:

@@ -217,6 +217,9 @@ def test_closed_streams_are_no_error_and_do_not_change_the_answer(tmp_path: Path
     assert shell("r2convert list >&-", tmp_path).returncode == 0
     assert shell("r2convert list <&- >&- 2>&-", tmp_path).returncode == 0
     assert shell("r2convert inspect no_such_variant 2>&-", tmp_path).returncode == 2
+    assert shell("r2convert inspect no_such_variant 2>/dev/full", tmp_path).returncode == 2
+    nothing = shell("r2convert inspect - <&-", tmp_path)
+    assert (nothing.returncode, "an empty file" in nothing.stderr) == (3, True)
 
 
 def test_debug_may_stand_at_the_end(run: Run) -> None:

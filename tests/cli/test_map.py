@@ -253,6 +253,13 @@ def test_a_backbone_inside_a_larger_network_is_found_and_taken_out(run: Run, sta
     ran = run(*shlex.split(command[1]), "--json")
     assert ran.code == 0
     assert "1 tensor outside 'resnet.' is left out" in ran.err
+    # Of the command as it was given, the prefix that was too short or too long is replaced.
+    for given in (("--prefix", "res"), ("--prefix=resnet",)):
+        refused = run("map", *given, "--overwrite", "--", tmp_path / "pranet.pth", tmp_path / "mm.pth")
+        said = " ".join(
+            ["map --overwrite --prefix resnet. --backbone-only --", *map(str, sorted(tmp_path.glob("*.pth"))[::-1])]
+        )
+        assert f"`r2convert {said}` takes it out" in refused.err
     after = torch.load(tmp_path / "mm.pth", weights_only=True)
     assert torch.equal(after["backbone.stem.1.conv.weight"], state["conv1.3.weight"])
     assert len(after) == len(state) - 2

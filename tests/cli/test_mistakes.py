@@ -32,12 +32,12 @@ def test_a_folder_stands_for_its_one_checkpoint(run: Run, file: Path) -> None:
 
 
 def test_a_folder_of_several_checkpoints_lists_them(run: Run, file: Path) -> None:
-    shutil.copy(file, file.with_name("other.safetensors"))
+    shutil.copy(file, file.with_name("other\n.safetensors"))
     ran = run("verify", file.parent)
     assert ran.code == 2
     assert "this folder holds 2 checkpoints" in ran.err
     assert "dla.pth (" in ran.err
-    assert "other.safetensors (" in ran.err
+    assert r"other\n.safetensors (" in ran.err
     assert f"give the path of one, such as {file}" in ran.err
 
 

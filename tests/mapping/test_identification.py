@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
+import torch
 from msgspec.structs import replace
 
 from r2convert.catalog.variant import StagedArchitecture
-from r2convert.mapping.identity import Identity, identify
+from r2convert.checkpoint.open import open_checkpoint
+from r2convert.errors import MappingError
+from r2convert.mapping.identity import Identity, identify, resolve
 from r2convert.mapping.refusal import lookalike, nearest, networks_inside
 from r2convert.mapping.tables import Tables
 from tests.conftest import DATA
@@ -170,6 +175,7 @@ def test_a_file_is_presumed_to_be_what_its_layouts_program_computes(
         (["speaker.layer1.0.shortcut.0.weight"], "speech recognition"),
         (["layer3.0.convs.1.conv_offset.weight"], "mmdetection reads it, with its `dcn`"),
         (["layer1.0.conv1.weight_orig", "layer1.0.conv1.weight_mask"], "`prune.remove` every module"),
+        (["layer1.0.conv1.weight", "layer1.0.conv1.bias"], "BatchNorms were folded into its convolutions"),
         (["model.layer1.0.conv1.parametrizations.weight.original0"], "parametrized weights"),
         (["backbone.res4.blocks.1.branch2b.0.conv_offset.weight"], "PaddleDetection reads it"),
     ],
@@ -229,3 +235,12 @@ def test_another_classifier_leaves_the_backbone_to_be_taken_out(tables: Tables, 
 def test_modules_within_the_stages_make_another_network(tables: Tables) -> None:
     shapes = expanded(tables, "res2net50_w26_s4", "official") | {"layer1.0.se.conv.weight": (16, 256, 1, 1)}
     assert networks_inside(tables, shapes) == ()
+
+
+def test_a_file_whose_values_are_kept_elsewhere_is_said_to_be_that(tables: Tables, tmp_path: Path) -> None:
+    shapes = MANIFESTS["res2net50_w26_s4", "official"]
+    partitioned = {name: torch.zeros(shape if "running" in name else 0) for name, shape in shapes.items()}
+    torch.save({"module": partitioned, "ds_version": "0.14.0"}, tmp_path / "zero_pp_rank_0_model_states.pt")
+    said = pytest.raises(MappingError, match=r"most tensors of this file are empty(.|\n)*zero_to_fp32\.py")
+    with open_checkpoint(tmp_path / "zero_pp_rank_0_model_states.pt") as checkpoint, said:
+        resolve(tables, checkpoint)

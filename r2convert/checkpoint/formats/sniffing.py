@@ -164,7 +164,7 @@ def _known_kind(head: bytes, size: int) -> Kind | None:
         return Kind.SAFETENSORS
     if head[0] == 0x80 and len(head) > 1 and 2 <= head[1] <= 5:
         return Kind.PICKLE
-    if len(head) >= 12 and head[:12] == b"\0" * 12 and size > 16:
+    if len(head) >= 12 and head[:12] == b"\0" * 12 and size > 16 and head.strip(b"\0"):
         return Kind.LOD_TENSOR
     if head.lstrip().startswith(b"{") and b'"weight_map"' in head:
         return Kind.SHARD_INDEX
@@ -184,7 +184,9 @@ def _not_a_checkpoint(file: OpenFile, head: bytes) -> CheckpointError:
             got=_shown(head),
             next_step=COMPARE_DIGESTS,
         )
-    if b"PK\x03\x04".startswith(head[:4]) or not head.strip(b"\0"):
+    if not head.strip(b"\0"):
+        return file.truncated(0, "a checkpoint", f"zeros only in the first {len(head):,} bytes")
+    if b"PK\x03\x04".startswith(head[:4]):
         return file.truncated(file.size, "a checkpoint", _shown(head))
     if _TENSORFLOW_DATA.search(file.path.name):  # bare numbers, which only the name tells
         return unsupported(file, "the data of a TensorFlow checkpoint", _SAVE)
@@ -344,7 +346,7 @@ def _is_caffe(first: int, fields: _Fields) -> bool:
 
 _PROTOBUF_FORMATS: Final[tuple[tuple[str, Callable[[int, _Fields], bool], str], ...]] = (
     ("the program of a Paddle inference model", _is_paddle_program, PADDLE_PROGRAM),
-    ("a MindSpore model (MindIR)", _is_mindir, "Use the checkpoint (.ckpt) it was exported from."),
+    ("a MindSpore model (MindIR)", _is_mindir, "use the checkpoint (.ckpt) it was exported from"),
     ("a TensorFlow saved model", _is_saved_model, _SAVE),
     ("an ONNX model", _is_onnx, "use the checkpoint it was exported from"),
     ("a TensorFlow graph", _is_graph, _SAVE),

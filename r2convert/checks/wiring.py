@@ -161,7 +161,7 @@ def measure(network: nn.Module, batches: Iterable[Tensor]) -> tuple[LayerStatist
     if statistics:
         first = next(module for module in network.modules() if isinstance(module, nn.Conv2d))
         # Padding aside, a convolution answers a plain colour with the sum of its weights for it.
-        statistics[0] = statistics[0]._replace(tint=first.weight.detach().double().cpu().sum((2, 3)))
+        statistics[0] = statistics[0]._replace(tint=first.weight.detach().cpu().double().sum((2, 3)))
     return tuple(statistics)
 
 
@@ -171,15 +171,16 @@ class _Meter:
     def __init__(self, layer: nn.BatchNorm2d) -> None:
         assert layer.running_mean is not None  # noqa: S101 - BatchNorms here keep statistics
         assert layer.running_var is not None  # noqa: S101
-        self._running_mean = layer.running_mean.double().cpu()
-        self._running_variance = layer.running_var.double().cpu() + layer.eps
+        self._running_mean = layer.running_mean.cpu().double()
+        self._running_variance = layer.running_var.cpu().double() + layer.eps
         self._eps = layer.eps
         self._count = 0
         self._total = torch.zeros_like(self._running_mean)
         self._squares = torch.zeros_like(self._running_mean)
 
     def add(self, count: int, mean: Tensor, variance: Tensor) -> None:
-        mean, variance = mean.double().cpu(), variance.double().cpu()
+        # Doubled here: not every device has float64.
+        mean, variance = mean.cpu().double(), variance.cpu().double()
         self._count += count
         self._total += count * mean
         self._squares += count * (variance + mean.square())

@@ -37,6 +37,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from r2convert.catalog.protocol import ACCELERATIONS, Acceleration, ComputePrecision, Precision
 from r2convert.errors import UsageError
+from r2convert.evaluation.processes import local_device
 from r2convert.imagenet.device_resize import is_out_of_memory
 
 _AUTOCAST = {"bf16": torch.bfloat16, "fp16": torch.float16}
@@ -44,7 +45,7 @@ _PART_OF_FAST: tuple[Acceleration, ...] = ("channels-last", "fold-bn")
 
 
 def choose_device(name: str | None) -> torch.device:
-    """The device that was asked for, or by default a GPU where there is one.
+    """The device that was asked for, or by default a GPU where there is one; of several processes each has its own.
 
     Args:
         name: ``cpu``, ``cuda``, ``cuda:1``, ``mps``.
@@ -52,13 +53,13 @@ def choose_device(name: str | None) -> torch.device:
     Raises:
         UsageError: the device cannot be used.
     """
-    if name is None:
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    name = name or ("cuda" if torch.cuda.is_available() else "cpu")
     try:
-        torch.empty(0, device=name)
+        device = local_device(torch.device(name))
+        torch.empty(0, device=device)
     except (RuntimeError, AssertionError) as error:
         raise UsageError(f"the device {name!r} cannot be used", got=str(error).splitlines()[0]) from error
-    return torch.device(name)
+    return device
 
 
 def device_name(device: str) -> str:

@@ -70,14 +70,18 @@ def is_first() -> bool:
 def local_device(device: torch.device) -> torch.device:
     """The device of this process, by its number: ``cuda`` without one is the current one, or one a process.
 
-    It is made the current one, so that whatever allocates without naming a device does it there.
+    It is made the current one, so that whatever allocates without naming a device does it there. A process that is
+    shown fewer devices than there are processes here, perhaps only its own, counts on from the first.
     """
     if device.type != "cuda":
         return device
+    cuda: Any = torch.cuda  # without type hints
+    cuda.init()  # says what is missing, where setting a device would stumble over it
     if str(device) == "cuda":
-        own = int(os.environ.get("LOCAL_RANK", "0")) if is_shared() else torch.cuda.current_device()
-        device = torch.device("cuda", own)
-    torch.cuda.set_device(device)
+        own = os.environ.get("LOCAL_RANK")
+        index = cuda.current_device() if own is None else int(own) % max(1, cuda.device_count())
+        device = torch.device("cuda", index)
+    cuda.set_device(device)
     return device
 
 

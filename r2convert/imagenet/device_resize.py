@@ -22,7 +22,7 @@ SOURCE_SIDE = 512
 """Pixels of an image that the device is handed, each way; what needs more of them is resized on the processor."""
 
 _FRACTION_BITS = 22
-_IMAGES_AT_ONCE = 32
+_IMAGES_AT_ONCE = 128
 _PROBED_SIZES = ((500, 375), (375, 500), (256, 256), (300, 200), (224, 600), (580, 575))
 
 
@@ -217,16 +217,18 @@ def _resample_axis(pixels: torch.Tensor, passes: Sequence[Pass], axis: int) -> t
     weights = np.zeros((taps, len(passes), side), np.int32)
     for row, each in enumerate(passes):
         weights[: each.weights.shape[1], row] = each.weights.T
+    # Beyond the last source pixel of an output the weight is 0, whatever lies there.
+    places = np.stack([each.starts for each in passes]) + np.arange(taps)[:, None, None]
+    places = np.minimum(places, pixels.shape[axis] - 1)
     shape = [len(passes), 1, 1, 1]
     shape[axis] = side
     result_shape = list(pixels.shape)
     result_shape[axis] = side
-    starts = on_device(torch.from_numpy(np.stack([each.starts for each in passes])), pixels.device).reshape(shape)
     sums = torch.full(result_shape, 1 << (_FRACTION_BITS - 1), dtype=torch.int32, device=pixels.device)
-    for tap, weight in enumerate(on_device(torch.from_numpy(weights), pixels.device)):
-        # Beyond the last source pixel of an output the weight is 0, whatever lies there.
-        places = (starts + tap).clamp_(max=pixels.shape[axis] - 1).expand(result_shape)
-        sums.addcmul_(pixels.gather(axis, places).to(torch.int32), weight.reshape(shape))
+    each_tap = zip(*(on_device(torch.from_numpy(each), pixels.device) for each in (places, weights)), strict=True)
+    # Two kernels a tap: launching them takes the interpreter's lock, which the decode threads are after as well.
+    for place, weight in each_tap:
+        sums.addcmul_(pixels.gather(axis, place.reshape(shape).expand(result_shape)), weight.reshape(shape))
     return sums.bitwise_right_shift_(_FRACTION_BITS).clamp_(0, 255).to(torch.uint8)
 
 
@@ -241,8 +243,9 @@ def on_device(values: torch.Tensor, device: torch.device) -> torch.Tensor:
     return values.pin_memory().to(device, non_blocking=True)
 
 
-# What torch says of MPS, cuDNN and the processor's own allocator.
-_OUT_OF_MEMORY = ("out of memory", "CUDNN_STATUS_ALLOC_FAILED", "DefaultCPUAllocator")
+# What torch says of MPS, of cuDNN and cuBLAS, of a convolution whose every algorithm lacks room for its workspace, and
+# of the processor's own allocator.
+_OUT_OF_MEMORY = ("out of memory", "_STATUS_ALLOC_FAILED", "unable to find an engine", "DefaultCPUAllocator")
 
 
 def is_out_of_memory(error: RuntimeError) -> bool:

@@ -249,6 +249,8 @@ def test_a_device_too_small_for_one_image_is_named(standin: SyntheticSet) -> Non
         lambda: torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB"),
         lambda: RuntimeError("MPS backend out of memory (MPS allocated: 17 GB)"),
         lambda: RuntimeError("cuDNN error: CUDNN_STATUS_ALLOC_FAILED"),
+        lambda: RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"),
+        lambda: RuntimeError("GET was unable to find an engine to execute this computation"),
         lambda: RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory"),
     ],
 )

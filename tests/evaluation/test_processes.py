@@ -9,7 +9,6 @@ import pytest
 import torch
 
 from r2convert.checks.standins import synthetic_image
-from r2convert.evaluation import processes
 from r2convert.evaluation.processes import local_device
 from r2convert.imagenet.labels import synsets
 
@@ -112,14 +111,19 @@ def test_audits_of_all_processes_are_one(folder: Path, tmp_path: Path) -> None:
 
 
 def test_a_device_without_a_number_is_the_current_one_or_one_a_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("LOCAL_RANK", raising=False)
+    monkeypatch.setattr(torch.cuda, "init", lambda: None)
     chosen: list[int] = []
     index_of = torch.cuda._utils._get_device_index  # as torch's own set_device reads it: no number is an error
     monkeypatch.setattr(torch.cuda, "set_device", lambda device: chosen.append(index_of(device)))
     monkeypatch.setattr(torch.cuda, "current_device", lambda: 2)
     assert local_device(torch.device("cuda")) == torch.device("cuda:2")
     assert local_device(torch.device("cuda:3")) == torch.device("cuda:3")
-    monkeypatch.setattr(processes, "is_shared", lambda: True)
     monkeypatch.setenv("LOCAL_RANK", "5")
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 8)
     assert local_device(torch.device("cuda")) == torch.device("cuda:5")
+    # Some schedulers show each process its own device only; and two processes may share one.
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    assert local_device(torch.device("cuda")) == torch.device("cuda:0")
     assert local_device(torch.device("cpu")) == torch.device("cpu")
-    assert chosen == [2, 3, 5]
+    assert chosen == [2, 3, 5, 0]

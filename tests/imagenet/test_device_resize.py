@@ -79,7 +79,7 @@ def test_weights_are_those_that_pillow_applies(size: int, new_size: int) -> None
 
 def test_more_pictures_than_are_resized_at_once() -> None:
     generator = np.random.default_rng(0)
-    pictures = [generator.integers(0, 256, (260 + number, 300 - number, 3), np.uint8) for number in range(40)]
+    pictures = [generator.integers(0, 256, (200 + number, 330 - number, 3), np.uint8) for number in range(130)]
     assert np.array_equal(crop_together(pictures), [crop_pixels(pixels) for pixels in pictures])
 
 

@@ -84,7 +84,12 @@ def likely_weights(identity: Identity) -> Weights | None:
 
 
 def accuracy_checks(
-    variant: Variant, accuracy: Accuracy, weights: Weights | None, *, dataset: Dataset | None
+    variant: Variant,
+    accuracy: Accuracy,
+    weights: Weights | None,
+    *,
+    dataset: Dataset | None,
+    classes: int = IMAGENET_CLASSES,
 ) -> Iterator[Check]:
     """Hold every accuracy published on a set against what was measured; it is judged for proven weights only.
 
@@ -94,6 +99,7 @@ def accuracy_checks(
         weights: whose weights the file holds, where that is proven.
         dataset: the set that the images are, all of it or a random part; ``None``: they are none that numbers are
             published on, and those of ImageNet-1k stand beside what was measured.
+        classes: how many classes the network tells apart.
     """
     measured = {
         "top1": (accuracy.top1_correct, accuracy.images),
@@ -103,8 +109,15 @@ def accuracy_checks(
     }
     for claim in variant.claims:
         correct, images = measured.get(claim.metric, (0, 0))
-        if images and claim.dataset == (dataset or "imagenet"):
+        if not images or claim.dataset != (dataset or "imagenet"):
+            continue
+        if classes != IMAGENET_CLASSES:
+            yield claim_check(claim, "not-comparable", correct, _OTHER_CLASSES.format(IMAGENET_CLASSES, classes))
+        else:
             yield _check(claim, correct, images, accuracy, weights, published_set=dataset is not None)
+
+
+_OTHER_CLASSES = "published for {:,} classes; this file has {:,}"
 
 
 def lowest_published_top1(weights: Weights | None, dataset: Dataset) -> int | None:
@@ -302,7 +315,7 @@ class PublishedNumbers:
         weights = self.expansion.variant.weights_called(claim.weights)
         classes = weights.classes if weights else IMAGENET_CLASSES
         if self.expansion.classes != classes:
-            return f"published for {classes:,} classes; this file has {self.expansion.classes:,}"
+            return _OTHER_CLASSES.format(classes, self.expansion.classes)
         if claim.metric != "parameters" and self.input_size != IMAGENET_INPUT:
             return f"published for {shown_size(IMAGENET_INPUT)} images, counted for {shown_size(self.input_size)}"
         return ""

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from msgspec.structs import replace
 
 from r2convert.catalog.protocol import Protocol, ProtocolOptions
-from r2convert.catalog.variant import DATASETS, Dataset, Variant
+from r2convert.catalog.variant import DATASETS, IMAGENET_CLASSES, Dataset, Variant
 from r2convert.checkpoint.open import Checkpoint, open_checkpoint
 from r2convert.checks.claims import PublishedNumbers, accuracy_checks, likely_weights, lowest_published_top1
 from r2convert.checks.counting import require_input_size
@@ -46,6 +46,9 @@ if TYPE_CHECKING:
 
 _RGB_CHANNELS = 3
 _CHECK_THE_REST = "`r2convert verify` without --imagenet checks the rest"
+_OWN_CLASSES = (
+    "images of other classes than ImageNet's lie in a folder a class, or beside a classes.txt that names them"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -220,9 +223,9 @@ def _require_classifier(path: Path, resolution: Resolution, classes: int, *, bac
         raise MappingError(
             "this file cannot be measured on these images",
             where=str(path),
-            expected=f"a classifier of {classes} classes" + ", or one more for the background" * background,
-            got=f"{identity.classes} classes" if identity.has_classifier else "a backbone without classifier",
-            next_step=_CHECK_THE_REST,
+            expected=f"a classifier of {classes:,} classes" + ", or one more for the background" * background,
+            got=f"{identity.classes:,} classes" if identity.has_classifier else "a backbone without classifier",
+            next_step=_OWN_CLASSES if classes == IMAGENET_CLASSES and identity.has_classifier else _CHECK_THE_REST,
         )
     channels = identity.variant.architecture.in_channels
     if channels != _RGB_CHANNELS:
@@ -320,7 +323,10 @@ def verify_checkpoints(
     results, dataset = [], image_run.images.dataset
     for name, each in named.items():
         accuracy = replace(measured[name], dataset=dataset)
-        checks = accuracy_checks(each.identity.variant, accuracy, each.identity.weights, dataset=dataset)
+        identity = each.identity
+        checks = accuracy_checks(
+            identity.variant, accuracy, identity.weights, dataset=dataset, classes=identity.classes
+        )
         results.append(replace(each.result, checks=(*each.result.checks, *checks), accuracy=accuracy))
     return results
 

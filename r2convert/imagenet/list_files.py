@@ -96,7 +96,8 @@ def _read_line(path: Path, number: int, line: str, classes: tuple[str, ...] | No
             if classes is None
             else f"a file name and one of the {len(classes)} classes of classes.txt, or its index",
             got=line[:200],
-            next_step="correct the line; lines that begin with # do not count",
+            next_step="correct the line (those that begin with # do not count)"
+            + (", or name the classes in a file classes.txt beside the list" if classes is None else ""),
         )
     return match["image"].removeprefix("./"), label
 

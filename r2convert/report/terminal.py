@@ -233,7 +233,10 @@ def reason_lines(results: Iterable[CheckpointResult]) -> Text:
 
 def unchecked_lines(files: Iterable[UncheckedFile]) -> Text:
     """Files that could not be checked, and why."""
-    lines = [printable(f"{each.checkpoint}: not checked: {each.what}") for each in files]
+    lines = []
+    for each in files:
+        why = [f"{word} {text}" for word, text in (("expected", each.expected), ("got", each.got)) if text]
+        lines.append(printable(f"{each.checkpoint}: not checked: " + ", ".join([each.what, *why])))
     return Text("\n".join(lines), style="bold red")
 
 

@@ -17,7 +17,7 @@ from r2convert.catalog.variant import Variant, Weights
 from r2convert.checkpoint.open import open_checkpoint
 from r2convert.checks.claims import PIPELINE_NOISE, accuracy_checks, likely_weights
 from r2convert.checks.run import ImageRun, Request, verify_checkpoints, verify_references
-from r2convert.checks.standins import write_images_for
+from r2convert.checks.standins import synthetic_image, write_images_for
 from r2convert.errors import MappingError, R2ConvertError
 from r2convert.imagenet.datasets import open_validation_set
 from r2convert.mapping.conversion import convert
@@ -231,6 +231,32 @@ def test_a_network_of_other_channels_costs_the_others_nothing(tables: Tables, st
     assert result.accuracy is not None
     assert result.accuracy.top1_correct == 1
     assert unchecked == [(grey, f"{grey}: one that takes 1")]
+
+
+def test_a_fine_tune_is_measured_on_its_own_classes_only(tables: Tables, standin: Standin, tmp_path: Path) -> None:
+    state = torch.load(standin("res2net50_w48_s2"), weights_only=True)
+    torch.save(state | {name: state[name][:2].clone() for name in ("fc.weight", "fc.bias")}, tmp_path / "two.pth")
+    for name in ("cat", "dog"):
+        (tmp_path / "val" / name).mkdir(parents=True)
+        (tmp_path / "val" / name / "0.jpg").write_bytes(synthetic_image(0))
+
+    def measure(images: str) -> CheckpointResult:
+        run = ImageRun(open_validation_set(tmp_path / images), torch.device("cpu"))
+        return verify_checkpoints(tables, [Request(tmp_path / "two.pth")], run)[0]
+
+    result = measure("val")
+    assert result.accuracy is not None
+    # One picture, once as a cat and once as a dog.
+    assert (result.accuracy.images, result.accuracy.top1_correct, result.accuracy.top5_correct) == (2, 1, 2)
+    assert check(result, "top1").note == "published for 1,000 classes; this file has 2"
+    (tmp_path / "list.txt").write_text("val/cat/0.jpg 0\nval/dog/0.jpg 1\n")
+    with pytest.raises(MappingError, match="cannot be measured on these images") as caught:
+        measure("list.txt")
+    assert "classes.txt" in str(caught.value.next_step)
+    (tmp_path / "classes.txt").write_text("cat\ndog\n")
+    again = measure("list.txt").accuracy
+    assert again is not None
+    assert again.per_class == result.accuracy.per_class
 
 
 def weights_of(variant: Variant, tag: str) -> Weights:

@@ -40,8 +40,9 @@ def test_results_without_a_network_name_the_files_that_could_not_be_checked(
 ) -> None:
     path = tmp_path / "results.json"
     unchecked = [{"checkpoint": "/data/cut.pth", "kind": "TruncatedCheckpointError", "what": "this file is cut short"}]
+    unchecked[0] |= {"expected": "9 bytes", "got": "7"}
     path.write_text(json.dumps({**document, "results": [], "unchecked": unchecked}))
-    assert run("report", path).out == "/data/cut.pth: not checked: this file is cut short\n"
+    assert run("report", path).out == "/data/cut.pth: not checked: this file is cut short, expected 9 bytes, got 7\n"
     path.write_text(json.dumps({**document, "results": []}))
     assert run("report", path).out == "no network was verified\n"
 

@@ -192,6 +192,7 @@ def test_one_bad_file_among_several_is_one_row_and_the_others_are_checked(
     ran = run("verify", standin(DLA), bad, tmp_path / "gone.pth", "--json", tmp_path / "results.json")
     assert ran.code == 4
     assert f"{bad}: not checked: " in ran.out
+    assert f"{tmp_path / 'gone.pth'}: not checked: there is no such file" in ran.out
     document = json.loads((tmp_path / "results.json").read_text())
     assert [Path(result["checkpoint"]).name for result in document["results"]] == [standin(DLA).name]
     assert [(Path(each["checkpoint"]).name, each["kind"]) for each in document["unchecked"]] == [

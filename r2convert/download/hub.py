@@ -195,14 +195,15 @@ def _read(address: Address, patience: Patience) -> bytes:
         try:
             return _read_once(address, patience)
         except FetchError as error:
-            if not error.retry or failures >= patience.attempts:
+            wait = patience.wait_after(error, failures)
+            if wait is None:
                 if (error.got or "").startswith(("401", "403", "404")):
                     error.next_step = (
                         "check the name; a repository that needs a login is not read: download the file with "
                         "`hf download` and give its path"
                     )
                 raise
-            time.sleep(patience.backoff(failures))
+            time.sleep(wait)
 
 
 def _read_once(address: Address, patience: Patience) -> bytes:

@@ -102,19 +102,15 @@ class Transfer:
                 except FetchError as error:
                     failures = 1 if self._partial.size >= furthest + _PROGRESS else failures + 1
                     furthest = max(furthest, self._partial.size)
-                    if not error.retry or failures >= self._settings.patience.attempts:
+                    patience = self._settings.patience
+                    wait = patience.wait_after(error, failures)
+                    if wait is None:
+                        if error.wait is not None and error.wait > patience.longest_wait:
+                            self._tell(f"the server asks for {error.wait:,.0f} s of patience: not waiting")
                         raise
-                    self._wait(error, failures)
-
-    def _wait(self, error: FetchError, failures: int) -> None:
-        patience = self._settings.patience
-        wait = patience.backoff(failures) if error.wait is None else error.wait
-        if wait > patience.longest_wait:
-            self._tell(f"the server asks for {wait:,.0f} s of patience: not waiting")
-            raise error
-        self._tell(f"{in_brief(error)}: trying again in {wait:.1f} s")
-        if self._settings.cancelled.wait(wait):
-            raise error
+                    self._tell(f"{in_brief(error)}: trying again in {wait:.1f} s")
+                    if self._settings.cancelled.wait(wait):
+                        raise
 
     def _try_once(self, transport: Transport) -> None:
         plan = plan_resume(self._partial.origin, self._partial.size, self._address.text, self._wanted)

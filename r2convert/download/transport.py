@@ -71,6 +71,13 @@ class Patience:
         ceiling = min(self.first_wait * 2.0 ** min(failures - 1, _MOST_DOUBLINGS), self.longest_backoff)
         return ceiling * random.uniform(0.5, 1.0)  # noqa: S311  # jitter needs no cryptography
 
+    def wait_after(self, error: FetchError, failures: int) -> float | None:
+        """Return how long to wait after the last of that many failures in a row; ``None``: give up."""
+        if not error.retry or failures >= self.attempts:
+            return None
+        wait = self.backoff(failures) if error.wait is None else error.wait
+        return None if wait > self.longest_wait else wait
+
 
 def parse_retry_after(value: str | None, now: datetime | None = None) -> float | None:
     """Read a ``Retry-After`` header: seconds or an HTTP date (RFC 9110, 10.2.3); ``None`` if absent or nonsense."""

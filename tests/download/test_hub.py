@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from pathlib import Path
 from urllib.parse import quote
 
@@ -150,6 +151,20 @@ def test_a_passing_fault_of_the_hub_is_passed(hub: Hub, cache: Cache) -> None:
     path = "api/models/timm/res2net50_14w_8s.in1k/revision/main?blobs=true"
     hub.server.shelves[path].faults.append(faults.status(503))
     assert get(REPO, cache).path.read_bytes() == DATA
+
+
+def test_a_hub_that_asks_for_patience_is_given_it(hub: Hub, cache: Cache) -> None:
+    hub.put("model.safetensors", DATA)
+    shelf = hub.server.shelves["api/models/timm/res2net50_14w_8s.in1k/revision/main?blobs=true"]
+    shelf.faults.append(faults.status(429, retry_after="1"))
+    started = time.monotonic()
+    get(REPO, cache)
+    assert time.monotonic() - started >= 1
+    shelf.faults.append(faults.status(429, retry_after="3600"))
+    hub.server.requests.clear()
+    with pytest.raises(ServerRefusedError, match="429"):
+        get(f"{REPO}@main/other.pth", cache)
+    assert len(hub.server.requests) == 1
 
 
 def test_a_repository_that_is_not_there_or_needs_a_login_says_so(hub: Hub, cache: Cache) -> None:

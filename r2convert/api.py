@@ -1,12 +1,11 @@
-"""What r2convert does, one typed function a command: the Python API, which the command line calls and then prints.
+"""The Python API, one typed function per command; the command line calls these and prints what they return.
 
-No function prints. What takes long reports to a callback, and what a user should know of a data set goes to ``warn``.
-Every error is an :class:`~r2convert.errors.R2ConvertError`. What ``r2convert`` exports is documented in full; the other
-functions are for the command line, and say only what is theirs alone.
+No function prints. Long operations report to a callback, and warnings about a data set go to ``warn``. Every error is
+an :class:`~r2convert.errors.R2ConvertError`. What ``r2convert`` exports is documented in full; the other functions are
+for the command line, and their docstrings say only what differs.
 
-Imports inside functions cost start-up, and most commands need one of them only. Beyond what ``r2convert list`` needs,
-the tables and the reader take as long to import as the whole of click, HTTP and numpy five times that, and torch
-seconds.
+Slow imports are inside functions, since most commands need only one of them. Beyond what ``r2convert list`` needs, the
+tables and the reader take as long to import as the whole of click, HTTP and numpy five times that, and torch seconds.
 """
 
 from __future__ import annotations
@@ -93,11 +92,11 @@ Warn = Callable[[str], None]
 
 
 def _ignore(_: object) -> None:
-    """Whoever passes no callback is told nothing."""
+    """The default callback."""
 
 
 class Part(NamedTuple):
-    """Which tensors of a file are meant, and what they are said to be: see :func:`map_checkpoint`."""
+    """Which tensors of a file to use, and what the caller says they are: see :func:`map_checkpoint`."""
 
     variant: str | None = None
     layout: Layout | None = None
@@ -125,21 +124,21 @@ def variants() -> tuple[Variant, ...]:
 
 
 def publishers() -> tuple[str, ...]:
-    """Everybody whose weights are known."""
+    """Every publisher in the catalogue."""
     return load_catalog().publishers
 
 
 def layouts(*, written: bool = False) -> tuple[str, ...]:
-    """The names of the layouts; only those that a file can be written in if ``written``."""
+    """The names of the layouts; with ``written``, only of those that can be written."""
     return tuple(layout.name for layout in load_layouts() if layout.written_as or not written)
 
 
 def list_variants(
     *, publisher: Publisher | None = None, layout: Layout | None = None, cached: bool = False
 ) -> list[ListedVariant]:
-    """Every architecture with its weights, what is published about them, and what of it is in the cache.
+    """Every architecture with its weights, their published numbers, and which files are in the cache.
 
-    With ``publisher``, ``layout`` or ``cached``, only weights of this publisher, in this layout, or in the cache.
+    ``publisher``, ``layout`` and ``cached`` select weights of one publisher, in one layout, or in the cache.
     """
     look_up = Cache.default().lookup
     return listing.list_variants(load_catalog(), look_up, publisher=publisher, layout=layout, cached=cached)
@@ -161,7 +160,7 @@ def tensor_names(variant: str, *, source: Layout | None = None, target: Layout =
 
 def locate(checkpoint: FileOrVariant, *, fetch: bool = False, progress: ProgressSink | None = None) -> Located:
     """Tell a path from a variant's name, and find the variant's file in the cache: see :func:`locating.locate`."""
-    # A path is told without the catalogue, which takes longer to read than a small file.
+    # A path is recognised without the catalogue, which takes longer to read than a small file.
     return locating.locate(lambda name: load_catalog().find(name), checkpoint, fetch=fetch, progress=progress)
 
 
@@ -169,11 +168,11 @@ def locate(checkpoint: FileOrVariant, *, fetch: bool = False, progress: Progress
 
 
 class FetchedFiles(NamedTuple):
-    """What became of the files that were asked for.
+    """The outcome of fetching several files.
 
     Args:
-        files: variant (none for a file of the hub) and file, in the order in which they were asked for.
-        errors: why others could not be had.
+        files: variant (none for a file of the hub) and file, in the requested order.
+        errors: why the others could not be fetched.
     """
 
     files: tuple[tuple[Variant | None, CachedFile], ...]
@@ -189,18 +188,18 @@ def fetch(
 ) -> CachedFile:
     """Return a variant's file from the cache; download and verify it first if it is not there.
 
-    An interrupted download is continued by the next call. The environment variables ``R2CONVERT_CACHE`` (the cache
-    folder) and ``R2CONVERT_MIRROR`` (a base URL or a folder to try first) count as on the command line.
+    An interrupted download is resumed by the next call. The environment variables ``R2CONVERT_CACHE`` (the cache
+    folder) and ``R2CONVERT_MIRROR`` (a base URL or a folder to try first) apply as on the command line.
 
     Args:
         variant: any name of the variant, e.g. ``res2net50_w14_s8`` or ``Res2Net-50-14w-8s``; or a file on the Hugging
             Face hub, ``hf://ORG/REPO[@REVISION][/FILE]``.
         publisher: whose file: ``official``, ``openmmlab``, ``timm`` or ``paddle``; by default the variant's first.
-        offline: use no network: the file is in the cache or in a mirror that is a folder, or this fails.
-        progress: told about the transfer, from another thread; nothing is printed.
+        offline: use no network: the file must be in the cache, or in a mirror that is a folder.
+        progress: receives the progress of the transfer, from another thread.
 
     Returns:
-        Where the file lies, its size in bytes, its SHA-256, and how far the hash is known.
+        The file's path, its size in bytes, its SHA-256, and whether that was published.
 
     Raises:
         UnknownVariantError: no variant has this name.
@@ -233,8 +232,8 @@ def fetch_all(
 ) -> FetchedFiles:
     """Fetch several files as :func:`fetch` does, ``at_once`` in parallel; one that fails does not stop the others.
 
-    Without names, the first weights of every architecture are fetched, but no detectors; of a publisher, all weights.
-    ``display`` gets the number of files, and gives what is told about the transfers.
+    Without names, the first weights of every architecture are fetched, but no detectors; with a publisher, all of its
+    weights. ``display`` takes the number of files and returns the sink for their progress.
     """
     from r2convert.download.download import fetch_sources
 
@@ -264,7 +263,7 @@ def import_file(
     publisher: Publisher | None = None,
     progress: ProgressSink | None = None,
 ) -> Imported:
-    """Take a file brought by hand into the cache, recognised by its hash, else by its names and shapes.
+    """Import a file downloaded by hand into the cache, recognised by its hash, or else by its names and shapes.
 
     ``names`` are the variants that it may be, by default all; see :func:`r2convert.download.download.import_file`.
     """
@@ -292,25 +291,25 @@ def _sources() -> list[Source]:
 
 
 def cache_entries() -> list[CacheEntry]:
-    """What lies in the cache folder; a file that changed since it was last hashed is hashed again."""
+    """The files in the cache folder; one that changed since it was last hashed is hashed again."""
     return download_cache.checked_entries(Cache.default(), _sources())
 
 
 def verify_cache(following: Callable[[Sequence[CacheEntry]], Iterable[CacheEntry]] = iter) -> list[Verified]:
-    """Hash every file in the cache again; damaged ones are put aside.
+    """Hash every file in the cache again; damaged ones are set aside.
 
-    ``following`` gives out the files one by one, and so knows how far the work is.
+    ``following`` wraps the files, as a progress bar does.
     """
     return download_cache.verify_cache(Cache.default(), _sources(), following)
 
 
 def clean_cache() -> tuple[list[CacheEntry], list[CacheEntry]]:
-    """Remove partial downloads and bad files; give what was removed, and what is in use and was left alone."""
+    """Remove partial downloads and bad files; return what was removed, and what was in use and left alone."""
     return download_cache.clean_cache(Cache.default())
 
 
 def forget_hash(file_name: str) -> Pin:
-    """Forget the recorded hash of a file, so that a new one is accepted; give what was recorded."""
+    """Forget the recorded hash of a file, so that a new one is accepted; return what was recorded."""
     return download_cache.forget_hash(Cache.default(), file_name)
 
 
@@ -323,7 +322,7 @@ def inspect(
     *,
     digests: bool = True,
 ) -> Inspection:
-    """Say what a file really is: container, layout, variant, tensors, parameters and digests.
+    """Describe what a file really is: container, layout, variant, tensors, parameters and digests.
 
     Arguments and errors are those of :func:`map_checkpoint`. Without ``digests``, only names and shapes are read.
     """
@@ -393,33 +392,34 @@ def map_checkpoint(
 ) -> Conversion:
     """Convert a checkpoint into another layout, every tensor accounted for.
 
-    Nothing is written unless every tensor is accounted for; the output is read back and compared before it is put in
-    place. Nothing in the source is executed, and torch is not needed.
+    Nothing is written unless every tensor is accounted for; the output is read back and compared before it is moved
+    into place. Nothing in the source is executed, and torch is not needed.
 
     Args:
         src: the checkpoint, or the name of a variant in the cache.
-        dst: where to write; the suffix says as what: ``.pth``, ``.pt``, ``.safetensors``, or ``.pdparams`` for Paddle.
-        to: the layout that the output gets.
+        dst: where to write; the suffix selects the format: ``.pth``, ``.pt`` or ``.safetensors``, ``.pdparams`` for
+            Paddle, ``.pkl`` for detectron2.
+        to: the layout of the output.
         variant: the variant, instead of detecting it from names and shapes.
         layout: the source's layout, instead of detecting it from the names.
         key: which of several state dicts in the file, e.g. ``state_dict`` or ``ema``.
-        prefix: only the tensors under this prefix, e.g. ``backbone.``, which is taken off their names.
+        prefix: only the tensors under this prefix, e.g. ``backbone.``, which is removed from their names.
         leave_out: shell patterns; tensors whose names match one are left out, and the receipt says so.
         backbone_only: leave the classifier out.
         dtype: cast floating-point tensors to this type, rounding to nearest, ties to even.
         overwrite: replace the output if it exists.
         receipt: write a receipt beside the output: an in-toto statement that binds it to the source's bytes.
-        check: read the output back and compare it before it is put in place.
-        digests: take SHA-256 of both files and the content hash; a receipt needs them.
+        check: read the output back and compare it before it is moved into place.
+        digests: compute SHA-256 of both files and the content hash; a receipt needs them.
 
     Returns:
-        The plan that was carried out (``plan.rows``: what happened to each tensor; ``plan.warnings``: what to know of
+        The plan that was carried out (``plan.rows``: what happened to each tensor; ``plan.warnings``: caveats about
         source and target), the file that was written with its size and SHA-256, and the network's content hash.
 
     Raises:
         MappingError: the file is no known network, or not every tensor is accounted for; all problems are named.
         CheckpointError: the source is damaged, unsafe or of a kind that is not read.
-        UsageError: the options do not fit together, or the variant does not exist in that layout.
+        UsageError: the options cannot be combined, or the variant does not exist in that layout.
         AccessError: the source is not there, or the output exists or cannot be written.
 
     Examples:
@@ -449,7 +449,7 @@ def plan_conversion(
 ) -> Planned:
     """What :func:`map_checkpoint` would do, with the same arguments and errors; nothing is written.
 
-    Without ``dst``, the place is not checked.
+    Without ``dst``, the destination is not checked.
     """
     from r2convert.mapping.conversion import require_possible
 
@@ -474,7 +474,7 @@ def publish(
 ) -> Conversion:
     """Convert to the mm layout under the name that OpenMMLab's model zoo would give the file, its hash included.
 
-    ``folder`` is made if need be; all else, the errors too, as in :func:`map_checkpoint`.
+    ``folder`` is created if needed; everything else, errors included, is as in :func:`map_checkpoint`.
     """
     from r2convert.mapping.conversion import publish as publish_in
 
@@ -491,7 +491,7 @@ def _dtype(name: CastTo | None) -> DType | None:
 def _planned(
     src: FileOrVariant, part: Part, to: str, backbone_only: bool, *, place: Path | None = None, digest: bool
 ) -> Iterator[tuple[Checkpoint, Plan, Callable[[str], Plan]]]:
-    """The open source, the plan for it with the warnings of both, and what weighs the evidence once it is hashed."""
+    """The open source, its plan with the warnings of both, and what weighs the evidence once the source is hashed."""
     from msgspec.structs import replace
 
     from r2convert.mapping.plan import plan_conversion as plan_for
@@ -599,17 +599,17 @@ def load_model(
 
     Args:
         checkpoint: a checkpoint, or the name of a variant in the cache.
-        fetch: download the variant's file if it is not in the cache; without this no network is used.
+        fetch: download the variant's file if it is not in the cache.
         variant: the variant, instead of detecting it from names and shapes.
         layout: the file's layout, instead of detecting it from the names.
         key: which of several state dicts in the file, e.g. ``state_dict`` or ``ema``.
         prefix: only the tensors under this prefix, e.g. ``model.``.
-        leave_out: shell patterns; tensors whose names match one are left out, and the receipt says so.
+        leave_out: shell patterns; tensors whose names match one are left out.
         features_only: the backbone alone, as detection and segmentation use it; the file need not have a classifier.
 
     Returns:
         A ``torch.nn.Module`` on the CPU, float32 (float64 if the file is): images (N, 3, H, W) -> logits (N, classes).
-        Images are RGB in 0..1, 224x224 as the published accuracies have them, normalised by ImageNet's mean
+        Images are RGB in 0..1, 224x224 for the published accuracies, normalised by ImageNet's mean
         (0.485, 0.456, 0.406) and standard deviation (0.229, 0.224, 0.225). Its ``state_dict()`` has the ``mm`` names.
         With ``features_only`` it returns a tuple instead, the outputs of the four stages; its ``channels`` and
         ``reductions`` say how many channels each has, and by how much it is smaller than the image.
@@ -641,7 +641,7 @@ def load_model(
 
 
 def preprocess(weights: str) -> Preprocessor:
-    """How images are made ready for a network: as the publisher of its weights has measured.
+    """Return the preprocessing with which the publisher of the weights measured.
 
     Args:
         weights: any name of a variant, for the weights that ``fetch`` gets first, or the id of particular weights, e.g.
@@ -649,7 +649,7 @@ def preprocess(weights: str) -> Preprocessor:
 
     Returns:
         A function: the path of a file, its bytes, or a Pillow image -> float32 (3, crop, crop), RGB, normalised: what
-        ``verify`` shows the network, to the last bit. Its ``protocol`` has the sizes, the filter, the mean and the
+        ``verify`` feeds the network, to the last bit. Its ``protocol`` has the sizes, the filter, the mean and the
         standard deviation.
 
     Raises:
@@ -682,8 +682,8 @@ def compare(
 ) -> Comparison:
     """Compare two checkpoints tensor by tensor, across containers and layouts.
 
-    If both are known variants, tensors are compared under their ``mm`` names, and counters of training batches and
-    layers that nothing reads do not count; otherwise under their own names.
+    If both are known variants, tensors are compared under their ``mm`` names, without batch counters and unused
+    layers; otherwise under their own names.
 
     Args:
         a: a checkpoint, or the name of a variant in the cache.
@@ -698,7 +698,7 @@ def compare(
         how much.
 
     Raises:
-        MappingError: a file is not the variant that it is said to be.
+        MappingError: a file is not the given variant.
         CheckpointError: a file is damaged, unsafe or of a kind that is not read.
         AccessError: a file is not there or cannot be read.
 
@@ -726,7 +726,7 @@ def compare_activations(
 ) -> ActivationComparison:
     """Run two networks of one architecture on one random image in float64, and compare them layer by layer.
 
-    Arguments and errors are those of :func:`compare`, and a :class:`UsageError` if it is not one architecture.
+    Arguments and errors are those of :func:`compare`, and :class:`UsageError` if the architectures differ.
     """
     from r2convert.checks.parity import compare_activations as compare_outputs
     from r2convert.checks.parity import random_input
@@ -740,7 +740,7 @@ def compare_activations(
         known = [resolution.identity.variant for resolution in (first, second) if resolution is not None]
         if first is None or second is None or known[0].architecture != known[1].architecture:
             raise UsageError(
-                "activations can be compared of two checkpoints of one network only",
+                "activations can only be compared between two checkpoints of the same network",
                 expected="two files of the same variant",
                 got=" and ".join(variant.id for variant in known) or "a file that holds no known network",
             )
@@ -760,7 +760,7 @@ def _both(tables: Tables, a: FileOrVariant, b: FileOrVariant, part: Part) -> Ite
             try:
                 opened.append(_open(lambda: tables, located, part))
             except UsageError as error:
-                # What is asked for need be in one of the two only: the average of one file against another file.
+                # The requested part need only be in one of the two: one file's average against another file.
                 problems.append(error)
                 opened.append(_open(lambda: tables, located, _WHOLE))
             stack.enter_context(opened[-1])
@@ -780,12 +780,12 @@ def compare_predictions(
     network_a: str | None = None,
     network_b: str | None = None,
 ) -> PredictionsComparison:
-    """Compare two files that ``verify`` has written predictions into, image by image.
+    """Compare two files of predictions written by ``verify``, image by image.
 
     ``network_a`` and ``network_b`` choose from files that hold several networks.
 
     Raises:
-        UsageError: it is not clear which networks are meant, or they were shown other images.
+        UsageError: it is not clear which networks are meant, or they were run on different images.
         InputError: a file is damaged.
     """
     from r2convert.evaluation.prediction_comparison import compare_files
@@ -808,7 +808,7 @@ class ImageSet(NamedTuple):
 
     Args:
         images: the images.
-        full_set: whether accuracies are published on them: on the set that they are, or are a sample of.
+        full_set: whether accuracies are published for the set that they are, or are a sample of.
     """
 
     images: ValidationSet
@@ -820,7 +820,8 @@ def open_images(
 ) -> ImageSet:
     """Open the validation images of ImageNet-1k: a folder, an uncompressed tar or a list file.
 
-    With ``limit``, a random sample of this many images is taken, stratified by class. ``warn`` is told what is odd.
+    With ``limit``, a random sample of this many images is taken, stratified by class. ``warn`` receives warnings about
+    them.
 
     Raises:
         DatasetError: they cannot be used as a validation set.
@@ -841,8 +842,9 @@ class VerifyRun(NamedTuple):
     """The results of one run.
 
     Args:
-        results: one a checkpoint that could be checked.
+        results: one per checkpoint that could be checked.
         device: where networks ran; ``None`` if none did.
+        unchecked: the other checkpoints, each with the reason.
     """
 
     results: tuple[CheckpointResult, ...]
@@ -881,13 +883,13 @@ def verify(
         checkpoint: a checkpoint, or the name of a variant in the cache.
         imagenet: the validation images of ImageNet-1k: a folder, an uncompressed tar or a list file.
         limit: use a random sample of this many images, stratified by class; judged as a sample.
-        device: where the network runs, e.g. ``cuda:1``; by default a GPU where there is one.
+        device: where the network runs, e.g. ``cuda:1``; by default a GPU if there is one.
         batch_size: initial batch size; by default the device's. It is halved when memory runs out.
         precision: ``strict`` is float32 with TF32 off; ``fast`` gives the same counts sooner on a GPU.
         pipeline: ``pil`` as torchvision and timm, ``opencv`` as PaddleClas; by default, like all that follows, what the
             publisher of the weights measured with.
-        image_size: pixels of the crop.
-        crop_pct: share of the resized short side that the crop takes.
+        image_size: side of the crop in pixels.
+        crop_pct: the crop's share of the resized short side.
         interpolation: ``bilinear`` or ``bicubic``.
         mean: of red, green and blue, for pixels from 0 to 1.
         std: their standard deviations.
@@ -895,7 +897,7 @@ def verify(
         layout: the file's layout, instead of detecting it from the names.
         key: which of several state dicts in the file, e.g. ``state_dict`` or ``ema``.
         prefix: only the tensors under this prefix, e.g. ``model.``.
-        leave_out: shell patterns; tensors whose names match one are left out, and the receipt says so.
+        leave_out: shell patterns; tensors whose names match one are left out.
 
     Returns:
         Every check with what was published and measured (parameters; operations for one 224x224 image; correct images)
@@ -952,14 +954,13 @@ def verify_all(
 ) -> VerifyRun:
     """Check several checkpoints, by default those in the cache; with images, all networks see them in one pass.
 
-    One file among several that cannot be read is told with the results, and the others are checked; a single one
-    raises its error. Arguments and errors are those of :func:`verify`, and the options of the command line:
-    ``fail_fast`` stops once a published accuracy is certainly missed, ``accelerate`` makes networks faster in any
-    precision but ``strict``, ``predictions`` is a file to keep every image's prediction in, which ``resume`` continues
-    and ``overwrite`` replaces, ``crop_cache`` a folder to keep crops in, ``wiring`` runs synthetic images (``True``) or
-    those of a folder, ``peer`` is another implementation to compare with, and operations are counted for images of
-    ``input_size`` (height, width). ``following`` gives out the files one by one, and so knows how far the work is;
-    ``progress`` is told after every batch.
+    If one of several files cannot be read, its error is returned with the results of the others; a single file raises
+    it. Arguments and errors are those of :func:`verify`, and the options of the command line: ``fail_fast`` stops once
+    a published accuracy is certainly missed, ``accelerate`` enables optimisations in any precision but ``strict``,
+    ``predictions`` is a file to keep every image's prediction in, which ``resume`` continues and ``overwrite``
+    replaces, ``crop_cache`` a folder to keep crops in, ``wiring`` runs synthetic images (``True``) or those of a
+    folder, ``peer`` is another implementation to compare with, and operations are counted for images of ``input_size``
+    (height, width). ``following`` wraps the files, as a progress bar does; ``progress`` is called after every batch.
     """
     from r2convert.checks.run import verify_checkpoints
 
@@ -1024,7 +1025,7 @@ def evaluate(
     progress: Callable[[AccuracyProgress], None] = _ignore,
     warn: Warn = _ignore,
 ) -> Accuracy:
-    """Measure any network on labelled images; nothing is held against published numbers.
+    """Measure any network on labelled images; nothing is compared with published numbers.
 
     Args:
         network: takes normalised images (N, 3, H, W) and returns a logit for each class of the images. It is moved to
@@ -1032,22 +1033,22 @@ def evaluate(
         imagenet: the images: ImageNet-1k, one of its relatives, or a set with classes of its own.
         limit: use a random sample of this many images, stratified by class.
         seed: random seed of the sample.
-        device: where the network runs, e.g. ``cuda:1``; by default a GPU where there is one.
+        device: where the network runs, e.g. ``cuda:1``; by default a GPU if there is one.
         batch_size: initial batch size; by default the device's. It is halved when memory runs out.
         precision: ``strict`` is float32 with TF32 off; ``fast`` gives the same counts sooner.
-        accelerate: what else makes it faster, in any precision but ``strict``.
+        accelerate: further optimisations, for any precision but ``strict``.
         pipeline: ``pil`` as torchvision and timm (the default), ``opencv`` as PaddleClas.
-        image_size: pixels of the crop, by default 224.
-        crop_pct: share of the resized short side that the crop takes, by default 0.875.
+        image_size: side of the crop in pixels, by default 224.
+        crop_pct: the crop's share of the resized short side, by default 0.875.
         interpolation: ``bilinear`` (the default) or ``bicubic``.
         mean: of red, green and blue, for pixels from 0 to 1; by default ImageNet's.
         std: their standard deviations.
         predictions: a file to keep every image's prediction in.
-        resume: continue what an interrupted run left in ``predictions``.
+        resume: continue an interrupted run from its ``predictions`` file.
         overwrite: replace the ``predictions`` file.
         crop_cache: a folder to keep crops in; later runs decode no image.
-        progress: told after every batch, from another thread.
-        warn: told what is odd about the images.
+        progress: called after every batch, from another thread.
+        warn: called with warnings about the images.
 
     Returns:
         Exact counts, scores by class, confusions, images that could not be read, and how fast it was.
@@ -1055,7 +1056,7 @@ def evaluate(
     Raises:
         DatasetError: the images cannot be used.
         CheckpointError: the network does not take RGB images, or has another number of classes.
-        UsageError: options do not fit together, or the device or a package is not available.
+        UsageError: options cannot be combined, or the device or a package is not available.
         AccessError: predictions or crops cannot be written, or the device is too small.
 
     Examples:
@@ -1101,7 +1102,7 @@ def verify_references(*, input_size: tuple[int, int] = (224, 224)) -> VerifyRun:
 
 
 def cached_checkpoints() -> list[Located]:
-    """The file of every variant that has a sound one in the cache."""
+    """The file of every variant that has an intact one in the cache."""
     found = [(cached_path(variant), variant) for variant in variants()]
     return [Located(path, variant) for path, variant in found if path is not None]
 
@@ -1155,7 +1156,7 @@ def _image_run(
     crop_cache: str | os.PathLike[str] | None,
     fail_fast: bool = False,
 ) -> ImageRun:
-    """Images and how to show them; what does not go together is said before files are read."""
+    """Images and how to run them; options that cannot be combined are refused before files are read."""
     from r2convert.checks.run import ImageRun
     from r2convert.evaluation.precision import accelerations_for, choose_device
 
@@ -1219,10 +1220,10 @@ def diagnose(
 ) -> Diagnosis:
     """Find out why an accuracy is off: try the usual causes and rank them.
 
-    Arguments and errors are those of :func:`verify`, and these: ``measured`` and ``measured_top5`` are per cent that
-    were measured elsewhere on all of the images, whose digits say how exact they are; ``expected`` is the top-1 that
+    Arguments and errors are those of :func:`verify`, and these: ``measured`` and ``measured_top5`` are percentages
+    measured elsewhere on all of the images, whose digits say how precise they are; ``expected`` is the top-1 that
     they ought to give, by default the published one; causes are tried on ``limit`` images, sampled by ``seed``,
-    and all of them on every image if ``thorough``. ``progress`` is told before every setting is tried.
+    and all of them on every image if ``thorough``. ``progress`` is called before every setting is tried.
     """
     from r2convert.doctor.consultation import consult
     from r2convert.doctor.trials import Device
@@ -1275,8 +1276,8 @@ def render_report(
     """Results as the text of a report.
 
     ``html`` is one self-contained page, ``markdown`` the table as model zoos print it, ``metafile`` OpenMMLab's
-    model-index YAML with the measured numbers. In the page, ``imagenet``, the images that were measured on, shows
-    confused ones, and ``predictions``, what :func:`compare_predictions` says of two runs, which images changed.
+    model-index YAML with the measured numbers. In the page, ``imagenet``, the images of the measurement, shows
+    confused ones, and ``predictions``, the result of :func:`compare_predictions` for two runs, which images changed.
     """
     if kind == "html":
         return _page(runs, Path(imagenet) if imagenet is not None else None, predictions)
@@ -1304,7 +1305,7 @@ def _page(runs: Sequence[Run], imagenet: Path | None, predictions: PredictionsCo
 
 
 def selftest(*, against: Literal["torch"] | None = None) -> tuple[list[Trial], list[str] | None]:
-    """Make every file of the catalogue of bad files and see that the reader refuses it as it should.
+    """Write every file of the catalogue of bad files and check that the reader refuses it as it should.
 
     With ``against``, each is also loaded with ``torch.load(weights_only=True)``, in a confined process of its own.
     """
@@ -1314,7 +1315,7 @@ def selftest(*, against: Literal["torch"] | None = None) -> tuple[list[Trial], l
 
 
 def demo_stage(folder: Path) -> AbstractContextManager[DemoStage]:
-    """Build what ``r2convert demo`` works on in an empty folder: a served stand-in for an official file, and images."""
+    """Build what ``r2convert demo`` needs in an empty folder: a served stand-in for an official file, and images."""
     from r2convert.selftest.demo import prepare_demo
 
     return prepare_demo(folder)

@@ -14,11 +14,11 @@ class R2ConvertError(Exception):
     """An error with a message for people.
 
     Args:
-        what: one sentence: what went wrong.
+        what: what went wrong, in one sentence.
         where: the file, offset, record, key or URL it happened at.
         expected: what should have been there.
         got: what was there.
-        next_step: what the reader can do about it.
+        next_step: what the user can do about it.
     """
 
     exit_code: ClassVar[int] = 1
@@ -58,7 +58,7 @@ class R2ConvertError(Exception):
 
 
 class UsageError(R2ConvertError):
-    """The command was asked for something that does not exist or does not fit together."""
+    """An option or name that does not exist, or options that cannot be combined."""
 
     exit_code = 2
 
@@ -68,7 +68,7 @@ class UnknownVariantError(UsageError):
 
 
 class InputError(R2ConvertError):
-    """A file or folder handed in cannot be used as it is."""
+    """A given file or folder cannot be used as it is."""
 
     exit_code = 3
 
@@ -78,7 +78,7 @@ class CatalogError(InputError):
 
 
 class CheckpointError(InputError):
-    """A checkpoint file cannot be read: base of the more exact classes below."""
+    """A checkpoint file cannot be read: base of the more specific classes below."""
 
 
 class TruncatedCheckpointError(CheckpointError):
@@ -116,7 +116,7 @@ class DatasetError(InputError):
 
 
 class UnreadableImageError(DatasetError):
-    """One image of a set cannot be decoded; whoever measures counts it as wrong and goes on."""
+    """One image of a set cannot be decoded; a measurement counts it as wrong and continues."""
 
 
 class AccessError(R2ConvertError):
@@ -126,18 +126,18 @@ class AccessError(R2ConvertError):
 
 
 class OutputExistsError(AccessError):
-    """The target exists and overwriting was not asked for."""
+    """The target exists and overwriting was not requested."""
 
 
 class FetchError(AccessError):
-    """A download failed, or one try at one address did: base of the more exact classes below.
+    """A download failed, or one attempt at one URL did: base of the more specific classes below.
 
     Args:
-        what: one sentence: what went wrong.
-        retry: whether the same address may succeed a moment later.
+        what: what went wrong, in one sentence.
+        retry: whether the same URL may work a moment later.
         wait: seconds that the server asked to wait, if it did.
         host_down: whether other files of this host will fail in the same way.
-        parts: what :class:`R2ConvertError` takes besides.
+        parts: the other arguments of :class:`R2ConvertError`.
     """
 
     def __init__(
@@ -160,11 +160,11 @@ class OfflineError(FetchError):
 
 
 class RefusedAddressError(FetchError):
-    """An address, or a redirect, that r2convert does not follow (not https, a file, another scheme)."""
+    """A URL, or a redirect, that r2convert does not follow (not https, a file, another scheme)."""
 
 
 class UnreachableError(FetchError):
-    """No name, no connection, no trusted certificate, or the transfer broke off or stalled."""
+    """No DNS name, no connection, no trusted certificate, or a transfer that broke off or stalled."""
 
 
 class ServerRefusedError(FetchError):
@@ -172,11 +172,11 @@ class ServerRefusedError(FetchError):
 
 
 class WrongFileError(FetchError):
-    """The bytes that arrived are not the file that was asked for: hash or size differ."""
+    """The downloaded bytes are not the requested file: hash or size differ."""
 
 
 class MirrorsFailedError(FetchError):
-    """Every address of a file was tried and none gave it."""
+    """Every URL of a file was tried, and none worked."""
 
 
 class CacheError(AccessError):
@@ -188,4 +188,4 @@ class NoSpaceError(AccessError):
 
 
 class UnknownFileError(InputError):
-    """A file brought by hand is none of the published ones."""
+    """An imported file is none of the published ones."""

@@ -1,7 +1,7 @@
 """Files that appear whole or not at all, their digests, untrusted text made safe to print, and the TOML parser.
 
-A file is written under a hidden name beside its place, synced, and only then linked or renamed into it. While it is
-being written it is locked, so that a later run can tell what a stopped one left behind from what another is writing.
+A file is written under a hidden name beside its target, synced, and only then linked or renamed to it. It is locked
+while it is being written, so that a later run can tell leftovers of a killed run from the file of a live one.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ except ModuleNotFoundError:  # only speed depends on it
     from tomllib import loads
 
 PART_SUFFIX = ".part"
-"""What the name of a file that is still being written ends in."""
+"""Suffix of a file that is still being written."""
 
 _PART_NAME = re.compile(rf"\..+\.[0-9a-f]{{16}}{re.escape(PART_SUFFIX)}", re.DOTALL)
 _LONGEST_NAME = 255
@@ -35,17 +35,17 @@ _LONGEST_NAME = 255
 
 _BLOCK = 1 << 20
 DISK_FULL = (errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC), errno.EFBIG)
-"""Numbers of the errors by which a disk, a quota or a limit says that there is no room."""
+"""Error numbers for a full disk, an exceeded quota or an exceeded file size limit."""
 
 
 @contextlib.contextmanager
 def atomic_output(target: Path, *, overwrite: bool) -> Iterator[tuple[Path, int]]:
-    """Give a new file beside ``target``; put it in its place when the block ends well.
+    """Yield a new file beside ``target``, and move it into place when the block succeeds.
 
     The file is synced, then linked (or, to overwrite, renamed) into place, so that at no moment a half-written
     file is visible under the target's name. A symbolic link at the target is replaced, never followed.
-    Whatever goes wrong inside the block, an interrupt included, the new file is removed; what runs that were
-    killed left in this folder is removed first.
+    If anything goes wrong inside the block, an interrupt included, the new file is removed. Leftovers of killed runs in
+    this folder are removed first.
 
     Args:
         target: where the file belongs.
@@ -61,7 +61,7 @@ def atomic_output(target: Path, *, overwrite: bool) -> Iterator[tuple[Path, int]
     """
     require_place(target, overwrite=overwrite)
     part, descriptor = _part_of(target), None
-    try:  # from before the file exists: an interrupt may come at any moment
+    try:  # entered before the file exists: an interrupt may come at any moment
         with _as_access_error(target):
             _sweep(target.parent)
             descriptor = _create(part)
@@ -94,8 +94,7 @@ def require_place(target: Path, *, overwrite: bool) -> None:
 def write_text(path: Path, text: str, *, overwrite: bool = True) -> None:
     r"""Write a text file (UTF-8) whole; readers see the old file or the new one.
 
-    Names of files need not be UTF-8. What of them is not becomes an escape such as ``\udc80``, as JSON and YAML
-    spell it.
+    File names need not be UTF-8. Bytes that are not become escapes such as ``\udc80``, as in JSON and YAML.
 
     Raises:
         OutputExistsError: the file exists and may not be replaced.
@@ -115,7 +114,7 @@ def parse_toml(text: str) -> dict[str, Any]:
 
 
 def copy_verified(origin: Path, target: Path, *, sha256: str, overwrite: bool = False) -> None:
-    """Copy a file of which the digest is known, hashing it on the way.
+    """Copy a file with a known digest, hashing it on the way.
 
     Args:
         origin: what to copy.
@@ -142,10 +141,10 @@ def copy_verified(origin: Path, target: Path, *, sha256: str, overwrite: bool = 
 
 
 def open_regular(path: Path) -> io.BufferedReader:
-    """Open a file to read, without waiting, as a pipe would make us, and never a device, which may have no end.
+    """Open a regular file for reading: never a pipe, which could block, nor a device, which may have no end.
 
     Raises:
-        OSError: it cannot be opened, or is no regular file.
+        OSError: it cannot be opened, or is not a regular file.
     """
     descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
@@ -155,10 +154,10 @@ def open_regular(path: Path) -> io.BufferedReader:
 
 
 def read_at(descriptor: int, target: memoryview, offset: int) -> int:
-    """Read bytes at ``offset`` into ``target`` without moving the file's position; return how many there were.
+    """Read bytes at ``offset`` into ``target`` without moving the file position; return how many were read.
 
     Raises:
-        OSError: the disk fails.
+        OSError: reading failed.
     """
     if hasattr(os, "preadv"):
         return os.preadv(descriptor, [target], offset)
@@ -168,10 +167,10 @@ def read_at(descriptor: int, target: memoryview, offset: int) -> int:
 
 
 def sha256_of(path: Path) -> tuple[str, int]:
-    """Return the SHA-256 (hex) of a file and its size in bytes, both of the same single pass.
+    """Return the SHA-256 (hex) of a file and its size in bytes, both from a single pass.
 
     Raises:
-        OSError: the file cannot be read, or is no regular file.
+        OSError: the file cannot be read, or is not a regular file.
     """
     with open_regular(path) as file:
         return hashlib.file_digest(file, "sha256").hexdigest(), file.tell()
@@ -185,7 +184,7 @@ def write_all(descriptor: int, data: memoryview | bytes) -> None:
 
 
 def sync_data(descriptor: int) -> None:
-    """Bring a file's bytes to the disk, and as little of its other properties as the platform allows."""
+    """Flush a file's data to disk, and as little of its metadata as the platform allows."""
     getattr(os, "fdatasync", os.fsync)(descriptor)  # macOS has fsync only
 
 
@@ -200,16 +199,17 @@ def sync_folder(folder: Path) -> None:
 
 
 def printable(text: str, *, keep_lines: bool = False) -> str:
-    """Spell out what would steer a terminal, a page or the reading direction, as Python spells it in a string.
+    """Escape what could control a terminal, a page or the text direction, as in a Python string.
 
     Args:
-        text: of foreign origin: names in a file, an answer of a server.
+        text: untrusted text: names in a file, a server's answer.
         keep_lines: whether line ends stay.
     """
     if text.isprintable():
         return text
     return "".join(
-        letter if letter.isprintable() or (keep_lines and letter == "\n") else _spelled_out(letter) for letter in text
+        character if character.isprintable() or (keep_lines and character == "\n") else _escaped(character)
+        for character in text
     )
 
 
@@ -219,20 +219,20 @@ def first_names(names: Collection[str], shown: int = 5) -> str:
     return ", ".join(islice(names, shown)) + more
 
 
-def _spelled_out(letter: str) -> str:
-    return letter.encode("unicode_escape").decode("ascii")
+def _escaped(character: str) -> str:
+    return character.encode("unicode_escape").decode("ascii")
 
 
 def _part_of(target: Path) -> Path:
     """Where ``target`` is written until it is complete."""
     room = _LONGEST_NAME - len(f"..{'0' * 16}{PART_SUFFIX}")
-    # Cutting bytes may cut a character in two: what is left of it goes as well.
+    # Cutting bytes may cut a character in two: the rest of it is dropped as well.
     name = os.fsencode(target.name)[:room].decode("utf-8", errors="ignore")
     return target.with_name(f".{name}.{os.urandom(8).hex()}{PART_SUFFIX}")
 
 
 def _create(part: Path) -> int:
-    """Make the new file, locked."""
+    """Create the new file, locked."""
     while True:
         descriptor = os.open(part, os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0), 0o666)
         with contextlib.suppress(OSError):
@@ -244,7 +244,7 @@ def _create(part: Path) -> int:
 
 
 def _lock(descriptor: int, *, wait: bool) -> None:
-    """Take the advisory lock of an open file; it goes with the descriptor, however the process ends.
+    """Take the advisory lock of an open file; it is released with the descriptor, however the process ends.
 
     Raises:
         BlockingIOError: another run holds it, and ``wait`` is not set.
@@ -258,7 +258,7 @@ def _lock(descriptor: int, *, wait: bool) -> None:
 
 
 def _sweep(folder: Path) -> None:
-    """Remove files that were being written when their run was killed: those that can be locked."""
+    """Remove what killed runs were writing: partial files that can be locked."""
     parts: list[Path] = []
     with contextlib.suppress(OSError), os.scandir(folder) as entries:  # a folder may be writable and not readable
         parts += [Path(entry) for entry in entries if _PART_NAME.fullmatch(entry.name) and entry.is_file()]
@@ -281,7 +281,7 @@ def _put_in_place(part: Path, target: Path, *, overwrite: bool) -> None:
     except FileExistsError as error:
         raise _exists(target) from error
     except (OSError, AttributeError, NotImplementedError):
-        # Some file systems and platforms have no hard links: take the name first, so that nobody's file is replaced.
+        # Some file systems and platforms have no hard links: claim the name first, so that nobody's file is replaced.
         try:
             os.close(os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666))
         except FileExistsError as error:
@@ -300,7 +300,7 @@ def _blocks(path: Path) -> Iterator[bytes]:
 
 def _exists(target: Path) -> OutputExistsError:
     return OutputExistsError(
-        "the output exists already", where=str(target), next_step="choose another name, or pass --overwrite"
+        "the output already exists", where=str(target), next_step="choose another name, or pass --overwrite"
     )
 
 
@@ -314,7 +314,7 @@ def _as_access_error(target: Path) -> Iterator[None]:
         raise kind(
             f"the output cannot be written: {error.strerror or error}",
             where=str(target),
-            next_step=f"make the folder {target.parent}"
+            next_step=f"create the folder {target.parent}"
             if missing
             else "check the folder's permissions and the free space",
         ) from error

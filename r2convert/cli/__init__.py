@@ -9,7 +9,7 @@ EXIT_INTERRUPTED = 130
 def main() -> NoReturn:
     """Run the command line and exit."""
     try:
-        from r2convert.cli.app import run  # here: Ctrl-C counts while it is imported, too
+        from r2convert.cli.app import run  # imported here, so that Ctrl-C works during the import, too
 
         code = run()
     except KeyboardInterrupt:

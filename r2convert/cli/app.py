@@ -1,4 +1,4 @@
-"""The program: its commands, each imported when it is run, and what becomes of errors, signals and closed streams."""
+"""The program: its commands, each imported only when run, and how errors, signals and closed streams are handled."""
 
 from __future__ import annotations
 
@@ -21,22 +21,22 @@ from r2convert.version import __version__
 EXIT_TERMINATED = 143
 EXIT_BROKEN_PIPE = 141
 EXIT_INTERNAL = 70
-"""A bug in r2convert itself: none of the codes that scripts act on (sysexits.h, EX_SOFTWARE)."""
+"""A bug in r2convert itself (EX_SOFTWARE of sysexits.h), unlike the codes that scripts act on."""
 
 COMMANDS: Mapping[str, str] = MappingProxyType(
     {
-        "list": "Architectures and weights, what is published, what is in the cache.",
+        "list": "List architectures and weights: published numbers, files, what is in the cache.",
         "fetch": "Download weights, verify them and keep them in the cache.",
-        "inspect": "What a file really is: container, layout, variant, tensors.",
+        "inspect": "Show what a file really is: container, layout, variant, tensors.",
         "layout": "Learn the names of an unknown code base from one file.",
         "map": "Convert a checkpoint into another layout.",
-        "compare": "Are two checkpoints the same network? If not, where do they differ?",
+        "compare": "Tell whether two checkpoints hold the same network, and where they differ.",
         "verify": "Check checkpoints against the published numbers.",
-        "doctor": "Accuracy is off: try the usual causes and rank them.",
-        "report": "Results of verify as a page, a Markdown table or a metafile.",
-        "cache": "The cache folder and its files.",
+        "doctor": "Find out why accuracy is off: try the usual causes and rank them.",
+        "report": "Turn results of verify into a page, a Markdown table or a metafile.",
+        "cache": "Show, check or clean the cache folder.",
         "selftest": "Run the reader over the catalogue of bad files.",
-        "demo": "The whole job, offline, on a stand-in, in about a minute.",
+        "demo": "Run the whole job offline on a stand-in, in about a minute.",
         "completion": "Set up completion of commands, options and names in your shell.",
     }
 )
@@ -55,7 +55,7 @@ _OTHER_WORDS: Mapping[str, str] = MappingProxyType(
         "diagnose": "doctor",
     }
 )
-"""What commands are called elsewhere -> what they are called here, to be offered."""
+"""What commands are called elsewhere -> our names, for suggestions."""
 
 FIRST_STEPS = """\
 r2convert converts Res2Net checkpoints and proves that they are right. Three steps:
@@ -69,7 +69,7 @@ All commands: `r2convert --help`. Completion in your shell: `r2convert completio
 
 
 class Settings:
-    """What holds for the whole run; options fill it in wherever on the command line they stand.
+    """Settings of the whole run; the options that fill it in work anywhere on the command line.
 
     Attributes:
         quiet: print results, warnings and errors only.
@@ -86,7 +86,7 @@ class Settings:
 
 
 def run() -> int:
-    """Run the command line; give 0 success, 1 a check failed, 2 usage, 3 bad input, 4 no access."""
+    """Run the command line; return 0 (success), 1 (a check failed), 2 (usage), 3 (bad input) or 4 (no access)."""
     # Reading a checkpoint makes tens of thousands of small objects that are needed to the end: looking through them
     # for cycles at the usual rate would take a tenth of a short command's time.
     gc.set_threshold(100_000)
@@ -94,7 +94,7 @@ def run() -> int:
     signal.signal(signal.SIGTERM, _terminate)
     _prepare_streams()
     code = _run(sys.argv[1:])
-    gc.freeze()  # nothing is left to be collected: the process ends without looking through all objects once more
+    gc.freeze()  # nothing is left to collect: skip the collector's last pass at exit
     return code
 
 
@@ -103,18 +103,18 @@ def _terminate(_: int, __: FrameType | None) -> NoReturn:
 
 
 def _prepare_streams() -> None:
-    """Make sure that printing cannot fail for want of a stream or a letter."""
+    """Make sure that printing cannot fail on a closed stream or a character that it cannot encode."""
     for number in range(3):
         try:
             os.fstat(number)
         except OSError:
-            # Closed by the caller. The next file opened, an output perhaps, would get its number and its text.
+            # Closed by the caller. The next file opened, perhaps an output, would get its number and our messages.
             os.open(os.devnull, os.O_RDWR)
-    sys.stdin = sys.stdin or open(0, encoding="utf-8")  # noqa: SIM115 - open for as long as the process
+    sys.stdin = sys.stdin or open(0, encoding="utf-8")  # noqa: SIM115 - stays open until the process ends
     sys.stdout = sys.stdout or open(1, "w", encoding="utf-8")  # noqa: SIM115
     sys.stderr = sys.stderr or open(2, "w", encoding="utf-8")  # noqa: SIM115
     if isinstance(sys.stdout, io.TextIOWrapper):
-        # File names need not be UTF-8, and a terminal need not know every letter.
+        # File names need not be UTF-8, and a terminal may not support every character.
         sys.stdout.reconfigure(errors="backslashreplace")
 
 
@@ -129,7 +129,7 @@ def _run(arguments: list[str]) -> int:
     except SystemExit as stopped:
         if stopped.code != 1:
             raise
-        # What click and rich answer when the reader has gone; here it would mean that a check failed.
+        # click and rich exit like this when the reader has gone; here it would mean that a check failed.
         _discard_stdout()
         return EXIT_BROKEN_PIPE
     except click.Abort:
@@ -145,7 +145,7 @@ def _report(error: Exception, settings: Settings, arguments: list[str]) -> int:
         sys.stdout.flush()
     except OSError:
         _discard_stdout()
-    # Here: `--help` would wait for them.
+    # Imported here so that `--help` does not wait for them.
     import traceback
 
     from r2convert.cli.console import print_error
@@ -175,12 +175,12 @@ def _taking_out(problem: LargerNetworkError, arguments: list[str]) -> str:
 
 
 def _as_problem(error: Exception) -> tuple[R2ConvertError, int]:
-    """Any error as one with a message for people, and the exit code that goes with it."""
+    """Turn any error into one with a readable message, and return it with its exit code."""
     if isinstance(error, R2ConvertError):
         return error, error.exit_code
     if isinstance(error, click.ClickException):
         path = error.ctx.command_path if isinstance(error, click.UsageError) and error.ctx else "r2convert"
-        # As the library's own messages: one sentence, which begins small.
+        # Like the library's own messages: one sentence that starts in lower case.
         message = " ".join(error.format_message().split()).rstrip(".")
         message = message[:1].lower() + message[1:]
         return R2ConvertError(message, next_step=f"`{path} --help` shows the options and an example"), error.exit_code
@@ -200,7 +200,7 @@ def _as_problem(error: Exception) -> tuple[R2ConvertError, int]:
 
 
 def _discard_stdout() -> None:
-    """Send what is still buffered nowhere: it must not raise again at exit."""
+    """Discard what is still buffered: flushing it at exit must not raise again."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
 
 
@@ -212,10 +212,10 @@ def _remember(context: click.Context, parameter: click.Parameter, value: bool) -
 
 
 def general_options(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Give a command the options of the whole program: whoever finds that they want one adds it at the end."""
+    """Add the options of the whole program to a command, so that they also work at the end of a line."""
     for names, text in (
         (("--debug",), "Show Python's traceback with an error."),
-        (("-v", "--verbose"), "Say on stderr what is used: configuration, files, device, time."),
+        (("-v", "--verbose"), "Print on stderr what is used: configuration, files, device, time."),
         (("--quiet",), "Print results, warnings and errors only."),
     ):
         flag = click.option(*names, is_flag=True, expose_value=False, is_eager=True, callback=_remember, help=text)
@@ -235,13 +235,13 @@ class LazyGroup(click.Group):
         if cmd_name not in COMMANDS:
             return None
         command = import_module(f"r2convert.cli.commands.{cmd_name}").command
-        assert isinstance(command, click.Command)  # noqa: S101 - a bug in this package, not of the user
+        assert isinstance(command, click.Command)  # noqa: S101 - a bug in this package, not the user's
         return command
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
-        """Find the command; offer close ones where there is none of that name."""
+        """Find the command; suggest a similar one if there is none of that name."""
         name = args[0]
         if name not in COMMANDS and not name.startswith("-") and not ctx.resilient_parsing:
             from difflib import get_close_matches

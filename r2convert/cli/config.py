@@ -1,7 +1,7 @@
-"""`r2convert.toml`: what would otherwise be typed again and again: where data sets are, the device, the cache folder.
+"""`r2convert.toml`: settings that would otherwise be repeated: data sets, the device, the cache folder.
 
-The first of these that there is counts: the file that ``R2CONVERT_CONFIG`` names, ``r2convert.toml`` in the working
-folder, ``r2convert/r2convert.toml`` in the user's configuration folder. Options and environment variables win over it.
+The first of these that exists is used: the file that ``R2CONVERT_CONFIG`` names, ``r2convert.toml`` in the working
+folder, ``r2convert/r2convert.toml`` in the user's configuration folder. Options and environment variables override it.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ def load_config() -> Config:
 
     Raises:
         AccessError: the file that the variable names is not there, or a file cannot be read.
-        InputError: it is no TOML, or says something that r2convert does not know.
+        InputError: it is not valid TOML, or has a key or value that r2convert does not know.
     """
     named = os.environ.get(VARIABLE)
     if named:
@@ -60,7 +60,7 @@ def _read(path: Path) -> Config:
     except OSError as error:
         raise AccessError("the configuration cannot be read", where=str(path), got=error.strerror) from error
     except ValueError as error:
-        raise InputError("the configuration is no TOML", where=str(path), got=str(error)) from error
+        raise InputError("the configuration is not valid TOML", where=str(path), got=str(error)) from error
     unknown = sorted(document.keys() - {"cache", "device", "datasets"})
     if unknown:
         raise _refusal(path, "cache, device and [datasets]", ", ".join(unknown))

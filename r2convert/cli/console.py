@@ -24,11 +24,11 @@ if TYPE_CHECKING:  # rich takes a sixth of the time of a conversion, which print
 _COLUMNS = 80
 _GAP = "  "
 _FOLDED = 12
-"""Columns that a cell takes at the least which may go on in the next line."""
+"""Minimum width of a column whose cells may wrap."""
 
 
 def settings() -> Settings:
-    """Those of the command that runs."""
+    """The settings of the running command."""
     context = click.get_current_context(silent=True)
     found = context.find_object(Settings) if context is not None else None
     return found if found is not None else Settings()
@@ -51,15 +51,15 @@ def stderr_console() -> Console:
 def print_table(
     headings: Sequence[str], rows: Sequence[Sequence[str]], *, right: Sequence[str] = (), fold: Sequence[str] = ()
 ) -> None:
-    """Print rows on stdout as a table, or as blocks of a line a cell where the terminal is too narrow for one.
+    """Print rows on stdout as a table or, if the terminal is too narrow for one, as blocks with one cell per line.
 
     rich has tables too; without it, ``r2convert list`` starts in two thirds of the time.
 
     Args:
-        headings: one a column.
-        rows: cells; a first one that begins with spaces belongs to a row above.
-        right: headings of columns that are set flush right.
-        fold: headings of columns that go on in the next line where they are too long.
+        headings: one per column.
+        rows: cells; a first cell that starts with spaces belongs to a row above.
+        right: headings of columns to align right.
+        fold: headings of columns that may wrap.
     """
     cells = [[printable(cell) for cell in row] for row in rows]
     widths = [max(map(len, column)) for column in zip(headings, *cells, strict=True)]
@@ -103,24 +103,24 @@ def _block(headings: Sequence[str], row: Sequence[str]) -> Iterator[str]:
 
 
 def print_note(message: str) -> None:
-    """Print on stderr what is good to know, unless ``--quiet`` was given."""
+    """Print a note on stderr, unless ``--quiet`` was given."""
     if not settings().quiet:
         sys.stderr.write(f"{printable(message, keep_lines=True)}\n")
 
 
 def print_detail(message: str) -> None:
-    """Print on stderr what was used, if ``--verbose`` was given."""
+    """Print a detail on stderr, if ``--verbose`` was given."""
     if settings().verbose:
         sys.stderr.write(f"{printable(message, keep_lines=True)}\n")
 
 
 def print_warning(message: str) -> None:
-    """Print a warning on stderr, also with ``--quiet``: a conversion that is well but for one thing must say so."""
+    """Print a warning on stderr, even with ``--quiet``: a conversion that succeeds with a caveat must say so."""
     click.echo(f"{coloured('warning:', 'yellow')} {printable(message, keep_lines=True)}", err=True)
 
 
 def coloured(text: str, colour: str, *, bold: bool = False) -> str:
-    """A text for :func:`click.echo`, which takes the colour off again where no terminal shows it."""
+    """A text for :func:`click.echo`, which strips the colour where the output is no terminal."""
     if os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb":
         return text
     return click.style(text, fg=colour, bold=bold or None)
@@ -150,23 +150,23 @@ def print_json(document: Mapping[str, object]) -> None:
 
 @contextmanager
 def open_output(target: str, what: str) -> Iterator[Callable[[str], None]]:
-    """Take a place for text now, and put the text there when the block ends well.
+    """Open an output now, and put its text in place when the block succeeds.
 
     Args:
-        target: the file; one that is there is replaced.
+        target: the file; an existing one is replaced.
         what: what is written, for messages.
 
     Yields:
         A function that takes the whole text.
 
     Raises:
-        AccessError: the place cannot take a file.
+        AccessError: the file cannot be written.
     """
     with atomic_output(Path(target), overwrite=True) as (_, descriptor):
 
         def write(text: str) -> None:
             with os.fdopen(os.dup(descriptor), "wb") as file:
-                # A path in it need not be UTF-8; what is not becomes an escape, as JSON has them.
+                # Paths in it need not be UTF-8; bytes that are not become escapes, as in JSON.
                 file.write(text.encode(errors="backslashreplace"))
 
         yield write
@@ -185,11 +185,11 @@ def _write_json(document: Mapping[str, object]) -> None:
 
 def columns() -> int:
     """The width of the terminal; 80 where there is none."""
-    import shutil  # here: it brings in every kind of archive
+    import shutil  # imported here: it brings in every kind of archive
 
     return shutil.get_terminal_size((_COLUMNS, 0)).columns
 
 
 def _width() -> int | None:
-    """Columns where COLUMNS says nothing of use: a terminal of unknown size is handed on as 0 columns."""
+    """The default width if COLUMNS is 0, which is how a terminal of unknown size is passed on."""
     return _COLUMNS if os.environ.get("COLUMNS") == "0" else None

@@ -1,6 +1,6 @@
-"""The options that several commands share, and how all of them look in ``--help``.
+"""Options shared by several commands, and how ``--help`` lists them.
 
-An option that is handed on has the name of the parameter of :mod:`r2convert.api` that it is for.
+An option that is passed on is named after its parameter in :mod:`r2convert.api`.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 Function = Callable[..., Any]
 
 SYNTHETIC = ""
-"""What ``--wiring`` without a folder stands for."""
+"""The value of ``--wiring`` without a folder."""
 
 _BLOCK = 1 << 20
 _SMALLEST_SIDE = 32
@@ -38,7 +38,7 @@ _LARGEST_SIDE = 100_000
 
 
 class Option(click.Option):
-    """An option that is listed in a group of the help text."""
+    """An option that ``--help`` lists under a heading."""
 
     def __init__(self, *arguments: Any, group: str = "Options", **attributes: Any) -> None:
         super().__init__(*arguments, **attributes)
@@ -74,14 +74,14 @@ OUTPUT = "Output"
 """Headings of groups."""
 
 FILE = click.Path(allow_dash=True)
-"""Completed as a file; whether it can be used is said by whoever opens it."""
+"""Completes file names; whether the file can be used is checked when it is opened."""
 
 
 class LayoutName(click.ParamType[str]):
-    """A layout of the catalogue, which is not read before one is given.
+    """A layout; the catalogue is read only when one is given.
 
     Args:
-        written: only layouts that a file can be written in.
+        written: accept only layouts that can be written.
     """
 
     name = "layout"
@@ -90,14 +90,14 @@ class LayoutName(click.ParamType[str]):
         self._written = written
 
     def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> str:
-        """Refuse what is no layout, as click refuses a wrong choice."""
+        """Reject an unknown layout the way click rejects a wrong choice."""
         names = api.layouts(written=self._written)
         if value not in names:
             self.fail(f"{value!r} is not one of {', '.join(map(repr, names))}", param, ctx)
         return value
 
     def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
-        """Offer the layouts that begin like this."""
+        """Complete the name of a layout."""
         del ctx, param
         return [CompletionItem(name) for name in api.layouts(written=self._written) if name.startswith(incomplete)]
 
@@ -112,7 +112,7 @@ def option(*names: str, **attributes: Any) -> Callable[[Function], Function]:
 
 
 def _as_one(name: str, kind: Callable[..., Any], members: Sequence[str]) -> Callable[[Function], Function]:
-    """Hand some of the options over as one value, which is a parameter of :mod:`r2convert.api`."""
+    """Pass some of the options on as one value, a parameter of :mod:`r2convert.api`."""
 
     def decorate(function: Function) -> Function:
         @functools.wraps(function)
@@ -137,7 +137,7 @@ def _together(*options: Callable[[Function], Function]) -> Callable[[Function], 
 
 
 def command(name: str, short_help: str) -> Callable[[Function], Command]:
-    """Make a command of a function: its docstring is the help, and the general options may stand anywhere."""
+    """Turn a function into a command: its docstring is the help, and the general options work anywhere."""
 
     def decorate(function: Function) -> Command:
         @functools.wraps(function)
@@ -158,7 +158,7 @@ def command(name: str, short_help: str) -> Callable[[Function], Command]:
 
 
 def note_json(context: click.Context, _: click.Parameter, value: Any) -> Any:
-    """Note that JSON is to go to stdout: an error is printed there too."""
+    """Record that stdout carries JSON, so that an error is printed there too."""
     found = context.find_object(Settings)
     if found is not None:
         found.json = value is True or value == STDOUT
@@ -177,7 +177,7 @@ json_option = option(
 
 
 def given(context: click.Context) -> dict[str, str]:
-    """What was given on the command line: parameter -> the name of its option, or what the usage calls it."""
+    """Parameters given on the command line -> their option, or the argument's name in the usage."""
     return {
         parameter.name: parameter.opts[0] if isinstance(parameter, click.Option) else parameter.make_metavar(context)
         for parameter in context.command.params
@@ -189,7 +189,7 @@ def given(context: click.Context) -> dict[str, str]:
 
 
 def _apply_config() -> None:
-    """Read the configuration, and let the library find the cache where it says."""
+    """Read the configuration file and apply its cache folder."""
     found = load_config()
     click.get_current_context().meta[_CONFIG] = found
     if found.path is not None:
@@ -205,7 +205,7 @@ def config() -> Config:
 
 
 def images_path(given: str) -> str:
-    """The path of images that were given as a path or as the name of a data set in the configuration."""
+    """Resolve a path, or the name of a data set in the configuration, to a path."""
     return str(config().datasets.get(given, given))
 
 
@@ -213,22 +213,22 @@ def images_path(given: str) -> str:
 
 
 def complete_variant(_: click.Context, __: click.Parameter, incomplete: str) -> list[CompletionItem]:
-    """Names of variants that begin with what has been typed."""
+    """Complete the name of a variant."""
     return [CompletionItem(each.id, help=each.name) for each in api.variants() if each.id.startswith(incomplete)]
 
 
 def complete_publisher(_: click.Context, __: click.Parameter, incomplete: str) -> list[CompletionItem]:
-    """Publishers that begin with what has been typed."""
+    """Complete the name of a publisher."""
     return [CompletionItem(name) for name in api.publishers() if name.startswith(incomplete)]
 
 
 class Checkpoint(click.ParamType[str]):
-    """A path, a folder, a variant or - for standard input; looked up by :func:`locate` once the options are clear."""
+    """A path, a folder, a variant or - for standard input; found by :func:`locate` once the options are checked."""
 
     name = "checkpoint"
 
     def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
-        """Names of variants, and whatever files the shell finds."""
+        """Complete names of variants and files."""
         return [*complete_variant(ctx, param, incomplete), CompletionItem(incomplete, type="file")]
 
 
@@ -241,7 +241,7 @@ fetch_option = option(
 
 
 def locate(*names: str, fetch: bool) -> tuple[api.Located, ...]:
-    """Find the checkpoints that commands were given.
+    """Find the checkpoints that a command was given.
 
     Args:
         names: paths, folders, variants, or - for standard input.
@@ -249,8 +249,8 @@ def locate(*names: str, fetch: bool) -> tuple[api.Located, ...]:
 
     Raises:
         AccessError: a variant is not in the cache, or could not be downloaded.
-        UnknownVariantError: a name is no variant's.
-        UsageError: a folder holds several checkpoints, or standard input is asked for twice.
+        UnknownVariantError: no variant has this name.
+        UsageError: a folder holds several checkpoints, or standard input is named twice.
     """
     if names.count(STDOUT) > 1:
         raise UsageError("standard input can be read once only", got="several checkpoints -")
@@ -274,7 +274,7 @@ def _locate(names: Sequence[str], *, fetch: bool) -> tuple[api.Located, ...]:
 
 
 def _from_stdin(display: TransferDisplay) -> api.Located:
-    """Standard input as a file, which can be read in any order; it goes when the command ends."""
+    """Copy standard input to a file, which can be read in any order; it is removed when the command ends."""
     import tempfile  # here: it brings in shutil and random numbers
 
     folder = click.get_current_context().with_resource(tempfile.TemporaryDirectory(prefix="r2convert-"))
@@ -294,7 +294,7 @@ variant_option = option(
     "variant",
     group=CHECKPOINT,
     shell_complete=complete_variant,
-    help="The variant, instead of detecting it; where names fit several, this says which.",
+    help="The variant, instead of detecting it; needed where the names fit several.",
 )
 
 part_options = _together(
@@ -310,7 +310,7 @@ part_options = _together(
         group=CHECKPOINT,
         multiple=True,
         metavar="PATTERN",
-        help="Leave out tensors whose names match, e.g. 'aux_head.*'; may be given several times.",
+        help="Leave out tensors whose names match, e.g. 'aux_head.*'; may be repeated.",
     ),
 )
 
@@ -336,7 +336,7 @@ identity_options = _together(
 # --- what verify and doctor measure ----------------------------------------------------------------------------------
 
 device_options = _together(
-    option("--device", group=SPEED, help="cpu, cuda, cuda:1 or mps; by default a CUDA GPU where there is one."),
+    option("--device", group=SPEED, help="cpu, cuda, cuda:1 or mps; by default a CUDA GPU if there is one."),
     option(
         "--batch-size",
         group=SPEED,
@@ -347,7 +347,7 @@ device_options = _together(
 
 
 def _parse_accelerations(context: click.Context, parameter: click.Parameter, value: str | None) -> tuple[str, ...]:
-    """A list with commas, each way once and in the order of the help."""
+    """Parse a comma-separated list; each acceleration once, in the order of the help."""
     given = set() if value is None else {way.strip() for way in value.split(",")}
     unknown = sorted(given - set(api.ACCELERATIONS))
     if unknown:
@@ -357,7 +357,7 @@ def _parse_accelerations(context: click.Context, parameter: click.Parameter, val
 
 
 def _parse_channels(_: click.Context, __: click.Parameter, value: str | None) -> tuple[float, ...] | None:
-    """``0.5,0.5,0.5`` to three numbers; one alone is all three."""
+    """Parse ``0.5,0.5,0.5``; a single number stands for all three."""
     if value is None:
         return None
     try:
@@ -365,7 +365,7 @@ def _parse_channels(_: click.Context, __: click.Parameter, value: str | None) ->
     except ValueError:
         numbers = ()
     if len(numbers) not in (1, 3):
-        raise click.BadParameter(f"{value!r} is neither one number nor three with commas")
+        raise click.BadParameter(f"{value!r} is neither one number nor three separated by commas")
     return numbers * 3 if len(numbers) == 1 else numbers
 
 
@@ -382,18 +382,20 @@ image_options = _together(
         "--pipeline",
         group=IMAGES,
         type=click.Choice(api.PIPELINES),
-        help="How images become crops: pil as torchvision, opencv as PaddleClas. By default as the weights' publisher.",
+        help="How images are prepared: pil like torchvision, opencv like PaddleClas. Default: as the publisher did.",
     ),
-    option("--image-size", group=IMAGES, type=click.IntRange(1), help="Pixels of the crop, e.g. 288."),
+    option("--image-size", group=IMAGES, type=click.IntRange(1), help="Side of the crop in pixels, e.g. 288."),
     option(
         "--crop-pct",
         group=IMAGES,
         type=click.FloatRange(0, 1, min_open=True),
-        help="Share of the resized short side that the crop takes, e.g. 0.95.",
+        help="The crop's share of the resized short side, e.g. 0.95.",
     ),
-    option("--interpolation", group=IMAGES, type=click.Choice(api.INTERPOLATIONS), help="The filter of the resizing."),
-    option("--mean", group=IMAGES, callback=_parse_channels, metavar="R,G,B", help="Mean of pixels from 0 to 1."),
-    option("--std", group=IMAGES, callback=_parse_channels, metavar="R,G,B", help="Their standard deviation."),
+    option("--interpolation", group=IMAGES, type=click.Choice(api.INTERPOLATIONS), help="Resize filter."),
+    option(
+        "--mean", group=IMAGES, callback=_parse_channels, metavar="R,G,B", help="Channel means of pixels from 0 to 1."
+    ),
+    option("--std", group=IMAGES, callback=_parse_channels, metavar="R,G,B", help="Channel standard deviations."),
     option("--fail-fast", group=IMAGES, is_flag=True, help="Stop once a published accuracy is certainly missed."),
     device_options,
     option(
@@ -402,20 +404,20 @@ image_options = _together(
         type=click.Choice(api.PRECISIONS),
         default="strict",
         show_default=True,
-        help="How networks compute. strict: float32, TF32 off; fast: the same counts, sooner on a GPU.",
+        help="Numerical precision. strict: float32, TF32 off; fast: the same counts, sooner on a GPU.",
     ),
     option(
         "--accelerate",
         group=SPEED,
         callback=_parse_accelerations,
         metavar="WAY,...",
-        help=f"Run faster in any precision but strict: {', '.join(api.ACCELERATIONS)}.",
+        help=f"Optimisations for any precision but strict: {', '.join(api.ACCELERATIONS)}.",
     ),
     option("--crop-cache", group=SPEED, type=FILE, metavar="DIR", help="Keep crops in DIR; later runs decode none."),
     option(
         "--predictions", group=OUTPUT, type=FILE, metavar="FILE", help="Keep the prediction of every image in FILE."
     ),
-    option("--resume", group=OUTPUT, is_flag=True, help="Continue what an interrupted run left in --predictions."),
+    option("--resume", group=OUTPUT, is_flag=True, help="Continue an interrupted run from its --predictions file."),
     option("--overwrite", group=OUTPUT, is_flag=True, help="Replace the --predictions file."),
     _as_one(
         "protocol",
@@ -429,10 +431,10 @@ def _parse_input_size(_: click.Context, __: click.Parameter, value: str) -> tupl
     """``224`` or ``224x320`` to (height, width)."""
     sides = value.lower().split("x")
     if len(sides) not in (1, 2) or not all(side.isascii() and side.isdigit() for side in sides):
-        raise click.BadParameter(f"{value!r} is no size: write 256 or, height first, 256x320")
+        raise click.BadParameter(f"{value!r} is not a size: write 256 or, height first, 256x320")
     height, width = int(sides[0]), int(sides[-1])
     if not _SMALLEST_SIDE <= min(height, width) <= max(height, width) <= _LARGEST_SIDE:
-        raise click.BadParameter(f"{value!r}: each side has to be {_SMALLEST_SIDE} to {_LARGEST_SIDE:,} pixels")
+        raise click.BadParameter(f"{value!r}: each side must be {_SMALLEST_SIDE} to {_LARGEST_SIDE:,} pixels")
     return height, width
 
 

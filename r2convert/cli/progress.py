@@ -42,7 +42,7 @@ Item = TypeVar("Item", bound=HasPath)
 
 
 def _bars(console: Console, *columns: ProgressColumn, transient: bool = True, expand: bool = False) -> Progress:
-    """Columns for a terminal; a narrow one keeps those that say what is done, how far it is, and how long it takes."""
+    """Progress bars; a narrow terminal keeps only what is being done, how far it is, and the time left."""
     disabled = not console.is_terminal or console.quiet
     kept = columns if console.width >= _WIDE else [each for each in columns if not isinstance(each, _IN_WIDE)]
     return Progress(*kept, console=console, transient=transient, expand=expand, disable=disabled)
@@ -53,7 +53,7 @@ class _RateColumn(TextColumn):
 
 
 _IN_WIDE = (BarColumn, TransferSpeedColumn, _RateColumn)
-"""What is drawn in a terminal of at least that many columns."""
+"""Columns that only a wide terminal shows."""
 
 
 def over_files(items: Sequence[Item], what: str) -> Iterator[Item]:
@@ -79,7 +79,7 @@ def over_files(items: Sequence[Item], what: str) -> Iterator[Item]:
 
 
 def _size(path: Path) -> int:
-    """Bytes of a file or of a folder's files; what cannot be looked at counts nothing, whoever opens it tells why."""
+    """Bytes of a file or of a folder's files; 0 if it cannot be read, which is reported when it is opened."""
     try:
         files = [path] if path.is_file() else list(path.iterdir())
         return sum(file.stat().st_size for file in files)
@@ -88,9 +88,9 @@ def _size(path: Path) -> int:
 
 
 class ImageProgress:
-    """Images that were run, with rate, time left and what else is known; drawn once the first are done.
+    """Shows how many images were run, with rate and time left, once the first are done.
 
-    A context manager. ``last`` is what was shown last.
+    A context manager. ``last`` is the progress shown last.
     """
 
     def __init__(self) -> None:
@@ -114,7 +114,7 @@ class ImageProgress:
             self._bar.stop()
 
     def measured(self, progress: api.AccuracyProgress) -> None:
-        """Show how far a measurement is."""
+        """Show the progress of a measurement."""
         self.last = progress
         # Networks are measured one after the other; the number in front of a name keeps equal ones apart.
         several = len(progress.top1_correct) > 1
@@ -123,7 +123,7 @@ class ImageProgress:
         self._show(what, progress.done, progress.total, f"{progress.images_per_second:.1f}/s", top1)
 
     def tried(self, progress: api.Progress) -> None:
-        """Show which cause is tried."""
+        """Show which cause is being tried."""
         speed = self._bar.tasks[0].speed if self._bar.tasks else None
         rate = "" if speed is None else f"{speed:.1f}/s"
         self._show(progress.trying, progress.done, progress.total, rate, "")
@@ -132,7 +132,7 @@ class ImageProgress:
         if self._task is None:
             self._bar.start()
             self._task = self._bar.add_task(what, total=total, rate=rate, top1=top1)
-        # Several processes have a share of the images each, and a second pass has a part of them only.
+        # Each of several processes has a share of the images, and a second pass only part of them.
         self._bar.update(self._task, description=what, completed=done, total=total, rate=rate, top1=top1)
 
 
@@ -145,7 +145,7 @@ class TransferDisplay:
         self._tasks: dict[str, TaskID] = {}
         self._bars = _bars(
             self._console,
-            # The name gives way on a narrow terminal: the numbers are what changes.
+            # A narrow terminal shortens the name and keeps the numbers, which change.
             TextColumn("{task.description}", table_column=Column(ratio=1, no_wrap=True, overflow="ellipsis")),
             BarColumn(bar_width=_TRANSFER_BAR),
             DownloadColumn(table_column=Column(no_wrap=True, justify="right")),
@@ -171,7 +171,7 @@ class TransferDisplay:
         return self
 
     def started(self, name: str, total: int | None, done: int) -> None:
-        """Show the file's line, or set it back."""
+        """Show the file's line, or reset it."""
         with self._lock:
             if name in self._tasks:
                 self._bars.update(self._tasks[name], total=total, completed=done)
@@ -197,7 +197,7 @@ class TransferDisplay:
         self._console.print(escape(text), soft_wrap=True)
 
     def _add_up(self) -> None:
-        """Let the total follow from the files' lines: lengths become known one by one, and files start over."""
+        """Recompute the total: sizes become known one by one, and downloads may start over."""
         if self._total is None:
             return
         files = [task for task in self._bars.tasks if task.id != self._total]

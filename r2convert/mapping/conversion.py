@@ -128,7 +128,7 @@ def publish(
     import tempfile  # these two take longer to import than a plan to make
 
     if plan.target_layout != CANONICAL:
-        raise UsageError("only mm files are published the OpenMMLab way", expected="--to mm", got=plan.target_layout)
+        raise UsageError("only mm files can be published the OpenMMLab way", expected="--to mm", got=plan.target_layout)
     try:
         folder.mkdir(parents=True, exist_ok=True)
         workshop = Path(tempfile.mkdtemp(prefix=".publish-", dir=folder))

@@ -51,7 +51,7 @@ def test_the_device_is_the_files_unless_an_option_says_another(run: Run, standin
 @pytest.mark.parametrize(
     ("text", "code", "message"),
     [
-        ("cache = weights\n", 3, "is no TOML"),
+        ("cache = weights\n", 3, "is not valid TOML"),
         ('cash = "weights"\n', 3, "got:      cash"),
         ("device = 3\n", 3, "got:      device = 3"),
         ('datasets = "val"\n', 3, "[datasets] with lines NAME = PATH"),

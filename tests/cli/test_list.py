@@ -100,7 +100,7 @@ def test_weights_that_only_a_page_offers_are_shown_with_it(run: Run) -> None:
     assert [line.split() for line in ran.out.splitlines() if line.startswith("  ")] == [
         ["inspyrenet", "by", "hand"], ["inspyrenet_pretrained", "by", "hand"]
     ]  # fmt: skip
-    assert "by hand: `r2convert fetch NAME` says where" in ran.out
+    assert "by hand: `r2convert fetch NAME` says what it is and where" in ran.out
     (variant,) = run("list", "--publisher", "inspyrenet", "--json").json["variants"]
     assert all(each["page"].startswith("https://drive.google.com/") for each in variant["weights"])
     assert [each["detector"] for each in variant["weights"]] == [True, False]

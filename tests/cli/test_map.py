@@ -58,8 +58,8 @@ def test_a_dry_run_knows_what_the_conversion_knows(run: Run, standin: Standin, t
 
 @pytest.mark.parametrize(
     ("name", "code", "message"),
-    [("mm.bin", 2, "unsupported extension"), ("mm.pdparams", 2, "does not go into"), ("taken.pth", 4, "exists already"),
-     ("missing/mm.pth", 4, "next:     make the folder ")],
+    [("mm.bin", 2, "unsupported extension"), ("mm.pdparams", 2, "does not go into"), ("taken.pth", 4, "already exists"),
+     ("missing/mm.pth", 4, "next:     create the folder ")],
 )  # fmt: skip
 def test_a_dry_run_tells_what_would_stand_against_writing(
     run: Run, standin: Standin, tmp_path: Path, name: str, code: int, message: str
@@ -77,7 +77,7 @@ def test_without_receipt_and_check_nothing_is_hashed_and_that_is_said(
     source = standin(DLA)
     ran = run("map", "--src", source, "--dst", tmp_path / "quick.pth", "--no-receipt", "--no-check")
     assert ran.code == 0
-    assert "not taken" in ran.out
+    assert "not computed" in ran.out
     assert run("map", "--src", source, "--dst", tmp_path / "mm.pth").code == 0
     assert (tmp_path / "quick.pth").read_bytes() == (tmp_path / "mm.pth").read_bytes()
 

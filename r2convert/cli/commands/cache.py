@@ -1,4 +1,4 @@
-"""`r2convert cache`: the cache folder, what lies in it, and looking after it."""
+"""`r2convert cache`: show, check or clean the cache folder."""
 
 from __future__ import annotations
 
@@ -15,21 +15,21 @@ from r2convert.errors import UsageError
 EXIT_DAMAGED = 1
 
 
-@options.command("cache", "The cache folder and its files.")
-@options.option("--verify", is_flag=True, help="Hash every file again; damaged ones are put aside (exit code 1).")
+@options.command("cache", "Show, check or clean the cache folder.")
+@options.option("--verify", is_flag=True, help="Hash every file again; damaged ones are set aside (exit code 1).")
 @options.option("--clean", is_flag=True, help="Remove partial downloads and bad files.")
 @options.option("--forget", metavar="FILE", help="Forget the recorded hash of a file, to accept a new one.")
 @options.json_option
 @click.pass_context
 def command(context: click.Context, verify: bool, clean: bool, forget: str | None, as_json: bool) -> None:
-    r"""Show the cache folder and its files, check them, or clear away what is of no more use.
+    r"""Show the cache folder and its files, check them, or remove what is no longer needed.
 
     \b
     Example:
       r2convert cache --verify
     """
     if verify + clean + (forget is not None) > 1:
-        raise UsageError("--verify, --clean and --forget are three different jobs: give one at a time")
+        raise UsageError("--verify, --clean and --forget cannot be combined: pass one at a time")
     if verify:
         context.exit(_verify(as_json))
     elif clean:
@@ -60,7 +60,7 @@ def _show(as_json: bool) -> None:
 
 
 def _host(origin: str | None) -> str:
-    """The host of a URL, or the path of a folder mirror or of a file brought by hand."""
+    """The host of a URL, or the path of a folder mirror or of an imported file."""
     if origin is None:
         return "-"
     return urlsplit(origin).hostname or origin if "://" in origin else origin

@@ -22,11 +22,11 @@ _PREDICTIONS = b'{"schema":"r2convert.predictions/'
 _NAME_COLUMNS = 34
 
 
-@options.command("compare", "Are two checkpoints the same network? If not, where do they differ?")
+@options.command("compare", "Tell whether two checkpoints hold the same network, and where they differ.")
 @click.argument("a", type=options.Checkpoint())
 @click.argument("b", type=options.Checkpoint())
 @options.checkpoint_options
-@options.option("--activations", is_flag=True, help="Also run both, and name the first layer at which they part.")
+@options.option("--activations", is_flag=True, help="Also run both, and name the first layer at which they differ.")
 @options.option("--network-a", metavar="NAME", help="Which network of prediction file A, if it holds several.")
 @options.option("--network-b", metavar="NAME", help="Which network of prediction file B.")
 @options.option(
@@ -48,12 +48,12 @@ def command(
 ) -> None:
     r"""Compare checkpoints A and B tensor by tensor, across containers and layouts.
 
-    If both are known variants, tensors are compared under their mm names; counters of training batches and
-    layers that nothing reads do not count. Exit code 1 if they differ. With --activations both networks are run on
-    one random image in float64, which tells where in the network a difference starts to matter.
+    If both are known variants, tensors are compared under their mm names; batch counters and
+    unused layers are ignored. Exit code 1 if they differ. With --activations both networks are run on one random
+    image in float64, which shows where in the network a difference starts to matter.
 
-    A and B may also be two files that verify --predictions has written: predictions are compared image by image,
-    with the exact McNemar test of which network is better.
+    A and B may also be two files written by verify --predictions: predictions are compared image by image, with
+    McNemar's exact test of which network is better.
 
     \b
     Examples:
@@ -128,7 +128,7 @@ def _print_rest(count: int, limit: int | None) -> None:
 
 
 def _are_predictions(*names: str) -> bool:
-    """Whether these are prediction files; told by their first bytes, without loading anything.
+    """Whether these are prediction files, judged by their first bytes.
 
     Raises:
         UsageError: some are and some are not.
@@ -137,7 +137,7 @@ def _are_predictions(*names: str) -> bool:
     if any(found) and not all(found):
         raise UsageError(
             "predictions can only be compared with predictions",
-            expected="two files that verify --predictions has written, or two checkpoints",
+            expected="two files written by verify --predictions, or two checkpoints",
             got=" and ".join(names),
         )
     return all(found)

@@ -24,5 +24,5 @@ def command(context: click.Context, shell: str) -> None:
     """
     program = context.find_root().command
     kind = get_completion_class(shell)
-    assert kind is not None  # noqa: S101 - click brings all of SHELLS
+    assert kind is not None  # noqa: S101 - click supports all of SHELLS
     click.echo(kind(program, {}, "r2convert", "_R2CONVERT_COMPLETE").source())

@@ -1,4 +1,4 @@
-"""`r2convert demo`: the whole job, offline, on a stand-in: the real commands on files made for the occasion."""
+"""`r2convert demo`: the whole job offline on a stand-in: the real commands on generated files."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ from r2convert.errors import AccessError, UsageError
 EXIT_FAILED = 1
 
 
-@options.command("demo", "The whole job, offline, on a stand-in, in about a minute.")
+@options.command("demo", "Run the whole job offline on a stand-in, in about a minute.")
 @options.option(
     "--keep", type=click.Path(path_type=Path), metavar="DIR", help="Work in DIR and leave everything there."
 )
 @click.pass_context
 def command(context: click.Context, keep: Path | None) -> None:
-    r"""Run fetch, map and verify on a stand-in for the official Res2Net-50-14w-8s, without a network.
+    r"""Run fetch, map and verify on a stand-in for the official Res2Net-50-14w-8s, without network access.
 
-    Parameters and FLOPs are checked against the really published numbers. The weights are random, so accuracy is
+    Parameters and FLOPs are checked against the actual published numbers. The weights are random, so accuracy is
     checked against counts that are known by construction.
 
     \b
@@ -74,7 +74,7 @@ def _working_folder(keep: Path | None) -> Iterator[Path]:
         empty = not any(keep.iterdir())
     except OSError as error:
         got = error.strerror or str(error)
-        raise AccessError("the folder to keep the demo in cannot be made", where=str(keep), got=got) from error
+        raise AccessError("the folder to keep the demo in cannot be created", where=str(keep), got=got) from error
     if not empty:
         raise UsageError("the folder to keep the demo in is not empty", where=str(keep))
     yield keep.resolve()
@@ -88,7 +88,7 @@ def _run_step(number: int, arguments: Sequence[str], folder: Path, environment: 
 
 
 def _compare(results: Path, expected: tuple[int, int, int]) -> int:
-    """Hold the measured accuracy against the constructed one."""
+    """Compare the measured accuracy with the constructed one."""
     document = json.loads(results.read_text(encoding="utf-8"))
     accuracy = document["results"][0]["accuracy"]
     measured = (accuracy["images"], accuracy["top1_correct"], accuracy["top5_correct"])
@@ -100,8 +100,8 @@ def _compare(results: Path, expected: tuple[int, int, int]) -> int:
         _say("These differ: something is wrong with this installation.")
         return EXIT_FAILED
     _say(
-        "All as it should be. The parameters and FLOPs above are checks against really published numbers; the\n"
-        "weights and images were stand-ins. With a network, `r2convert fetch res2net50_w14_s8` gets the real file."
+        "All as it should be. The parameters and FLOPs above were checked against the actual published numbers; the\n"
+        "weights and images were stand-ins. With network access, `r2convert fetch res2net50_w14_s8` gets the real file."
     )
     return 0
 

@@ -19,7 +19,7 @@ _SAMPLE = 256
 
 
 class Percentage(click.ParamType[Decimal]):
-    """A share of the images as it was printed, whose digits say how exact it is."""
+    """A percentage of the images as printed; its digits say how precise it is."""
 
     name = "percent"
 
@@ -27,18 +27,18 @@ class Percentage(click.ParamType[Decimal]):
         """``76.3`` or ``76.3%``.
 
         Raises:
-            click.BadParameter: it is no number from 0 to 100.
+            click.BadParameter: it is not a number from 0 to 100.
         """
         try:
             percent = Decimal(str(value).removesuffix("%").strip())
         except InvalidOperation:
             percent = Decimal(-1)
         if not percent.is_finite() or not 0 <= percent <= 100:
-            self.fail(f"{value!r} is no share in per cent: write for example 76.3", param, ctx)
+            self.fail(f"{value!r} is not a percentage: write for example 76.3", param, ctx)
         return percent
 
 
-@options.command("doctor", "Accuracy is off: try the usual causes and rank them.")
+@options.command("doctor", "Find out why accuracy is off: try the usual causes and rank them.")
 @click.argument("checkpoint", type=options.Checkpoint())
 @options.identity_options
 @options.option(
@@ -69,7 +69,7 @@ class Percentage(click.ParamType[Decimal]):
     "--thorough", group=options.CHECKS, is_flag=True, help="Try every cause on every image, also those ruled out early."
 )
 @options.device_options
-@options.option("--details", group=options.OUTPUT, is_flag=True, help="List every cause, not the first eight only.")
+@options.option("--details", group=options.OUTPUT, is_flag=True, help="List every cause, not only the first eight.")
 @options.json_option
 @click.pass_context
 def command(
@@ -88,7 +88,7 @@ def command(
       r2convert doctor mm.pth --imagenet /data/val --measured 76.3
     """
     if chosen["measured_top5"] is not None and chosen["measured"] is None:
-        raise UsageError("--measured-top5 says more of --measured", expected="--measured 76.3 --measured-top5 93.1")
+        raise UsageError("--measured-top5 needs --measured", expected="--measured 76.3 --measured-top5 93.1")
     if chosen["measured_top5"] is not None and chosen["measured_top5"] < chosen["measured"]:
         raise UsageError(
             "top-5 cannot be lower than top-1",

@@ -38,9 +38,9 @@ _INDENT = "\n            "
     "brought",
     type=click.Path(path_type=Path),
     metavar="FILE",
-    help="Take a file brought by hand, under any name; recognised by its hash or content.",
+    help="Add a file downloaded by hand, under any name; recognised by its hash or content.",
 )
-@options.option("--dest", type=click.Path(path_type=Path), metavar="DIR", help="Put a verified copy there.")
+@options.option("--dest", type=click.Path(path_type=Path), metavar="DIR", help="Put a verified copy into DIR.")
 @options.option("--at-once", type=click.IntRange(1, 16), default=4, show_default=True, help="Parallel downloads.")
 @options.json_option
 def command(
@@ -53,9 +53,9 @@ def command(
     at_once: int,
     as_json: bool,
 ) -> None:
-    r"""Download weights, verify them and keep them in the cache; print where they are.
+    r"""Download weights, verify them and keep them in the cache; print their paths.
 
-    An interrupted download is continued by the next run. R2CONVERT_MIRROR names a base URL or a folder to try
+    An interrupted download is resumed by the next run. R2CONVERT_MIRROR names a base URL or a folder to try
     first, R2CONVERT_CACHE the cache folder.
 
     \b
@@ -64,10 +64,10 @@ def command(
       r2convert fetch hf://timm/res2net50_14w_8s.in1k
     """
     if brought is not None and everything:
-        raise UsageError("--import takes one file, --all every variant: they do not go together")
+        raise UsageError("--import takes one file, --all every variant: they cannot be combined")
     if brought is None and everything == bool(names):
         raise UsageError(
-            "name the variants to fetch, or say --all",
+            "name the variants to fetch, or pass --all",
             next_step="`r2convert cache` shows what is in the cache"
             if offline
             else "`r2convert list` shows the variants; `r2convert fetch --help` an example",
@@ -111,7 +111,7 @@ def _report(fetched: api.FetchedFiles, dest: Path | None, as_json: bool) -> None
 
 
 def _joined(errors: Sequence[R2ConvertError]) -> R2ConvertError:
-    """The one error, or one that tells of all, with the advice of the first."""
+    """The only error, or one that lists them all, with the advice of the first."""
     if len(errors) == 1:
         return errors[0]
     return MirrorsFailedError(

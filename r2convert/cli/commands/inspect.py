@@ -17,7 +17,7 @@ _WARNINGS_SHOWN = 10
 _VALUE_COLUMNS = 120
 
 
-@options.command("inspect", "What a file really is: container, layout, variant, tensors.")
+@options.command("inspect", "Show what a file really is: container, layout, variant, tensors.")
 @click.argument("file", type=options.Checkpoint())
 @options.checkpoint_options
 @options.option(
@@ -26,7 +26,7 @@ _VALUE_COLUMNS = 120
 @options.option("--tensors", is_flag=True, group=options.OUTPUT, help="List every tensor: name, dtype, shape.")
 @options.json_option
 def command(file: str, part: api.Part, fetch: bool, no_digest: bool, tensors: bool, as_json: bool) -> None:
-    r"""Say what FILE really is: a path, a folder with one checkpoint, a variant in the cache, or - for stdin.
+    r"""Show what FILE really is: a path, a folder with one checkpoint, a variant in the cache, or - for stdin.
 
     Container, layout, variant, tensors, dtypes, parameters and digests. Nothing in the file is executed.
 
@@ -45,7 +45,7 @@ def command(file: str, part: api.Part, fetch: bool, no_digest: bool, tensors: bo
 
 
 def _by_reason(found: api.Inspection) -> str:
-    """Each reason for leaving tensors out, with how many it is for."""
+    """Each reason for leaving tensors out, and how many tensors it concerns."""
     counts = Counter(tensor.reason for tensor in found.left_out)
     return ", ".join(f"{count} x {reason}" for reason, count in counts.items())
 
@@ -68,7 +68,7 @@ def _print(found: api.Inspection, *, tensors: bool) -> None:
         "parameters": f"{found.parameters:,}",
         "dtypes": ", ".join(f"{dtype} {count}" for dtype, count in found.dtypes.items()),
         "wrapper": found.wrapper,
-        "prefix": found.prefix_removed and f"{found.prefix_removed} taken off every name",
+        "prefix": found.prefix_removed and f"{found.prefix_removed} removed from every name",
         "left out": _by_reason(found),
         "not read": first_names([f"{name} ({kind})" for name, kind in found.unread.items()]),
         "opaque": ", ".join(found.opaque),

@@ -11,7 +11,7 @@ from r2convert.cli import options
 from r2convert.cli.console import print_json, print_warning
 from r2convert.files import printable
 
-_TOLD_BY = {"shape": "its shape", "names": "shapes and numbers", "order": "ORDER ALONE"}
+_EVIDENCE = {"shape": "its shape", "names": "shapes and numbers", "order": "ORDER ALONE"}
 
 
 @options.command("layout", "Learn the names of an unknown code base from one file.")
@@ -25,15 +25,15 @@ _TOLD_BY = {"shape": "its shape", "names": "shapes and numbers", "order": "ORDER
     help="The network it holds: any id or alias, such as res2net152_v1b_w26_s4.",
 )
 @options.part_options
-@options.option("--name", default="learned", show_default=True, group=options.OUTPUT, help="What to call the layout.")
+@options.option("--name", default="learned", show_default=True, group=options.OUTPUT, help="Name of the layout.")
 @options.option(
     "--output",
     metavar="FOLDER",
     type=options.FILE,
     group=options.OUTPUT,
-    help="Write the draft there, for R2CONVERT_MAPPINGS.",
+    help="Write the draft into FOLDER, for R2CONVERT_MAPPINGS.",
 )
-@options.option("--overwrite", is_flag=True, group=options.OUTPUT, help="Replace a draft that is there.")
+@options.option("--overwrite", is_flag=True, group=options.OUTPUT, help="Replace an existing draft.")
 @options.json_option
 def command(
     file: str,
@@ -48,8 +48,8 @@ def command(
 ) -> None:
     r"""Learn the names of an unknown code base from FILE, which holds a known architecture.
 
-    Modules are told by their shapes and by the numbers in their names. What only an order tells is named:
-    `verify --wiring` on images tests it. The draft works where R2CONVERT_MAPPINGS names its folder.
+    Modules are identified by their shapes and the numbers in their names. Those that only an order identifies are
+    listed: check them with `verify --wiring` on images. To use the draft, set R2CONVERT_MAPPINGS to its folder.
 
     \b
     Example:
@@ -76,22 +76,22 @@ def _doubts(learned: api.LearnedLayout) -> Iterator[str]:
         names = ", ".join(map(printable, group))
         yield f"equal in shape, told apart only by rising numbers, or else by their order in the file: {names}"
     if learned.roles_by_order:
-        yield f"told by their order alone, in every BatchNorm: {', '.join(learned.roles_by_order)}"
+        yield f"identified by their order alone, in every BatchNorm: {', '.join(learned.roles_by_order)}"
     yield from learned.doubts
 
 
 def _lines(learned: api.LearnedLayout) -> Iterator[str]:
     yield f"{printable(learned.path)}: the names of {learned.architecture}, as the layout {learned.layout}"
-    cells = [(row.module, printable(row.name), f"{_TOLD_BY[row.evidence]} ({row.count})") for row in learned.modules]
+    cells = [(row.module, printable(row.name), f"{_EVIDENCE[row.evidence]} ({row.count})") for row in learned.modules]
     widths = [max(len(row[column]) for row in cells) for column in (0, 1)]
-    for module, name, told in [("mm", learned.layout, "told by (modules)"), *cells]:
-        yield f"  {module:<{widths[0]}}  {name:<{widths[1]}}  {told}"
+    for module, name, evidence in [("mm", learned.layout, "identified by (modules)"), *cells]:
+        yield f"  {module:<{widths[0]}}  {name:<{widths[1]}}  {evidence}"
     for kind, roles in learned.suffixes.items():
         yield f"  {kind:<6} " + "  ".join(f"{role} {printable(suffix)}" for role, suffix in roles.items())
     if learned.linear is not None:
         yield f"  the classifier weight is stored {learned.linear}"
     if learned.reordered:
-        yield f"  the file goes back in the network's order {learned.reordered} times"
+        yield f"  the file departs from the network's order {learned.reordered} times"
     if learned.folder is None:
         yield "  nothing written: --output FOLDER writes the draft"
     else:

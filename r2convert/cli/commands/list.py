@@ -1,4 +1,4 @@
-"""`r2convert list`: architectures and their weights, what is published, what is in the cache, layouts, tensor names."""
+"""`r2convert list`: architectures and their weights, published numbers, what is in the cache, layouts, tensor names."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _OF_ARCHITECTURE, _OF_WEIGHTS = ("parameters", "flops"), ("top1", "top5")
 _FILES = "layout, * = cached"
 
 
-@options.command("list", "Architectures and weights, what is published, what is in the cache.")
+@options.command("list", "List architectures and weights: published numbers, files, what is in the cache.")
 @options.option(
     "--publisher",
     group=options.CHOICE,
@@ -34,7 +34,10 @@ _FILES = "layout, * = cached"
 @options.option("--cached", group=options.CHOICE, is_flag=True, help="Only weights that are in the cache.")
 @options.option("--claims", is_flag=True, help="Every published number, with its source and convention.")
 @options.option(
-    "--layouts", "of_layouts", is_flag=True, help="Who reads each layout, what can be built there and how it computes."
+    "--layouts",
+    "of_layouts",
+    is_flag=True,
+    help="Who reads each layout, what it can build and what it computes differently.",
 )
 @options.option(
     "--tensors",
@@ -69,7 +72,7 @@ def command(
       r2convert list --layouts
       r2convert list --tensors res2net50_w14_s8 --from official --to mm
     """
-    _require_sense(context)
+    _check_usage(context)
     if tensors is not None:
         _show_names(api.tensor_names(tensors, source=source, target=target or "mm"), as_json)
     elif of_layouts:
@@ -86,7 +89,7 @@ def command(
             _print_variants(rows)
 
 
-def _require_sense(context: click.Context) -> None:
+def _check_usage(context: click.Context) -> None:
     """Refuse options that were given and would not be used."""
     names = options.given(context)
     lists = [names[each] for each in ("claims", "of_layouts", "tensors") if each in names]
@@ -116,12 +119,12 @@ def _print_variants(rows: Sequence[api.ListedVariant]) -> None:
     if example is not None:
         _print_text(f"An architecture's name means its first weights; others have names such as {example}.")
     if any(weights.weights.page for row in rows for weights in row.weights):
-        _print_text("by hand: `r2convert fetch NAME` says where it is offered, and what it is.")
+        _print_text("by hand: `r2convert fetch NAME` says what it is and where to get it.")
     _print_text(f"Official weights: {api.WEIGHTS_LICENCE}.")
 
 
 def _cells(rows: Sequence[api.ListedVariant]) -> Iterator[tuple[str, ...]]:
-    """A line an architecture, and one below it for each of its weights."""
+    """One line per architecture, and one below it for each of its weights."""
     for row in rows:
         sizes = (row.published.get(metric, "") for metric in _OF_ARCHITECTURE)
         yield (row.variant.id, *sizes, "", "", "")
@@ -169,7 +172,7 @@ def _show_layouts(rows: Sequence[api.ListedLayout], as_json: bool) -> None:
         _print_fact("caution", row.facts.caution)
         _print_fact("cannot", ": ".join(filter(None, (", ".join(row.unbuilt), row.limits))))
     _print_text(
-        "otherwise: names and shapes fit, and the reader computes another network with them; `map` warns of it."
+        "otherwise: names and shapes fit, but the reader computes another network with them; `map` warns about it."
     )
 
 
@@ -179,7 +182,7 @@ def _print_fact(label: str, text: str) -> None:
 
 
 def _print_text(text: str, *, label: str = "") -> None:
-    """Print a text in as many lines as the terminal needs."""
+    """Print a text, wrapped to the terminal."""
     wrapped = textwrap.fill(
         text, columns(), initial_indent=label, subsequent_indent=" " * len(label), break_on_hyphens=False
     )

@@ -41,21 +41,21 @@ _CONVERSION = "The conversion"
     "--dtype",
     group=_CONVERSION,
     type=click.Choice(api.CASTS),
-    help="Cast weights: to nearest, ties to even.",
+    help="Cast weights, rounding to nearest, ties to even.",
 )
 @options.option(
     "--dst",
     "destination",
     group=options.OUTPUT,
     type=options.FILE,
-    help="Where to write: .pth, .pt, .safetensors, .pdparams or .pkl, whichever suits the layout; the same as DST.",
+    help="Output file: .pth, .pt, .safetensors, .pdparams or .pkl, depending on the layout; the same as DST.",
 )
 @options.option(
     "--publish",
     group=options.OUTPUT,
     type=options.FILE,
     metavar="DIR",
-    help="Write into DIR under the name that OpenMMLab would give the file, its hash included.",
+    help="Write into DIR under the file's name in OpenMMLab's model zoo, which includes its hash.",
 )
 @options.option("--dry-run", group=options.OUTPUT, is_flag=True, help="Show what would be done; write nothing.")
 @options.option("--overwrite", group=options.OUTPUT, is_flag=True, help="Replace the output if it exists.")
@@ -64,7 +64,7 @@ _CONVERSION = "The conversion"
     "--no-check",
     group=options.OUTPUT,
     is_flag=True,
-    help="Do not read the output back before it is put in place; with --no-receipt, take no digests either.",
+    help="Do not read the output back before it is put in place; with --no-receipt, compute no digests either.",
 )
 @options.json_option
 def command(
@@ -79,10 +79,10 @@ def command(
     fetch: bool,
     **chosen: Any,
 ) -> None:
-    r"""Convert a checkpoint into another layout, every tensor accounted for.
+    r"""Convert a checkpoint into another layout.
 
-    Variant and layout of the source are detected from its names and shapes. Nothing is written unless every tensor
-    is accounted for, and the output is read back and compared before it is put in place.
+    The source's variant and layout are detected from its names and shapes. Nothing is written unless every tensor is
+    accounted for, and the output is read back and compared before it is moved into place.
 
     \b
     Examples:
@@ -104,7 +104,7 @@ def command(
         planned = api.plan_conversion(located, destination, part, **chosen)
     else:
         chosen |= {"receipt": not no_receipt, "check": not no_check}
-        # Whoever wants neither receipt nor check wants no digest either, unless it is to be printed for a script.
+        # Without receipt and check no digest is needed, unless it is printed for a script.
         digests = as_json or not (no_receipt and no_check)
         conversion = _convert(located, destination, publish, part, chosen, digests=digests)
         planned = api.Planned(conversion.source, conversion.plan)
@@ -121,7 +121,7 @@ def command(
 def _source_and_destination(
     paths: tuple[str, ...], source: str | None, destination: str | None
 ) -> tuple[str | None, str | None]:
-    """Both ways of saying where from and where to as one."""
+    """Merge the arguments and the options that name source and destination."""
     given = list(paths)
     if source is None and given:
         source = given.pop(0)
@@ -144,10 +144,10 @@ def _convert(
     digests: bool,
 ) -> api.Conversion:
     if publish is None:
-        assert destination is not None  # noqa: S101 - one of the two was asked for
+        assert destination is not None  # noqa: S101 - one of the two was given
         return api.map_checkpoint(source, destination, digests=digests, **part._asdict(), **chosen)
     if chosen.pop("to") != "mm":
-        raise UsageError("only mm files are published the OpenMMLab way", expected="--to mm")
+        raise UsageError("only mm files can be published the OpenMMLab way", expected="--to mm")
     return api.publish(source, publish, part, **chosen)
 
 
@@ -197,7 +197,7 @@ def _written_lines(conversion: api.Conversion) -> list[str]:
     if written.sha256 and conversion.content_hash:
         lines += [f"  sha256   {written.sha256}", f"  content  {conversion.content_hash}"]
     else:
-        lines.append("  sha256   not taken; the file was not read back either")
+        lines.append("  sha256   not computed; the file was not read back either")
     if conversion.receipt:
         lines.append(f"  receipt  {printable(str(conversion.receipt))}")
     return lines

@@ -15,7 +15,7 @@ from r2convert.cli.console import open_output, stderr_console, stdout_console
 from r2convert.errors import UsageError
 
 
-@options.command("report", "Results of verify as a page, a Markdown table or a metafile.")
+@options.command("report", "Turn results of verify into a page, a Markdown table or a metafile.")
 @click.argument("results", nargs=-1, required=True, metavar="RESULTS.json...", type=options.FILE)
 @options.option("--html", type=options.FILE, metavar="FILE", help="One self-contained page; needs the extra [report].")
 @options.option("--markdown", type=options.FILE, metavar="FILE", help="The table as model zoos print it.")
@@ -26,14 +26,14 @@ from r2convert.errors import UsageError
     "--imagenet",
     type=options.FILE,
     metavar="PATH",
-    help="The images that were measured on: shows confused and changed ones in the page.",
+    help="The images of the measurement, to show confused and changed ones in the page.",
 )
 @options.option(
     "--predictions",
     nargs=2,
     type=options.FILE,
     metavar="BEFORE AFTER",
-    help="What both runs kept with verify --predictions: shows which images changed, in the page.",
+    help="The files of both runs' verify --predictions, to show in the page which images changed.",
 )
 def command(
     results: tuple[str, ...],
@@ -43,10 +43,10 @@ def command(
     imagenet: str | None,
     predictions: tuple[str, str] | None,
 ) -> None:
-    r"""Report RESULTS.json, one or several files that `r2convert verify --json` has written.
+    r"""Report RESULTS.json, one or several files written by `r2convert verify --json`.
 
-    FILE may be - for standard output, and a results file - for standard input. Files that are there are replaced.
-    Without an option, the verdict table is printed. Of two results files, the page shows what changed between them.
+    FILE may be - for standard output, and a results file - for standard input. Existing files are replaced.
+    Without an option, the verdict table is printed. For two results files, the page shows what changed between them.
 
     \b
     Examples:
@@ -58,14 +58,14 @@ def command(
     """
     targets: dict[api.ReportKind, str | None] = {"html": html, "markdown": markdown, "metafile": metafile}
     wanted = {kind: target for kind, target in targets.items() if target is not None}
-    _require_sense(results, wanted, imagenet, predictions)
+    _check_usage(results, wanted, imagenet, predictions)
     runs = api.read_results(results)
     if not wanted:
         _print_table(runs)
         return
     with ExitStack() as stack:
-        # All places are taken, and all texts made, before the first is written: all files are new or none is.
-        places = {
+        # Open every output and render every text before writing the first: all files are new or none is.
+        outputs = {
             kind: stack.enter_context(open_output(target, "report"))
             for kind, target in wanted.items()
             if target != options.STDOUT
@@ -74,14 +74,14 @@ def command(
         compared = _compare(predictions) if predictions is not None else None
         texts = {kind: api.render_report(runs, kind, imagenet=images, predictions=compared) for kind in wanted}
         for kind, text in texts.items():
-            if kind in places:
-                places[kind](text)
+            if kind in outputs:
+                outputs[kind](text)
             else:
                 sys.stdout.buffer.write(text.encode())
                 sys.stdout.buffer.flush()
 
 
-def _require_sense(
+def _check_usage(
     results: Sequence[str],
     wanted: dict[api.ReportKind, str],
     imagenet: str | None,
@@ -93,9 +93,9 @@ def _require_sense(
     targets = list(wanted.values())
     if targets.count(options.STDOUT) > 1:
         raise UsageError("only one report can go to standard output", got="several options with -")
-    places = [Path(target).absolute() for target in targets if target != options.STDOUT]
-    if len(set(places)) < len(places):
-        raise UsageError("two reports cannot go to the same file", got=str(places[0]))
+    paths = [Path(target).absolute() for target in targets if target != options.STDOUT]
+    if len(set(paths)) < len(paths):
+        raise UsageError("two reports cannot go to the same file", got=str(paths[0]))
     if results.count(options.STDOUT) > 1:
         raise UsageError("standard input can be read once only", got="several results files -")
     if imagenet is not None and "html" not in wanted:
@@ -109,13 +109,13 @@ def _require_sense(
 
 
 def _compare(predictions: tuple[str, str]) -> api.PredictionsComparison:
-    """Compare the predictions; a terminal shows that this takes its time."""
+    """Compare the predictions, with a spinner on a terminal."""
     with stderr_console().status("comparing predictions"):
         return api.compare_predictions(*predictions)
 
 
 def _print_table(runs: Sequence[api.Run]) -> None:
-    # Here: rich makes `report` start later, and neither `--help` nor a report in a file needs it.
+    # Imported here: rich slows start-up, and neither `--help` nor a report in a file needs it.
     from r2convert.report.terminal import reason_lines, unchecked_lines, verdict_table
 
     results = [result for run in runs for result in run.results]

@@ -21,11 +21,11 @@ EXIT_FAILED = 1
 @options.json_option
 @click.pass_context
 def command(context: click.Context, against: Literal["torch"] | None, as_json: bool) -> None:
-    r"""Make every file of the catalogue of bad files and check that the reader refuses it as it should.
+    r"""Write every file of the catalogue of bad files and check that the reader refuses it as it should.
 
-    One line a file: what was expected and what happened. Exit code 1 if any file was read, or refused for another
-    reason than expected. The files are made in a temporary folder; nothing in them is ever run. With --against torch,
-    each file is also loaded with torch.load(weights_only=True) in a confined process of its own.
+    One line per file: what was expected and what happened. Exit code 1 if any file was read, or refused for another
+    reason than expected. The files are written to a temporary folder; nothing in them is ever run. With --against
+    torch, each file is also loaded with torch.load(weights_only=True) in a confined process of its own.
 
     \b
     Example:

@@ -41,7 +41,7 @@ EXIT_FAILED = 1
 )
 @options.network_options
 @options.image_options
-@options.option("--details", group=options.OUTPUT, is_flag=True, help="Show every check, also of several checkpoints.")
+@options.option("--details", group=options.OUTPUT, is_flag=True, help="Show every check, even for several checkpoints.")
 @options.option("--by-layer", group=options.OUTPUT, is_flag=True, help="List operations and activations by layer.")
 @options.option(
     "--json",
@@ -66,10 +66,9 @@ def command(
 ) -> None:
     r"""Check each CHECKPOINT (a file, or a variant in the cache) against the published tables.
 
-    Without a checkpoint, every variant in the cache is checked; with an empty cache, the reference networks
-    themselves. Without --imagenet: names, shapes, values, parameters and FLOPs. Exit code 1 if a check fails.
-    --wiring needs images but no labels; --peer needs another package. docs/explanation/verification.md says what
-    each can see.
+    Without a checkpoint, every variant in the cache is checked; with an empty cache, the reference networks themselves.
+    Without --imagenet: names, shapes, values, parameters and FLOPs. Exit code 1 if a check fails. --wiring needs images
+    but no labels; --peer needs another package. docs/explanation/verification.md says what each can detect.
 
     \b
     Examples:
@@ -78,11 +77,11 @@ def command(
       r2convert verify mm.pth --imagenet ILSVRC2012_img_val.tar --limit 2000
       r2convert verify mm.pth --wiring ~/Pictures
     """
-    _require_sense(context)
+    _check_usage(context)
     with ExitStack() as stack:
         write = None
         if json_file not in (None, options.STDOUT) and api.is_first_process():
-            # A place that cannot take the results is refused before hours go into measuring them.
+            # Refuse an output that cannot be written before spending hours on measuring.
             write = stack.enter_context(open_output(json_file, "results"))
         found = (
             api.verify_references(input_size=chosen["input_size"]) if references else _verify(checkpoints, dict(chosen))
@@ -130,16 +129,16 @@ def _verify(checkpoints: tuple[str, ...], chosen: dict[str, Any]) -> api.VerifyR
 
 
 def _explain_interrupt(progress: api.AccuracyProgress | None, predictions: str | None, precision: str) -> None:
-    """What was measured so far, and how to go on."""
+    """Print what was measured so far, and how to continue."""
     lines = []
     if progress is not None:
         top1 = f"{progress.top1_correct[progress.network]:,}"
         network = f"{progress.network}: " if len(progress.top1_correct) > 1 else ""
         lines.append(f"{network}{progress.done:,} of {progress.total:,} images measured; correct at top-1: {top1}")
     if predictions is None:
-        lines.append("Nothing is kept; with --predictions FILE an interrupted run can be continued.")
+        lines.append("Nothing was kept; with --predictions FILE an interrupted run can be resumed.")
     elif precision == "fast":
-        lines.append("Nothing is kept: with --precision fast predictions are written at the end only.")
+        lines.append("Nothing was kept: with --precision fast predictions are written only at the end.")
     else:
         lines.append("What was measured is kept: the same command with --resume continues it.")
     stderr_console().print("\n" + "\n".join(lines), soft_wrap=True)
@@ -175,7 +174,7 @@ def _show(
 
 
 def advice(results: Sequence[api.CheckpointResult], imagenet: str | None) -> Iterator[str]:
-    """What the table has no room for, and what to do next where an accuracy is off."""
+    """What the table has no room for, and what to do next if an accuracy is off."""
     for result in results:
         if len(results) > 1 and result.checkpoint is not None and result.half_precision:
             yield f"{result.checkpoint} is {result.half_precision}: half precision"
@@ -195,13 +194,13 @@ _NEEDS = {
     ("device",): ("imagenet", "wiring"),
     ("fetch",): ("checkpoints",),
 }
-"""Options -> what they are about: without one of these they would not be used."""
+"""Options -> others, without any of which they would not be used."""
 
 _ABOUT_NETWORKS = {"references", "input_size", "by_layer", "json_file", "details"}
 """Options that are used with --references."""
 
 
-def _require_sense(context: click.Context) -> None:
+def _check_usage(context: click.Context) -> None:
     """Refuse options that were given and would not be used."""
     names = options.given(context)
     for dependents, needed in _NEEDS.items():

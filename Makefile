@@ -15,7 +15,7 @@ help:  ## List the targets
 
 setup: $(STAMP)  ## Make the virtual environment .venv and install r2convert with its tools
 
-demo: $(STAMP)  ## Install, then fetch, map and verify a stand-in, offline, in about a minute
+demo: $(STAMP)  ## Install, then fetch, map and verify a stand-in, offline
 	$(BIN)/r2convert demo
 
 test: $(STAMP) lint typecheck  ## Install, lint, check types and run every test but the slow ones

@@ -13,7 +13,7 @@ import io
 import os
 import re
 import stat
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -81,27 +81,68 @@ def require_place(target: Path, *, overwrite: bool) -> None:
 
     Raises:
         OutputExistsError: the target exists and may not be replaced.
-        AccessError: it is a folder, or lies in a folder that cannot be reached.
+        AccessError: it is a folder, a device or a pipe, or lies in a folder that cannot be reached.
     """
     if not overwrite and os.path.lexists(target):
         raise _exists(target)
     if os.path.isdir(target) and not os.path.islink(target):  # noqa: PTH112, PTH114 - these never raise
         raise AccessError("the output is a folder", where=str(target), next_step="give the path of a file")
+    if is_stream(target):
+        raise AccessError("the output is a device or a pipe", where=str(target), next_step="give the path of a file")
     with _as_access_error(target):
         os.stat(target.parent)  # noqa: PTH116 - tells why it cannot be reached
 
 
-def write_text(path: Path, text: str, *, overwrite: bool = True) -> None:
-    r"""Write a text file (UTF-8) whole; readers see the old file or the new one.
+def is_stream(target: Path) -> bool:
+    """Whether a path leads to a device, a pipe or what a process has open (``/dev/stdout``), not to a file of its own.
 
-    File names need not be UTF-8. Bytes that are not become escapes such as ``\udc80``, as in JSON and YAML.
+    Nothing may be put in its place: who runs as root would have a file for ``/dev/null``.
+    """
+    try:
+        mode, link = target.stat().st_mode, target.readlink() if target.is_symlink() else target.name
+        held = (target.parent / link).parent.resolve().parts[:2] == (os.sep, "proc")
+    except (OSError, ValueError):  # a name that no file can have
+        return False
+    return held or not (stat.S_ISREG(mode) or stat.S_ISDIR(mode))
+
+
+def write_text(path: Path, text: str, *, overwrite: bool = True) -> None:
+    """Write a text file whole, as :func:`text_output` does; readers see the old file or the new one.
 
     Raises:
         OutputExistsError: the file exists and may not be replaced.
         AccessError: it cannot be written.
     """
-    with atomic_output(path, overwrite=overwrite) as (_, descriptor):
-        write_all(descriptor, text.encode("utf-8", errors="backslashreplace"))
+    with text_output(path, overwrite=overwrite) as write:
+        write(text)
+
+
+@contextlib.contextmanager
+def text_output(target: Path, *, overwrite: bool = True) -> Iterator[Callable[[str], None]]:
+    r"""Open an output now, and put its text (UTF-8) in place when the block succeeds.
+
+    File names need not be UTF-8. Bytes that are not become escapes such as ``\udc80``, as in JSON and YAML. A device
+    or a pipe is written to as it is.
+
+    Yields:
+        A function that takes the whole text.
+
+    Raises:
+        OutputExistsError: the file exists and may not be replaced.
+        AccessError: it cannot be written.
+    """
+    if overwrite and is_stream(target):
+        with _as_access_error(target):
+            descriptor = os.open(target, os.O_WRONLY)
+            with os.fdopen(descriptor, "wb"):
+                yield lambda text: write_all(descriptor, _encoded(text))
+        return
+    with atomic_output(target, overwrite=overwrite) as (_, descriptor):
+        yield lambda text: write_all(descriptor, _encoded(text))
+
+
+def _encoded(text: str) -> bytes:
+    return text.encode("utf-8", errors="backslashreplace")
 
 
 def parse_toml(text: str) -> dict[str, Any]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
+import stat
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -20,6 +21,7 @@ from r2convert.files import (
     copy_verified,
     printable,
     read_at,
+    require_place,
     sha256_of,
     sync_data,
     sync_folder,
@@ -123,6 +125,35 @@ def test_a_file_that_appears_while_another_is_written_is_kept(tmp_path: Path) ->
         (tmp_path / "a").write_text("theirs")
     assert (tmp_path / "a").read_text() == "theirs"
     assert names(tmp_path) == ["a"]
+
+
+@pytest.mark.parametrize("through_link", [False, True])
+def test_nothing_is_put_in_the_place_of_a_pipe(through_link: bool, tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    target = tmp_path / "pipe"
+    if through_link:
+        target = tmp_path / "link"
+        target.symlink_to(tmp_path / "pipe")
+    before = names(tmp_path)
+    with pytest.raises(AccessError, match="a device or a pipe"), atomic_output(target, overwrite=True):
+        pytest.fail("not reached")
+    reader = os.open(target, os.O_RDONLY | os.O_NONBLOCK)
+    write_text(target, "\udce9t\u00e9\n")
+    assert os.read(reader, 100) == b"\\udce9t\xc3\xa9\n"
+    os.close(reader)
+    assert names(tmp_path) == before
+    assert stat.S_ISFIFO(target.stat().st_mode)
+
+
+def test_what_a_process_has_open_is_written_to(tmp_path: Path) -> None:
+    """As ``/dev/stdout`` is a link to it: whoever runs as root could replace the link."""
+    with (tmp_path / "out.txt").open("w+b") as file:
+        (tmp_path / "stdout").symlink_to(f"/proc/self/fd/{file.fileno()}")
+        with pytest.raises(AccessError, match="a device or a pipe"):
+            require_place(tmp_path / "stdout", overwrite=True)
+        write_text(tmp_path / "stdout", "text")
+    assert (tmp_path / "stdout").is_symlink()
+    assert (tmp_path / "out.txt").read_text() == "text"
 
 
 def test_a_full_disk_is_called_one(tmp_path: Path) -> None:

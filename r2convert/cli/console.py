@@ -16,7 +16,7 @@ import click
 
 from r2convert.cli.app import Settings
 from r2convert.errors import R2ConvertError
-from r2convert.files import atomic_output, printable
+from r2convert.files import printable, text_output
 
 if TYPE_CHECKING:  # rich takes a sixth of the time of a conversion, which prints without it
     from rich.console import Console
@@ -150,7 +150,7 @@ def print_json(document: Mapping[str, object]) -> None:
 
 @contextmanager
 def open_output(target: str, what: str) -> Iterator[Callable[[str], None]]:
-    """Open an output now, and put its text in place when the block succeeds.
+    """Open an output now, put its text in place when the block succeeds, and say so.
 
     Args:
         target: the file; an existing one is replaced.
@@ -160,15 +160,9 @@ def open_output(target: str, what: str) -> Iterator[Callable[[str], None]]:
         A function that takes the whole text.
 
     Raises:
-        AccessError: the file cannot be written.
+        AccessError: it cannot be written.
     """
-    with atomic_output(Path(target), overwrite=True) as (_, descriptor):
-
-        def write(text: str) -> None:
-            with os.fdopen(os.dup(descriptor), "wb") as file:
-                # Paths in it need not be UTF-8; bytes that are not become escapes, as in JSON.
-                file.write(text.encode(errors="backslashreplace"))
-
+    with text_output(Path(target)) as write:
         yield write
     print_note(f"{what} written to {target}")
 

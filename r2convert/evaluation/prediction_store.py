@@ -26,6 +26,7 @@ from msgspec import DecodeError, Meta, Struct, field, json, structs
 
 from r2convert.errors import AccessError, InputError, OutputExistsError, UsageError
 from r2convert.evaluation.predictions import NetworkPredictions, Predictions
+from r2convert.files import is_stream
 from r2convert.imagenet.labels import TOP
 from r2convert.imagenet.validation_set import NO_CROP
 
@@ -114,8 +115,14 @@ class PredictionFile:
 
         Raises:
             OutputExistsError: there is a file, and neither ``resume`` nor ``overwrite`` was asked for.
-            AccessError: the folder cannot be made or written.
+            AccessError: it is no place for a file, or its folder cannot be made or written.
         """
+        if self.path.is_dir() or is_stream(self.path):
+            raise AccessError(
+                "predictions cannot be kept in a folder, a device or a pipe",
+                where=str(self.path),
+                next_step="give the path of a file",
+            )
         existing = self._existing()
         if existing and not (self.resume or self.overwrite):
             raise OutputExistsError(

@@ -1,6 +1,7 @@
 """Answers kept in a file, runs that are stopped and continued."""
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -331,5 +332,8 @@ def test_a_place_is_refused_before_anything_is_measured(images: ValidationSet, t
         PredictionFile(tmp_path / "kept").require_place()
     PredictionFile(tmp_path / "kept", overwrite=True).require_place()
     PredictionFile(tmp_path / "new" / "kept").require_place()
+    for place in (tmp_path, Path(os.devnull)):
+        with pytest.raises(AccessError, match="cannot be kept in a folder, a device or a pipe"):
+            PredictionFile(place, overwrite=True).require_place()
     with pytest.raises(AccessError, match="cannot be kept"):
         PredictionFile(tmp_path / "kept" / "file").require_place()

@@ -106,9 +106,15 @@ class MappingError(InputError):
 
 
 class LargerNetworkError(MappingError):
-    """A file holds a Res2Net among other tensors; ``options`` are those with which ``map`` takes it out."""
+    """A file holds a Res2Net among other tensors, or several.
+
+    Attributes:
+        options: those with which ``map`` takes one out.
+        which: "it", or "the first one".
+    """
 
     options: str = ""
+    which: str = "it"
 
 
 class DatasetError(InputError):

@@ -260,6 +260,11 @@ def first_names(names: Collection[str], shown: int = 5) -> str:
     return ", ".join(islice(names, shown)) + more
 
 
+def counted(number: int, thing: str) -> str:
+    """``1 file``, ``2 files``."""
+    return f"{number:,} {thing}{'' if number == 1 else 's'}"
+
+
 def _escaped(character: str) -> str:
     return character.encode("unicode_escape").decode("ascii")
 

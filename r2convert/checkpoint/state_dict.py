@@ -23,7 +23,7 @@ from r2convert.checkpoint.tensor_names import (
     without_prefixes,
 )
 from r2convert.errors import CorruptCheckpointError, LimitExceededError, UnsupportedCheckpointError, UsageError
-from r2convert.files import first_names
+from r2convert.files import counted, first_names
 
 #: Says what a set of tensors is ("res2net50_w26_s4 in the official layout"), or ``None``. The names come without
 #: wrappers' prefixes.
@@ -322,8 +322,7 @@ class _Choice:
         for each in candidates[:8]:
             is_what = self._what.get(each.path)
             name = each.key or "the file's own entries"
-            count = "1 tensor" if each.count == 1 else f"{each.count} tensors"
-            shown.append(f"{name}: {count}" + (f", {is_what}" if is_what else ""))
+            shown.append(f"{name}: {counted(each.count, 'tensor')}" + (f", {is_what}" if is_what else ""))
         keys = [each.key for each in candidates if each.path]
         return UnsupportedCheckpointError(
             what,

@@ -154,7 +154,7 @@ def _report(error: Exception, settings: Settings, arguments: list[str]) -> int:
         traceback.print_exc()
     problem, code = _as_problem(error)
     if isinstance(problem, LargerNetworkError) and [each for each in arguments if each[:1] != "-"][:1] == ["map"]:
-        problem.next_step = f"`{_taking_out(problem, arguments)}` takes it out"
+        problem.next_step = f"`{_taking_out(problem, arguments)}` takes {problem.which} out"
     print_error(problem, code, settings)
     return code
 

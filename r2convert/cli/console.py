@@ -167,11 +167,6 @@ def open_output(target: str, what: str) -> Iterator[Callable[[str], None]]:
     print_note(f"{what} written to {target}")
 
 
-def counted(number: int, thing: str) -> str:
-    """``1 file``, ``2 files``."""
-    return f"{number:,} {thing}{'' if number == 1 else 's'}"
-
-
 def _write_json(document: Mapping[str, object]) -> None:
     escaped = sys.stdout.encoding.lower() != "utf-8"
     sys.stdout.write(json.dumps(document, indent=2, ensure_ascii=escaped) + "\n")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable
 from decimal import Decimal
 from pathlib import Path
@@ -49,8 +50,8 @@ def locate(
 
     Args:
         find: gives the variant of a name, as :meth:`~r2convert.catalog.catalog.Catalog.find` does.
-        checkpoint: a path object, which is always a path; or a string, which is a name if it has neither a slash nor
-            a suffix and no such file exists. A folder stands for the checkpoint in it;
+        checkpoint: a path object, which is always a path; or a string, which is a name if it has no slash, no such file
+            exists, and it is a variant's or weights' name or has no suffix. A folder stands for the checkpoint in it;
             ``hf://ORG/REPO[@REVISION][/FILE]`` is a file on the Hugging Face hub.
         fetch: download the file of a variant or of the hub if it is not in the cache.
         progress: told about the download.
@@ -58,7 +59,7 @@ def locate(
     Raises:
         AccessError: the file is not in the cache, is damaged there, or could not be downloaded.
         UnknownVariantError: it looks like a name, and no variant has it.
-        UsageError: it is empty, or a folder of several checkpoints.
+        UsageError: it is empty, an address on the web, or a folder of several checkpoints.
     """
     if isinstance(checkpoint, Located):
         return checkpoint
@@ -67,16 +68,25 @@ def locate(
         raise UsageError("a checkpoint's name is empty", expected="a file, or a variant in the cache")
     if isinstance(checkpoint, str) and text.startswith(HUB):
         return Located(_from_hub(text, fetch=fetch, progress=progress).path)
+    if isinstance(checkpoint, str) and re.match(r"(https?|ftp)://", text):
+        raise UsageError(
+            "this is an address, not a file",
+            where=text,
+            expected="a file, a variant, or hf://ORG/REPO for a file on the hub",
+            next_step="download it, and give the path",
+        )
     # The functions of os.path never raise: why a file cannot be had is told by whoever opens it.
     path = Path(os.path.expanduser(text))  # noqa: PTH111
-    if isinstance(checkpoint, os.PathLike) or os.path.lexists(path) or path.suffix or "/" in text:
+    if isinstance(checkpoint, os.PathLike) or os.path.lexists(path) or "/" in text:
         return Located(_checkpoint_in(path) if os.path.isdir(path) else path)  # noqa: PTH112
     try:
         variant = find(text)
     except UnknownVariantError as error:
+        if path.suffix:
+            return Located(path)
         what = f"there is no file {text!r}, and no variant is called that"
         raise UnknownVariantError(what, expected=error.expected, next_step=error.next_step) from None
-    return Located(_from_cache(variant, fetch=fetch, progress=progress), variant)
+    return Located(_from_cache(variant, text, fetch=fetch, progress=progress), variant)
 
 
 def cached_path(variant: Variant) -> Path | None:
@@ -115,7 +125,7 @@ def _checkpoint_in(folder: Path) -> Path:
     return found[0] if found else folder
 
 
-def _from_cache(variant: Variant, *, fetch: bool, progress: ProgressSink | None) -> Path:
+def _from_cache(variant: Variant, asked: str, *, fetch: bool, progress: ProgressSink | None) -> Path:
     path = cached_path(variant)
     if path is not None:
         return path
@@ -126,10 +136,13 @@ def _from_cache(variant: Variant, *, fetch: bool, progress: ProgressSink | None)
 
         return fetch_source(choose_source(variant), cache, progress=progress).path
     _refuse_damaged(variant, cache)
+    name = next((each.id for each in variant.weights if each.id == asked), variant.id)
     raise AccessError(
-        f"{variant.id} is not in the cache",
+        f"{name} is not in the cache",
         where=str(cache.folder),
-        next_step=_how_to_get(variant) if variant.sources else "nobody publishes it: give the path of your own file",
+        next_step=_how_to_get(variant, name)
+        if variant.sources
+        else "nobody publishes it: give the path of your own file",
     )
 
 
@@ -145,7 +158,7 @@ def _from_hub(reference: str, *, fetch: bool, progress: ProgressSink | None) -> 
     return found
 
 
-def _how_to_get(variant: Variant) -> str:
+def _how_to_get(variant: Variant, name: str) -> str:
     size = variant.sources[0].size
     parameters = next(iter(variant.claims_on("parameters")), None)
     download = "downloads it"
@@ -153,7 +166,7 @@ def _how_to_get(variant: Variant) -> str:
         download += f" ({size / 1e6:.0f} MB)"
     elif parameters is not None:
         download += f" (about {_FLOAT32_BYTES * Decimal(parameters.printed):.0f} MB)"
-    return f"`r2convert fetch {variant.id}`, or --fetch, {download}; in Python `r2convert.fetch({variant.id!r})`"
+    return f"`r2convert fetch {name}`, or --fetch, {download}; in Python `r2convert.fetch({name!r})`"
 
 
 def _refuse_damaged(variant: Variant, cache: Cache) -> None:

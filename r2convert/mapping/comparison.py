@@ -128,7 +128,7 @@ def _difference(a: _Side, b: _Side, name: str, different: list[str]) -> Differin
     elif one.dtype is not other.dtype:
         reason = f"{one.dtype.value} against {other.dtype.value}"
     else:
-        reason = "values"
+        reason = "values" if largest is not None else "values, some of them NaN or infinite"
     return DifferingTensor(name, reason, largest, mean)
 
 

@@ -18,7 +18,7 @@ from r2convert.catalog.geometry import read_template
 from r2convert.catalog.variant import Variant
 from r2convert.checkpoint.open import Checkpoint
 from r2convert.errors import LargerNetworkError, MappingError, R2ConvertError, UnsupportedCheckpointError
-from r2convert.files import first_names
+from r2convert.files import counted, first_names
 from r2convert.mapping.identity import Difference, Identity, differ, fitting, identify
 from r2convert.mapping.parsing import Shapes, read_architecture, tensor_name
 from r2convert.mapping.tables import Expansion, Tables
@@ -121,7 +121,7 @@ def _unknown(tables: Tables, checkpoint: Checkpoint, shapes: Shapes) -> MappingE
     inside = [replace(each, prefix=asked + each.prefix) for each in networks_inside(tables, shapes)]
     if inside:
         first = inside[0]
-        take = "takes it out" if len(inside) == 1 else "takes the first one out"
+        which = "it" if len(inside) == 1 else "the first one"
         backbone = "" if first.identity.has_classifier else "; map needs --backbone-only too"
         error = LargerNetworkError(
             "this file holds a Res2Net inside a larger network"
@@ -129,8 +129,9 @@ def _unknown(tables: Tables, checkpoint: Checkpoint, shapes: Shapes) -> MappingE
             else "this file holds a Res2Net and more",
             where=where,
             got="; ".join(map(str, inside)),
-            next_step=f"{first.options} {take}{backbone}",
+            next_step=f"{first.options} takes {which} out{backbone}",
         )
+        error.which = which
         error.options = first.options + ("" if first.identity.has_classifier else " --backbone-only")
         return error
     empty = [name for name, shape in shapes.items() if 0 in shape]
@@ -147,25 +148,30 @@ def _unknown(tables: Tables, checkpoint: Checkpoint, shapes: Shapes) -> MappingE
             f"this file holds {other}",
             where=where,
             expected="a Res2Net of a known family",
-            got=f"{len(shapes)} tensors: {first_names(shapes)}",
+            got=f"{counted(len(shapes), 'tensor')}: {first_names(shapes)}",
         )
     near = nearest(tables, shapes)
     if near is None:
         return MappingError(
             "this file holds no Res2Net that the catalogue knows: not one name is shared",
             where=where,
-            got=f"{len(shapes)} tensors: {first_names(shapes)}",
-            next_step=f"if it holds one under other names, `r2convert layout {shlex.quote(where)} --like ARCHITECTURE` "
-            "learns them",
+            got=f"{counted(len(shapes), 'tensor')}: {first_names(shapes)}",
+            next_step=f"if it holds one under other names, {_learning(checkpoint)}",
         )
     expansion, layout, difference = near
+    renamed = difference.missing and difference.unexpected
     return MappingError(
         "this file holds no Res2Net that the catalogue knows; "
         f"the nearest is {expansion.variant.id} in the {layout} layout",
         where=where,
         got=_LINES.join(difference.lines()),
-        next_step=_listing(checkpoint),
+        next_step=_listing(checkpoint)
+        + (f"; if its names are another program's, {_learning(checkpoint)}" if renamed else ""),
     )
+
+
+def _learning(checkpoint: Checkpoint) -> str:
+    return f"`r2convert layout {shlex.quote(str(checkpoint.path))} --like ARCHITECTURE` learns them"
 
 
 def _listing(checkpoint: Checkpoint) -> str:

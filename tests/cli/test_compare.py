@@ -113,6 +113,17 @@ def test_a_file_against_itself_in_half_precision_differs_by_dtype(run: Run, tmp_
     (found,) = run("compare", tmp_path / "one.pth", tmp_path / "two.pth", "--json").json["differing"]
     assert found["reason"] == "float32 against float16"
     assert 0 < found["max_abs_diff"] < 1e-4
+    torch.save({"a": torch.tensor([1.0, 1 / 3]).half().float()}, tmp_path / "back.pth")
+    ran = run("compare", tmp_path / "back.pth", tmp_path / "two.pth")
+    assert (ran.code, "1 of 1 common tensors, in nothing but their element types" in ran.out) == (1, True)
+    assert "element types" not in run("compare", tmp_path / "one.pth", tmp_path / "two.pth").out
+
+
+def test_values_that_cannot_be_subtracted_are_said_to_be_that(run: Run, tmp_path: Path) -> None:
+    torch.save({"a": torch.ones(2), "b": torch.ones(2)}, tmp_path / "one.pth")
+    torch.save({"a": torch.tensor([1.0, torch.nan]), "b": torch.zeros(2)}, tmp_path / "two.pth")
+    ran = run("compare", tmp_path / "one.pth", tmp_path / "two.pth")
+    assert ran.out.splitlines()[1:] == ["  a: values, some of them NaN or infinite", "  b: values, max 1, mean 1"]
 
 
 def test_activations_tell_where_two_networks_part(run: Run, standin: Standin, tmp_path: Path) -> None:

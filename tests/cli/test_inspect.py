@@ -50,6 +50,10 @@ def test_an_unknown_file_is_described_and_the_nearest_named(run: Run, tmp_path: 
     assert ran.json["variant"] is None
     assert ran.json["layout"] is None
     assert "holds no Res2Net that the catalogue knows" in ran.json["warnings"][0]
+    assert "if its names are another program's, `r2convert layout" in ran.json["warnings"][0]
+    torch.save({"odd": torch.ones(3)}, tmp_path / "y.pth")
+    (warning,) = run("inspect", tmp_path / "y.pth", "--json").json["warnings"]
+    assert "not one name is shared; 1 tensor: odd; " in warning
 
 
 def test_a_backbone_inside_a_detector_is_told_in_one_sentence_with_what_to_do(

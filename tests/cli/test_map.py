@@ -253,6 +253,12 @@ def test_a_backbone_inside_a_larger_network_is_found_and_taken_out(run: Run, sta
     ran = run(*shlex.split(command[1]), "--json")
     assert ran.code == 0
     assert "1 tensor outside 'resnet.' is left out" in ran.err
+    torch.save(
+        {f"{side}.{name}": value for side in ("depth", "rgb") for name, value in state.items()}, tmp_path / "two.pth"
+    )
+    refused = run("map", tmp_path / "two.pth", tmp_path / "rgb.pth")
+    assert "--prefix depth.` takes the first one out" in refused.err
+    (tmp_path / "two.pth").unlink()
     # Of the command as it was given, the prefix that was too short or too long is replaced.
     for given in (("--prefix", "res"), ("--prefix=resnet",)):
         refused = run("map", *given, "--overwrite", "--", tmp_path / "pranet.pth", tmp_path / "mm.pth")

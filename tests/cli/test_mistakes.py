@@ -90,6 +90,20 @@ def test_a_variant_that_is_not_cached_is_offered_with_its_size(run: Run, command
     assert "`r2convert fetch res2net50_w26_s4`, or --fetch, downloads it (about 103 MB)" in ran.err
 
 
+@pytest.mark.parametrize("command", [("inspect",), ("map", "--dst", "mm.pth", "--src"), ("verify",)])
+def test_weights_are_found_by_their_name_and_not_taken_for_a_file(run: Run, command: tuple[str, ...]) -> None:
+    ran = run(*command, "res2net50_w26_s8.timm")
+    assert (ran.code, "`r2convert fetch res2net50_w26_s8.timm`, or --fetch" in ran.err) == (4, True)
+    assert "there is no such file" in run(*command, "res2net50_w26_s8.pth").err
+
+
+def test_an_address_on_the_web_is_told_from_a_file(run: Run) -> None:
+    ran = run("inspect", "https://example.com/res2net50.pth")
+    assert ran.code == 2
+    assert "this is an address, not a file" in ran.err
+    assert "https://example.com/res2net50.pth" in ran.err
+
+
 def test_a_name_that_is_neither_a_file_nor_a_variant(run: Run) -> None:
     ran = run("inspect", "checkpoint")
     assert ran.code == 2

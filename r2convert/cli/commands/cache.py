@@ -8,9 +8,10 @@ import click
 
 from r2convert import api
 from r2convert.cli import options
-from r2convert.cli.console import counted, print_json, print_note, print_table
+from r2convert.cli.console import print_json, print_note, print_table
 from r2convert.cli.progress import over_files
 from r2convert.errors import UsageError
+from r2convert.files import counted
 
 EXIT_DAMAGED = 1
 

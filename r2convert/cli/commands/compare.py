@@ -104,6 +104,9 @@ def _print(comparison: api.Comparison, limit: int | None) -> None:
             click.echo(f"These tensors fit {' and '.join(sorted(variants))}, which compute different things.")
         return
     differing = f"{len(comparison.differing)} of {comparison.common} common tensors"
+    if not comparison.only_in_a and not comparison.only_in_b:
+        rounded = all(tensor.max_abs_diff == 0 for tensor in comparison.differing)
+        differing += ", in nothing but their element types" if rounded else ""
     click.echo(f"{coloured('different', 'red', bold=True)}: {differing}")
     lines = []
     for tensor in comparison.differing:

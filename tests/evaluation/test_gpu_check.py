@@ -67,13 +67,17 @@ def test_every_check_is_a_row_whatever_another_one_finds(
         "half of it",
         "memory running out",
         "strict on ready crops",
+        "profile of strict",
         "fast on ready crops",
+        "profile of fast",
+        "files to counts, strict",
+        "what that run tells of the device",
         "decode to crop",
         "one network, 50,000 images, strict",
         "eleven networks, strict's counts",
-        "timm's loop",
         "bf16",
         "fp32 fold-bn",
+        "timm's loop",
     ]
     assert found["memory running out"][2] == "OutOfMemoryError: CUDA out of memory. Tried / to allocate"
     assert [name for name, row in found.items() if "failed" in row[3]] == ["memory running out"]

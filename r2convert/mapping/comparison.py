@@ -79,7 +79,7 @@ def compare(
     try:
         a = _Side(one, first)
     finally:
-        beside.wait()  # its file is not closed before
+        beside.wait()  # before its file is closed
     b = beside.result()
     common = a.tensors.keys() & b.tensors.keys()
     different = [name for name in a.tensors if name in common and not _same(a, b, name)]
@@ -133,7 +133,7 @@ def _difference(a: _Side, b: _Side, name: str, different: list[str]) -> Differin
 
 
 def _numbers(one: Array, other: Array) -> tuple[float | None, float | None, bool]:
-    """Largest and mean difference, and whether the first two axes were exchanged."""
+    """Largest and mean difference, and whether the first two axes were swapped."""
     import numpy as np
 
     transposed = False
@@ -148,5 +148,5 @@ def _numbers(one: Array, other: Array) -> tuple[float | None, float | None, bool
 
 
 def _largest_first(tensor: DifferingTensor) -> tuple[bool, float]:
-    # What cannot be subtracted differs most.
+    # Tensors that cannot be subtracted differ most.
     return tensor.max_abs_diff is not None, -(tensor.max_abs_diff or 0.0)

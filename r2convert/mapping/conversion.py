@@ -1,4 +1,4 @@
-"""Carrying out a clean plan: bytes are streamed from the source into a new file beside its place."""
+"""Carries out a clean plan: bytes are streamed from the source into a new file beside the destination."""
 
 from __future__ import annotations
 
@@ -62,18 +62,18 @@ def convert(
     dtype: DType | None = None,
     settle: Callable[[str], Plan] | None = None,
 ) -> Conversion:
-    """Write a checkpoint in another layout; nothing is visible at the destination until it is whole.
+    """Write a checkpoint in another layout; nothing is visible at the destination until it is complete.
 
     Args:
         checkpoint: the open source.
         plan: a clean plan for it.
-        destination: where to write; the suffix says as what.
+        destination: where to write; the suffix selects the format.
         overwrite: whether a file there may be replaced, its receipt with it.
         receipt: whether to write a receipt beside the output.
-        check: whether to read the output back and compare it before it is put in place.
-        digest: whether to take digests of both files and of the network; a receipt needs them.
+        check: whether to read the output back and compare it before it is moved into place.
+        digest: whether to compute digests of both files and of the network; a receipt needs them.
         dtype: cast floating-point tensors to this type, rounding to nearest, ties to even.
-        settle: the plan with its evidence weighed again once the SHA-256 of the source is known.
+        settle: returns the plan with its evidence weighed again, given the SHA-256 of the source.
 
     Raises:
         MappingError: the plan has problems, or values are not finite or do not fit the type.
@@ -114,7 +114,7 @@ def publish(
     Args:
         checkpoint: the open source.
         plan: a clean plan for it, to mm.
-        folder: where to publish; made if need be.
+        folder: where to publish; created if needed.
         overwrite: whether a file of the same name may be replaced.
         receipt: whether to write a receipt beside the output.
         options: the other options of :func:`convert`.
@@ -125,24 +125,24 @@ def publish(
         AccessError: the folder cannot be written, or the file exists.
     """
     import shutil
-    import tempfile  # these two take longer to import than a plan to make
+    import tempfile  # these two take longer to import than making a plan
 
     if plan.target_layout != CANONICAL:
         raise UsageError("only mm files can be published the OpenMMLab way", expected="--to mm", got=plan.target_layout)
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        workshop = Path(tempfile.mkdtemp(prefix=".publish-", dir=folder))
+        scratch = Path(tempfile.mkdtemp(prefix=".publish-", dir=folder))
     except OSError as error:
-        raise AccessError("the folder to publish in cannot be made", where=str(folder), got=str(error)) from error
+        raise AccessError("the folder to publish in cannot be created", where=str(folder), got=str(error)) from error
     try:
-        # The name is made of the digest, so that there always is one.
+        # The name contains the digest, so it is always computed.
         options["digest"] = True
-        draft = convert(checkpoint, plan, workshop / "draft.pth", receipt=False, **options)
+        draft = convert(checkpoint, plan, scratch / "draft.pth", receipt=False, **options)
         target = folder / _published_name(draft)
         require_place(target, overwrite=overwrite)
         draft.written.path.replace(target)
     finally:
-        shutil.rmtree(workshop, ignore_errors=True)
+        shutil.rmtree(scratch, ignore_errors=True)
     receipt_path(target).unlink(missing_ok=True)
     published = replace(draft, written=replace(draft.written, path=target))
     return _with_receipt(published, options.get("dtype")) if receipt else published
@@ -169,12 +169,12 @@ def _with_receipt(conversion: Conversion, dtype: DType | None) -> Conversion:
 
 
 def require_possible(plan: Plan, destination: Path, *, overwrite: bool) -> None:
-    """Find out what would stand against writing a conversion, without writing anything.
+    """Check that a conversion could be written, without writing anything.
 
     Raises:
         UsageError: the suffix does not suit the target layout.
         OutputExistsError: the destination exists and may not be replaced.
-        AccessError: there is no such folder, or a folder lies in the way.
+        AccessError: there is no such folder, or the destination is a folder.
     """
     require_container(destination)
     _require_fitting_suffix(plan, destination)
@@ -183,7 +183,7 @@ def require_possible(plan: Plan, destination: Path, *, overwrite: bool) -> None:
 
 
 def require_file(tables: Tables, source: Path, destination: Path, to: str) -> None:
-    """Refuse what people write by mistake for an output: a folder, or the source itself.
+    """Refuse outputs that are given by mistake: a folder, or the source itself.
 
     Raises:
         UsageError: it is one of these.
@@ -202,7 +202,7 @@ def require_file(tables: Tables, source: Path, destination: Path, to: str) -> No
         raise UsageError(
             "the output would replace the source",
             where=str(destination),
-            next_step="choose another name: a source is never written to, not with --overwrite either",
+            next_step="choose another name: the source is never replaced, not even with --overwrite",
         )
 
 
@@ -210,7 +210,7 @@ def _require_place_for_receipt(destination: Path) -> None:
     """Before anything is written: a receipt of an earlier output is replaced or removed, a folder cannot be."""
     place = receipt_path(destination)
     if os.path.isdir(place) and not os.path.islink(place):  # noqa: PTH112, PTH114 - these never raise
-        raise AccessError("a folder lies where the receipt belongs", where=str(place), next_step="choose another name")
+        raise AccessError("a folder has the name of the receipt", where=str(place), next_step="choose another name")
 
 
 def _content_of(plan: Plan, written: WrittenFile) -> str:
@@ -306,7 +306,7 @@ def _require_fitting_suffix(plan: Plan, destination: Path) -> None:
     layout = plan.expansion.table.facts[plan.target_layout]
     if destination.suffix.lower() not in layout.written_as:
         raise UsageError(
-            f"the layout {plan.target_layout!r} does not go into a {destination.suffix or 'suffix-less'} file",
+            f"the layout {plan.target_layout!r} cannot be written to a {destination.suffix or 'suffix-less'} file",
             where=str(destination),
             expected=" or ".join(layout.written_as) or "another layout: this one is only read",
         )

@@ -26,7 +26,7 @@ _WRITTEN_AS = '[".pth", ".pt", ".safetensors"]'
 def learn_layout(
     tables: Tables, checkpoint: Checkpoint, variant: Variant, layout: str, folder: Path | None, *, overwrite: bool
 ) -> LearnedLayout:
-    """Learn a file's names, hold the draft of them against the file, and write it.
+    """Learn a file's names, check the draft of them against the file, and write it.
 
     Args:
         tables: the tables of the catalogue.
@@ -37,15 +37,15 @@ def learn_layout(
         overwrite: whether files there may be replaced.
 
     Raises:
-        UsageError: there is such a layout, or a layout cannot be called that.
+        UsageError: the layout already exists, or its name is not allowed.
         MappingError: the file has other shapes than the architecture, or names that no table can express.
-        OutputExistsError: there is such a draft already.
+        OutputExistsError: such a draft already exists.
         AccessError: it cannot be written.
     """
     if layout in tables.catalog.layouts:
-        raise UsageError(f"there is a layout {layout!r} already", next_step="choose another name with --name")
+        raise UsageError(f"the layout {layout!r} already exists", next_step="choose another name with --name")
     if not re.fullmatch(r"[a-z][a-z0-9_-]*", layout):
-        raise UsageError("a layout cannot be called that", expected="small letters, digits, - and _", got=layout)
+        raise UsageError("this is not the name of a layout", expected="lowercase letters, digits, - and _", got=layout)
     shapes = shapes_of(checkpoint)
     learned = learn(tables, variant, shapes, str(checkpoint.path))
     source, family = printable(checkpoint.path.name), learned.table.family
@@ -84,13 +84,15 @@ def _make_place(folder: Path, files: Iterable[str], *, overwrite: bool) -> None:
     try:
         (folder / "families").mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise AccessError("the folder cannot be made", where=str(folder), got=error.strerror or str(error)) from error
+        raise AccessError(
+            "the folder cannot be created", where=str(folder), got=error.strerror or str(error)
+        ) from error
     for name in files:
         require_place(folder / name, overwrite=overwrite)
 
 
 def _require_sound(files: Mapping[str, str], learned: LearnedNames, layout: str, shapes: Shapes) -> None:
-    """Lay a draft over the catalogue, and see that it names the very tensors it was learned from."""
+    """Check that a draft, laid over the catalogue, names exactly the tensors it was learned from."""
     with TemporaryDirectory(prefix="r2convert-") as trial:
         _make_place(Path(trial), (), overwrite=True)
         for name, text in files.items():
@@ -98,7 +100,7 @@ def _require_sound(files: Mapping[str, str], learned: LearnedNames, layout: str,
         tables = Tables(load_catalog(None, Path(trial)))
         found = match(tables, (learned.variant,), layout, shapes)
     if found is None:
-        raise MappingError("the layout that was learned does not name the tensors of its own file")
+        raise MappingError("the learned layout does not name the tensors of its own file")
 
 
 def _layout(catalog: Catalog, learned: LearnedNames, layout: str, source: str) -> str:
@@ -166,5 +168,5 @@ def _absent(learned: LearnedNames, source: str) -> str:
     if not any(row.row.kind == "linear" for row in learned.rows):
         reasons.append("no classifier")
     if any(CANONICAL not in row.names for row in learned.table.rows):
-        reasons.append("no projections that nothing reads")
+        reasons.append("no unused projections")
     return f"{source} has {' and '.join(reasons)}" if reasons else ""

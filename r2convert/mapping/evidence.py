@@ -55,7 +55,7 @@ def clues_of(
     content_hash: str | None = None,
     pins: Mapping[str, str] | None = None,
 ) -> Clues:
-    """Gather what is known of an open file; a receipt that cannot be read tells nothing."""
+    """Gather what is known of an open file; a receipt that cannot be read is ignored."""
     try:
         receipt = read_receipt(checkpoint.path)
     except InputError:
@@ -71,7 +71,7 @@ def recognise(
     *,
     pins: Mapping[str, str] | None = None,
 ) -> Resolution:
-    """Tell what a checkpoint is, with all evidence weighed: the whole file is read for its SHA-256.
+    """Identify a checkpoint with all evidence weighed: the whole file is read for its SHA-256.
 
     Args:
         tables: the tables of the catalogue.
@@ -81,7 +81,7 @@ def recognise(
         pins: file name -> the SHA-256 that a published file had when it was first downloaded here.
 
     Raises:
-        MappingError: it is no Res2Net of a known family, or not what the user says.
+        MappingError: it is not a Res2Net of a known family, or not what the user says.
         UsageError: the variant does not exist in that layout.
         CheckpointError: the file's bytes are damaged.
     """
@@ -141,7 +141,7 @@ def _is_digest_of(digest: str, source: Source, pins: Mapping[str, str]) -> bool:
 
 
 def variant_named(tables: Tables, receipt: Receipt) -> str:
-    """The present id of the network that a receipt names; what the receipt says where nothing is called that."""
+    """The current id of the network that a receipt names, or the receipt's own name for it if it is unknown."""
     try:
         return tables.catalog.find_architecture(receipt.variant).id
     except UnknownVariantError:

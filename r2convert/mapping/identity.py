@@ -2,14 +2,14 @@
 
 A family's table parses the names of a file; depth, width, scales, cardinality, channels of the input and classes are
 read off names and shapes. The network is then expanded and checked exactly: a file *is* in a layout when its names are
-exactly the layout's (counters of training batches may be missing, the classifier may have another number of classes or
-be left out as a whole) and every shape fits.
+exactly the layout's (batch counters may be missing, the classifier may have another number of classes or be absent as a
+whole) and every shape fits.
 
 Equal names and shapes do not make two networks equal. Where several programs compute different things with the same
 names, the file is presumed to be what the layout's own program computes, and the others that fit are named with it;
-:mod:`r2convert.mapping.evidence` finds out more.
+:mod:`r2convert.mapping.evidence` weighs further evidence.
 
-:func:`resolve` is the way of a file from its names to what it is or why it is refused, and what it uses follows.
+:func:`resolve` goes from a file's names to what it is, or why it is refused; the functions that it uses follow.
 """
 
 from __future__ import annotations
@@ -69,8 +69,8 @@ class Difference(Struct, frozen=True):
     """How a file differs from a layout of a variant.
 
     Args:
-        missing: names that the layout has and the file has not.
-        unexpected: names that the file has and the layout has not.
+        missing: names that the layout has and the file does not.
+        unexpected: names that the file has and the layout does not.
         reshaped: name -> (expected shape, shape in the file).
     """
 
@@ -192,12 +192,12 @@ def match(tables: Tables, fits: tuple[Variant, ...], layout: str, shapes: Shapes
 
 
 def _as_said(tables: Tables, identity: Identity, variant: Variant) -> Identity | None:
-    """The identity with the user's word for it; ``None`` if names and shapes contradict that."""
+    """The identity with the user's choice of variant; ``None`` if names and shapes contradict that."""
     said = next((each for each in identity.fits if each.architecture == variant.architecture), None)
     if said is None:
         return None
     others = tuple(each for each in identity.fits if each is not said)
-    evidence = f"{said.id}, as said" if others else by_names(tables.catalog, (said,))
+    evidence = f"{said.id}, as specified" if others else by_names(tables.catalog, (said,))
     return replace(identity, variant=said, fits=(said, *others), evidence=evidence, proven=True)
 
 
@@ -233,7 +233,7 @@ def _classifier_names(expansion: Expansion, layout: str) -> list[str]:
 
 
 def _classes(expansion: Expansion, layout: str, shapes: Shapes) -> int | None:
-    """The number of classes of a file that has this layout's classifier, told from its bias."""
+    """The number of classes of a file that has this layout's classifier, taken from its bias."""
     for name, slot in expansion.names(layout).items():
         if slot.role == "linear.bias" and len(shapes.get(name, ())) == 1:
             return shapes[name][0]
@@ -282,7 +282,7 @@ def maker_of(catalog: Catalog, variant: Variant) -> str:
 
 
 def recogniser(tables: Tables) -> Callable[[Shapes], str | None]:
-    """Return what says in words which network names and shapes are, for a file that holds several state dicts."""
+    """Return a function that names the network of some names and shapes, for a file with several state dicts."""
 
     def recognise(shapes: Shapes) -> str | None:
         found = identify(tables, shapes)

@@ -1,9 +1,9 @@
 """Learning a layout from one file: the names of an unknown code base, matched to an architecture.
 
-For every row of the family's table, each way is tried in which numbers and letters in the file's names can count
-stages, blocks and splits so that a module of the right shape stands at every place. All rows together have to take
-every module once. Where that leaves one way, names and shapes prove it. Where it leaves several, rising numbers decide,
-or else the order in which the file has its tensors, and that is said of exactly these modules.
+For every row of the family's table, it tries each way in which numbers and letters in the file's names can count
+stages, blocks and splits so that every place gets a module of the right shape. All rows together must use every module
+exactly once. If one assignment remains, names and shapes prove it. If several remain, rising numbers decide, or else
+the order of the tensors in the file, and exactly these modules are reported.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from r2convert.mapping.tables import CANONICAL, FamilyTable, Row, Tables, in_net
 from r2convert.mapping.unknown_file import UnknownFile, shortened
 
 Evidence = Literal["shape", "names", "order"]
-"""What tells a module: a shape that no other has; what its name counts and its shape; nothing but an order."""
+"""What identifies a module: a shape that no other has; what its name counts and its shape; an order alone."""
 
 _MOST_WAYS = 2000
 _FIELD = re.compile(r"(\{[a-z_]+\}|\d+|(?<![A-Za-z])[a-z](?![A-Za-z]))")
@@ -38,7 +38,7 @@ class LearnedRow(Struct, frozen=True):
     Args:
         row: the row of the family's table.
         name: the module's name as a template.
-        evidence: what tells its modules from others.
+        evidence: what identifies its modules.
         alternatives: the other templates that names and shapes allow.
         modules: the names it stands for, in network order.
     """
@@ -58,9 +58,9 @@ class LearnedNames(Struct, frozen=True):
         table: the family's table.
         rows: the rows the file has, in the table's order.
         suffixes: kind -> role -> what is appended to a module's name.
-        roles_by_order: roles of BatchNorm tensors whose suffixes say nothing, told by their order alone.
+        roles_by_order: roles of BatchNorm tensors whose suffixes say nothing, identified by their order alone.
         form: how the classifier weight is stored, if not as (classes, features).
-        doubts: what else could not be told, in words.
+        doubts: what else could not be determined, in words.
         reordered: how many modules the file has in another order than the network runs them.
     """
 
@@ -148,7 +148,7 @@ def learn(tables: Tables, variant: Variant, shapes: Shapes, where: str) -> Learn
         suffixes=file.suffixes,
         roles_by_order=file.roles_by_order,
         form=form,
-        doubts=("the classifier is square: whether it is stored transposed is not told",) if square else (),
+        doubts=("the classifier is square: whether it is stored transposed is not known",) if square else (),
         reordered=sum(later < earlier for earlier, later in pairwise(_positions(best, order, file))),
     )
 
@@ -354,7 +354,7 @@ def _words(text: str, steps: Mapping[str, int], scope: Sequence[Place], contrast
 
 
 def _solutions(wanted: Sequence[_Wanted], ways: Sequence[Sequence[_Way]], file: UnknownFile) -> list[tuple[_Way, ...]]:
-    """Every choice of one way a row in which no module is taken twice, up to a number that is never met in practice."""
+    """Every choice of one way per row that uses no module twice, up to a number that is never met in practice."""
     nameless = [each for each, own in zip(wanted, ways, strict=True) if not own]
     if nameless:
         told = {name for own in ways if len(own) == 1 for name in own[0].names}
@@ -376,7 +376,7 @@ def _solutions(wanted: Sequence[_Wanted], ways: Sequence[Sequence[_Way]], file: 
 
     choose(0, frozenset())
     if not found:
-        lines = ["each row has one, but no choice of them takes every module once"]
+        lines = ["each row has one, but no choice of them uses every module once"]
         raise _no_pattern(lines, file.where, wanted[0])
     return found
 
@@ -391,7 +391,7 @@ def _described(wanted: _Wanted, file: UnknownFile, told: Collection[str]) -> str
 def _no_pattern(lines: Sequence[str], where: str, example: _Wanted) -> MappingError:
     first = fill_template(example.row.names[CANONICAL], example.scope[0])
     return MappingError(
-        "names of this file follow no pattern that a table can say",
+        "names of this file follow no pattern that a table can express",
         where=where,
         expected="numbers or letters that count stages, blocks and splits",
         got="\n            ".join(lines),
@@ -425,7 +425,7 @@ def _descents(solution: Sequence[_Way]) -> int:
 
 
 def _inversions(positions: Sequence[int]) -> int:
-    """How far a sequence is from being sorted: the pairs that stand the wrong way round."""
+    """How far a sequence is from being sorted: the number of pairs in the wrong order."""
     seen: list[int] = []
     total = 0
     for position in positions:

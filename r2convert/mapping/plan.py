@@ -24,7 +24,7 @@ _UNREACHABLE = "unreachable"
 _COUNTER = "num_batches_tracked"
 _BACKBONE_ADVICE = "the file is a backbone: --backbone-only converts it without the classifier"
 _WEIGHTS_ADVICE = "save the weights as floating-point numbers from the program that made the file"
-_COUNTERS_ADVICE = "--leave-out '*num_batches_tracked' leaves the counters out, which evaluation does not read"
+_COUNTERS_ADVICE = "--leave-out '*num_batches_tracked' leaves out the counters, which evaluation does not use"
 
 
 class PlanRow(Struct, frozen=True):
@@ -55,8 +55,8 @@ class Plan(Struct, frozen=True):
         source_layout: whose names the source has.
         target_layout: whose names the target gets.
         rows: every tensor, in network order.
-        problems: what stands against the conversion, each in one line; empty for a clean plan.
-        warnings: what the user must be told although the conversion is sound.
+        problems: what prevents the conversion, one line each; empty for a clean plan.
+        warnings: what the user must know although the conversion is sound.
         advice: what to do about the problems.
         identity: what the source is, and why that is believed.
         left_out: tensors beside the network in the source: name and reason.
@@ -115,7 +115,7 @@ def make_plan(
     Args:
         expansion: the variant's tensors, expanded for the file's number of classes.
         source_layout: whose names the file has.
-        target_layout: whose names it shall get.
+        target_layout: whose names it will get.
         tensors: the file's tensors by name.
         backbone_only: leave the classifier out, whether the file has one or not.
 
@@ -169,7 +169,7 @@ def plan_conversion(
     Args:
         tables: the tables of the catalogue.
         resolution: what the file is.
-        target_layout: whose names it shall get.
+        target_layout: whose names it will get.
         tensors: the file's tensors by name.
         backbone_only: leave the classifier out, whether the file has one or not.
 
@@ -183,7 +183,7 @@ def plan_conversion(
 
 
 def with_evidence(tables: Tables, plan: Plan, resolution: Resolution) -> Plan:
-    """A plan that says what the file is proven or presumed to be, and what its reader computes differently."""
+    """A plan completed with what the file is proven or presumed to be, and what its reader computes differently."""
     variant = resolution.identity.variant
     warnings = (
         *_not_built(tables, variant, plan.target_layout),
@@ -194,7 +194,7 @@ def with_evidence(tables: Tables, plan: Plan, resolution: Resolution) -> Plan:
 
 
 def _not_built(tables: Tables, variant: Variant, layout: str) -> tuple[str, ...]:
-    """That the reader of the reference network's own names cannot build a network, which for others is an error."""
+    """A warning that mmpretrain, the reader of ``mm``, cannot build the network; for other layouts that is an error."""
     facts = tables.catalog.layouts[layout]
     program = tables.catalog.programs[facts.program]
     if program.builds(variant.architecture):
@@ -203,7 +203,7 @@ def _not_built(tables: Tables, variant: Variant, layout: str) -> tuple[str, ...]
 
 
 def _cautions(tables: Tables, plan: Plan) -> tuple[str, ...]:
-    """What the readers of both layouts compute differently with whatever they read."""
+    """What the readers of both layouts compute differently for every network."""
     source, target = (tables.catalog.layouts[layout] for layout in (plan.source_layout, plan.target_layout))
     said = [source.doubt] if source.doubt and source is not target else []
     if target.caution:
@@ -213,7 +213,7 @@ def _cautions(tables: Tables, plan: Plan) -> tuple[str, ...]:
 
 
 def computed_differently(tables: Tables, variant: Variant, layout: str) -> tuple[str, ...]:
-    """What the reader of a layout computes differently from a network, in words; equal names do not tell it."""
+    """What the reader of a layout computes differently from a network, in words; equal names do not show it."""
     facts = tables.catalog.layouts[layout]
     clauses = differences(tables.catalog.programs[facts.program], variant.architecture)
     if not clauses:
@@ -259,7 +259,7 @@ def canonical_plan(expansion: Expansion, layout: str, tensors: Mapping[str, Tens
 
 
 def target_tensor(plan: Plan, row: PlanRow, source: TensorInfo) -> TensorInfo:
-    """A source tensor as the target stores it: renamed, and seen through the layouts' forms; no byte is touched."""
+    """A source tensor as the target stores it: renamed, transposed or reshaped; no byte is copied."""
     tensor = source
     if plan.expansion.form_in(plan.source_layout, row.slot) == "transposed":
         tensor = tensor.transposed()
@@ -302,7 +302,7 @@ class _Route(Struct, frozen=True):
         if source is None:
             return None if target is None or left_out else self._fill(slot, target)
         if target is None or left_out:
-            reason = "only the backbone was asked for" if left_out else self.expansion.table.absent[self.target_layout]
+            reason = "only the backbone was requested" if left_out else self.expansion.table.absent[self.target_layout]
             return PlanRow("drop", slot, source, None, self.expansion.shape_in(self.source_layout, slot), reason)
         return PlanRow("rename", slot, source, target, self.expansion.shape_in(self.target_layout, slot))
 
@@ -326,7 +326,7 @@ def _fill_reason(expansion: Expansion, slot: Slot) -> str | None:
 
 
 def dtype_problems(slots: Mapping[str, Slot], tensors: Mapping[str, TensorInfo]) -> list[str]:
-    """Weights that are not floating-point and counters that are not int64, one line a dtype.
+    """Weights that are not floating-point and counters that are not int64, one line per dtype.
 
     Args:
         slots: what the tensors are for, by their names in the file.

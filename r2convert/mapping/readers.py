@@ -1,4 +1,4 @@
-"""The layouts beside each other: what the reader of each makes of the catalogue, and the names of a network in two."""
+"""Layouts side by side: what the reader of each computes, and the names of a network in two of them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The receipt of a conversion: an in-toto Statement v1 beside the output, binding what came in to what went out.
+"""The receipt of a conversion: an in-toto Statement v1 beside the output, binding the output to its source.
 
 Format: https://github.com/in-toto/attestation/blob/main/spec/v1/statement.md. It holds no time and no path, so
 the same conversion gives the same receipt everywhere.

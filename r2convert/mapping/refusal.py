@@ -1,7 +1,7 @@
-"""Why a file is not known, in words, and what to do about it.
+"""Why a file is unknown, in words, and what to do about it.
 
-Most files that are not known hold a Res2Net all the same: inside a larger network, or with modules beside it. What can
-be taken out, and with which options, is found by taking it out.
+Most unknown files hold a Res2Net all the same: inside a larger network, or with modules beside it. What can be taken
+out, and with which options, is found by trying.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ class Inside(Struct, frozen=True):
 def why_unknown(
     tables: Tables, checkpoint: Checkpoint, shapes: Shapes, variant: Variant | None, layout: str | None
 ) -> R2ConvertError:
-    """The error for a file that is not known, or not what the user says.
+    """The error for a file that is unknown, or not what the user says.
 
     Args:
         tables: the tables of the catalogue.
@@ -92,7 +92,7 @@ def why_unknown(
 
 
 def _not_read(tables: Tables, checkpoint: Checkpoint, shapes: Shapes) -> R2ConvertError | None:
-    """The error for a file whose network is there, in part in kinds of tensors that are not read."""
+    """The error for a file whose network is partly stored in tensors of kinds that are not read."""
     unread = checkpoint.unread
     whole = {**shapes, **{name: each.shape for name, each in unread.items() if each.shape is not None}}
     identity = identify(tables, whole) if unread else None
@@ -232,7 +232,7 @@ def _matches(name: str, patterns: Sequence[str]) -> bool:
 
 
 def _patterns(own: Sequence[str], extra: Iterable[str]) -> tuple[str, ...]:
-    """Patterns of modules beside a network's; none if one lies in a stage of the network, which is another then."""
+    """Patterns of modules beside a network's; none if one lies in a stage, which makes it another network."""
     patterns: dict[str, None] = {}
     separator = "." if any("." in each for each in own) else "_"
     for name in extra:
@@ -258,7 +258,7 @@ def _read_as(tables: Tables, shapes: Shapes) -> Iterator[tuple[Expansion, str]]:
 
 
 def lookalike(catalog: Catalog, shapes: Shapes) -> str | None:
-    """What a file is that has the names of a known other network: a plain ResNet, say."""
+    """Describe a file with the names of another known network, such as a plain ResNet."""
     for other in catalog.lookalikes:
         if any(read_template(other.name, name) is not None for name in shapes):
             layers = sum(read_template(other.layers, name) is not None for name in shapes) if other.layers else 0

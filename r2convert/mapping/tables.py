@@ -1,4 +1,4 @@
-"""Family tables: one row a module, one column a layout; filled in, they name every tensor of a network in every layout.
+"""Family tables: one row per module, one column per layout; expanded, they name every tensor in every layout.
 
 A table is read and checked once, then expanded for an architecture; each layout is proven one to one, so that the way
 back is the same table read from the other side.
@@ -66,7 +66,7 @@ class FamilyTable(Struct, frozen=True):
         digest: SHA-256 of them, for the receipt.
         family: its name.
         layouts: the layouts it has a column for, in column order.
-        facts: layout -> what layouts.toml says of it.
+        facts: layout -> what layouts.toml says about it.
         forms: layout -> how the classifier weight is stored, one of :data:`~r2convert.catalog.sections.FORMS`.
         absent: layout -> why modules or tensors are missing from it.
         fills: what fills a tensor that only the target has (``num_batches_tracked``, ``unreachable``) -> why.
@@ -95,7 +95,7 @@ def load_table(paths: Sequence[Path], layouts: Mapping[str, LayoutFacts]) -> Fam
     Args:
         paths: its files, later ones laid over earlier ones: a file whose columns begin with ``mm`` adds columns to the
             table before it, any other file replaces it.
-        layouts: the layouts there are.
+        layouts: all layouts.
 
     Raises:
         CatalogError: with every problem of a file, each at its line.
@@ -228,7 +228,7 @@ def _row(section: Section, index: int, columns: tuple[str, ...], cells: tuple[st
         return None
     sizes = shape.split()
     if len(sizes) != {"conv": 4, "bn": 1, "linear": 2}[kind] or not all(_is_size(size) for size in sizes):
-        document.problem(key, f"{shape!r} is no shape of a {kind}")
+        document.problem(key, f"{shape!r} is not the shape of a {kind}")
     names = {layout: cell for layout, cell in zip(columns[3:], cells[3:], strict=True) if cell}
     if not names:
         document.problem(key, "a row needs a name in at least one layout")
@@ -281,12 +281,12 @@ class Slot(Struct, frozen=True):
 
     @property
     def is_counter(self) -> bool:
-        """Whether this is a BatchNorm's count of training batches, which evaluation does not read."""
+        """Whether this is a BatchNorm's batch counter, which evaluation does not use."""
         return self.role == "bn.num_batches_tracked"
 
     @property
     def is_learned(self) -> bool:
-        """Whether this is a parameter (weight or bias), as against a BatchNorm's running statistics."""
+        """Whether this is a parameter (weight or bias), as opposed to a BatchNorm's running statistics."""
         return self.role.endswith((".weight", ".bias"))
 
 
@@ -390,7 +390,7 @@ def _raise(problems: list[str], what: str) -> None:
 
 
 class Tables:
-    """Family tables and expansions of one catalogue, made on demand and kept.
+    """Family tables and expansions of one catalogue, created on demand and cached.
 
     Args:
         catalog: whose variants and files to use.
@@ -444,7 +444,7 @@ class Tables:
             f"{variant.id} does not exist in the layout {layout!r}: {catalog.layouts[layout].reader} cannot build it",
             expected=f"one of {', '.join(name for name in possible if catalog.layouts[name].written_as)}",
             got=catalog.programs[catalog.layouts[layout].program].cannot or None,
-            next_step="code that reads the authors' backbones, forks of mmdetection among it, takes "
+            next_step="for code that reads the authors' backbones, such as forks of mmdetection, use "
             "`--to official --backbone-only`"
             if "official" in possible
             else f"`r2convert list --tensors {variant.id}` prints its names in two layouts",

@@ -1,7 +1,7 @@
 """A file of an unknown code base as modules: which tensors belong together, of what kind, in which roles.
 
-A convolution has four sizes, a BatchNorm four tensors of one size, a linear layer a matrix and a bias. What stands
-behind a module's name has to be the same all over the file, since a layout has one set of suffixes.
+A convolution has four sizes, a BatchNorm four tensors of one size, a linear layer a matrix and a bias. The suffixes of
+a kind must be the same throughout the file, since a layout has one set of suffixes.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ def shortened(lines: Sequence[str]) -> str:
 
 
 class UnknownFile:
-    """The tensors of a file as modules, each with the suffixes that its kind has all over the file."""
+    """The tensors of a file as modules, each with the suffixes that its kind has throughout the file."""
 
     def __init__(self, shapes: Shapes, where: str) -> None:
         self.where = where
@@ -52,7 +52,7 @@ class UnknownFile:
         self.same: dict[tuple[str, Shape], list[str]] = defaultdict(list)
         braced = [name for name in shapes if "{" in name or "}" in name]
         if braced:
-            raise self._error("names with braces, which a table has for its own words", braced)
+            raise self._error("names with braces, which tables use for placeholders", braced)
         groups: dict[str, dict[str, Shape]] = defaultdict(dict)
         for name, shape in shapes.items():
             module, suffix = _split(name, _separator(shapes))
@@ -64,7 +64,7 @@ class UnknownFile:
                 found[kind][module] = part
         if found["conv"].keys() & found["bn"].keys():
             raise self._error(
-                "a convolution and a BatchNorm have one name between them, which a table cannot say",
+                "a convolution and a BatchNorm share a name, which a table cannot express",
                 sorted(found["conv"].keys() & found["bn"].keys()),
             )
         for kind, modules in found.items():
@@ -84,7 +84,7 @@ class UnknownFile:
             yield "bn", {**tensors}
         else:
             shown = [f"{module}: {', '.join(f'{suffix} {show_shape(shape)}' for suffix, shape in tensors.items())}"]
-            raise self._error("these tensors are no convolution, BatchNorm or classifier of a Res2Net", shown)
+            raise self._error("these tensors are not a convolution, BatchNorm or classifier of a Res2Net", shown)
 
     def _read_kind(self, kind: str, modules: Mapping[str, Mapping[str, Shape]], order: Mapping[str, int]) -> None:
         if not modules:
@@ -104,7 +104,7 @@ class UnknownFile:
             self.same[kind, shape].append(module)
 
     def _roles(self, kind: str, suffixes: Sequence[str], shapes: Mapping[str, Shape]) -> dict[str, str]:
-        """Role -> suffix; what the suffixes of a BatchNorm do not say is told by their order."""
+        """Role -> suffix; what the suffixes of a BatchNorm do not say is decided by their order."""
         if kind != "bn":
             ranked = sorted(suffixes, key=lambda suffix: -len(shapes[suffix]))
             return dict(zip(ROLES[kind], ranked, strict=True))
@@ -118,7 +118,7 @@ class UnknownFile:
         told = set(roles)
         rest = [suffix for suffix in suffixes if suffix not in roles.values()]
         roles |= dict(zip([role for role in ROLES["bn"][:4] if role not in told], rest, strict=True))
-        # One that is left over is told by the others.
+        # A single one that is left over is identified by the others.
         self.roles_by_order = tuple(role for role in ROLES["bn"][:4] if role not in told) if len(rest) > 1 else ()
         return {role: roles[role] for role in ROLES["bn"][:4]}
 

@@ -1,4 +1,4 @@
-"""One pass over a file's values: the digest of the network they are, and the search for what no trained network has."""
+"""One pass over a file's values: the network's content hash, and a search for values that no trained network has."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ def read_values(checkpoint: Checkpoint, resolution: Resolution | None) -> tuple[
             infinities only.
 
     Returns:
-        The content hash of the network, whatever its container and layout: counters of training batches and tensors
-        that the network cannot reach do not enter. And what is wrong with the values, in lines.
+        The content hash of the network, the same in every container and layout (batch counters and unused tensors are
+        left out), and the problems with the values, one per line.
 
     Raises:
         CheckpointError: the file's bytes are damaged.
@@ -55,9 +55,9 @@ def read_values(checkpoint: Checkpoint, resolution: Resolution | None) -> tuple[
 
 
 def network_tensors(checkpoint: Checkpoint, resolution: Resolution | None) -> dict[str, TensorInfo]:
-    """The tensors that a network is digested and compared by, under the ``mm`` names; by the file's own names.
+    """Name in the file -> tensor under its ``mm`` name, for the tensors by which a network is hashed and compared.
 
-    Of an unknown file these are all, under the names they have.
+    For an unknown file, all tensors under their own names.
     """
     if resolution is None:
         return dict(checkpoint.tensors)
@@ -70,7 +70,7 @@ def network_tensors(checkpoint: Checkpoint, resolution: Resolution | None) -> di
 
 
 def _is_suspect(chunk: memoryview | bytes, dtype: DType, slot: Slot | None) -> bool:
-    """Whether NumPy has to look at a tensor: starting it takes longer than looking through a whole file like this."""
+    """Whether NumPy must check a tensor: importing it takes longer than scanning a whole file like this."""
     if may_be_not_finite(chunk, dtype):
         return True
     if slot is not None and slot.role == "bn.running_var":
@@ -88,7 +88,7 @@ def _problem(slot: Slot | None, values: Array) -> str | None:
         return None
     if slot.role == "bn.running_var" and (values < 0).any():
         return f"{counted(int((values < 0).sum()), 'variance')} negative"
-    # A layer that nothing reads is filled with zeros by declaration.
+    # An unused layer is filled with zeros, as its table says.
     if slot.role == "conv.weight" and slot.canonical is not None and not values.any():
         return "every value is zero"
     return None

@@ -1,6 +1,6 @@
-"""What `doctor` gives. Shares of images are 0 to 1.
+"""The result of `doctor`. Shares of images are 0 to 1.
 
-A field that is added has a default, or documents from before it could no longer be read.
+A new field needs a default, so that older documents can still be read.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ class TriedImages(Struct, frozen=True):
         layout: how it is stored
         all: images it has
         sample: images drawn from it
-        lost: of them missing or unreadable
-        seed: random seed of the draw
+        lost: sampled images that are missing or unreadable
+        seed: random seed of the sample
     """
 
     path: str
@@ -58,7 +58,7 @@ class KnownScore(Struct, frozen=True):
     """A score that is known for all images.
 
     Args:
-        top1: share of images right, 0 to 1
+        top1: share of correct images, 0 to 1
         top5: the same among the first five
         digit: what one unit of its last printed digit stands for
     """
@@ -79,7 +79,7 @@ class Expectation(Struct, frozen=True):
     Args:
         top1: share of images, 0 to 1
         standard_error: of that share
-        probability: of being at least as far from the score it is held against
+        probability: of being at least as far from the score it is compared with
     """
 
     top1: Number
@@ -92,14 +92,14 @@ class Score(Struct, frozen=True):
 
     Args:
         images: images it was run on
-        top1_correct: of them right at top-1
-        top5_correct: right among the first five
-        gained: right with it, wrong as given
-        lost: wrong with it, right as given
+        top1_correct: of them correct at top-1
+        top5_correct: of them correct at top-5
+        gained: correct with it, wrong as given
+        lost: wrong with it, correct as given
         mcnemar: probability of so lopsided a change if both were equally good
         expectation: what it would score on all images
         weight: its posterior, 0 to 1, if every setting was equally likely before
-        wins_back: share of all images that mending it is expected to win back at top-1, -1 to 1
+        wins_back: share of all images that fixing it is expected to win back at top-1, -1 to 1
         wins_back_interval: the ends of the 99.9 % interval of that share
     """
 
@@ -123,7 +123,7 @@ class Finding(Struct, frozen=True):
         what: what it is
         change: what to change if this is it
         kind: where it shows
-        explains: whether it is an explanation that is left
+        explains: whether it remains as an explanation
         score: its score; null if it was not tried
         evidence: what else speaks for it
     """
@@ -164,16 +164,16 @@ class Diagnosis(Struct, frozen=True, kw_only=True):
         measured: what was measured elsewhere
         sound: what a sound measurement gives on all images
         sound_source: who says so
-        verdict: what came of it
+        verdict: the outcome
         summary: the same in a sentence or two
         is_low_here: whether the score here is below what is known to be sound
         ranked_by: by how well a cause gives the measured number, or by what it gains here
         as_given: the sound setting
         explanations: ids of the findings that explain it
         findings: causes, most likely first
-        notes: what else a reader has to know
+        notes: what else a reader should know
         not_tried: causes that could not be tried
-        images_shown: images run in all, over all settings
+        images_shown: images run in total, over all settings
         seconds: time it took
     """
 

@@ -1,6 +1,6 @@
-"""What `inspect`, `layout`, `map` and `compare` give.
+"""The results of `inspect`, `layout`, `map` and `compare`.
 
-A field that is added has a default, or documents from before it could no longer be read.
+A new field needs a default, so that older documents can still be read.
 """
 
 from __future__ import annotations
@@ -56,14 +56,14 @@ class Inspection(Struct, frozen=True, kw_only=True):
         weights: id of the weights it holds; null where that is not proven
         evidence: why it is believed to be this network
         classes: outputs of the classifier; null without one
-        tensors: how many
+        tensors: number of tensors
         parameters: learned elements
         dtypes: element type to number of tensors
-        wrapper: the key that the state dict lay under
-        prefix_removed: what was taken off every name
+        wrapper: the key that the state dict was stored under
+        prefix_removed: the prefix that was removed from every name
         left_out: tensors beside the network
         unread: tensors of kinds whose elements are not read, to the kind
-        opaque: dotted names of classes and functions that are not looked into
+        opaque: dotted names of classes and functions in the file, which are never imported
         metadata: plain values found around the tensors
         sha256: of the file; null with --no-digest
         content_hash: of the network; null with --no-digest
@@ -101,7 +101,7 @@ class LearnedModule(Struct, frozen=True):
     Args:
         module: the reference network's name, as a template
         name: the file's name, as a template
-        evidence: what tells its modules: a shape that no other has, shapes and numbers in names, or an order alone
+        evidence: what identifies its modules: a shape that no other has, shapes and numbers in names, or an order alone
         alternatives: the other names that shapes and numbers allow
         count: modules it stands for
     """
@@ -123,12 +123,13 @@ class LearnedLayout(Struct, frozen=True, kw_only=True):
         family: the table that the names are a column of
         known_as: the layout of the catalogue that has these names already; null if none has
         modules: the column, row by row
-        suffixes: kind of module to role of a tensor to what its name ends in
+        suffixes: kind of module to role of a tensor to the suffix of its name
         roles_by_order: roles of BatchNorm tensors whose names say nothing: their order in the file decided
         linear: how the classifier weight is stored, if not as (classes, features)
-        undecided: modules that only rising numbers or their order in the file tell apart, in groups to be exchanged
-        doubts: what else could not be told, one sentence each
-        reordered: places where the file goes back in the network's order
+        undecided: modules that only rising numbers or their order in the file tell apart, in groups that could be
+            swapped
+        doubts: what else could not be determined, one sentence each
+        reordered: places where the file departs from the network's order
         files: the draft: path in a mappings folder to the lines of that file
         folder: where the draft was written; null if it was not
     """
@@ -164,8 +165,8 @@ class ConversionSummary(Struct, frozen=True, kw_only=True, rename={"source_layou
         renamed: tensors that were carried over
         dropped: tensors of the source that the output does not have
         filled: tensors of the output that the source does not have
-        warnings: what to know although the conversion is sound
-        src_sha256: of the source; null if it was not read for it
+        warnings: caveats, although the conversion is sound
+        src_sha256: of the source; null if none was computed
         dst_sha256: of the output; null if none was computed
         content_hash: of the network that both hold; null if none was computed
         receipt: where the receipt is
@@ -202,7 +203,7 @@ class BothSides(Struct, frozen=True):
 
 
 class DifferingTensor(Struct, frozen=True):
-    """A tensor that both files have and that is not the same.
+    """A tensor of both files that differs.
 
     Args:
         name: its name, in the mm layout if both files are known variants
@@ -261,7 +262,7 @@ class PredictionFileSummary(Struct, frozen=True):
     Args:
         file: its path
         precision: how its networks were run
-        accelerations: what else made them fast
+        accelerations: the optimisations in use
         pipeline: how its crops were made
     """
 
@@ -275,10 +276,10 @@ class PairedCounts(Struct, frozen=True):
     """How often two networks were right on the same images.
 
     Args:
-        both: images both have right
-        only_a: images only A has right
-        only_b: images only B has right
-        neither: images neither has right
+        both: images that both got right
+        only_a: images that only A got right
+        only_b: images that only B got right
+        neither: images that neither got right
         mcnemar_p: exact two-sided probability of such a difference if both were equally good
     """
 
@@ -290,12 +291,12 @@ class PairedCounts(Struct, frozen=True):
 
     @property
     def a(self) -> int:
-        """Images the first network has right."""
+        """Images the first network got right."""
         return self.both + self.only_a
 
     @property
     def b(self) -> int:
-        """Images the second one has right."""
+        """Images the second one got right."""
         return self.both + self.only_b
 
 
@@ -305,7 +306,7 @@ class ChangedImage(Struct, frozen=True):
     Args:
         image: its id
         label: its class, 0 to 999
-        a: A's first five classes, best first; none for an image that could not be read
+        a: A's first five classes, best first; empty for an image that could not be read
         b: B's
     """
 
@@ -321,11 +322,11 @@ class PredictionComparison(Struct, frozen=True):
     Args:
         network: what is compared, by name in its file
         images: images compared
-        other_crops: images of which the two were shown different pixels
+        other_crops: images whose pixels differed between the two
         changed_top1: images whose first class differs
         changed_top5: images whose first five classes, as a set, differ
-        top1: right at top-1
-        top5: right at top-5
+        top1: correct at top-1
+        top5: correct at top-5
         changed: images whose first class differs, in order
     """
 
@@ -351,7 +352,7 @@ class PredictionsComparison(Struct, frozen=True):
         equal: whether no prediction differs
         a: the first file
         b: the second file
-        comparisons: one a network
+        comparisons: one per network
     """
 
     equal: bool

@@ -1,7 +1,7 @@
 """Documents written, read back and described: all three follow from the types.
 
-A results file may come from anybody: it is bounded, everything that steers a terminal or a page is spelled out, and
-whatever does not fit the types is refused in words.
+A results file may come from anybody: its size is bounded, whatever could control a terminal or a page is escaped, and
+what does not fit the types is refused with a message.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ Document = TypeVar("Document", bound=Struct)
 _NOT_DESCRIBED = ("$defs", "default", "title", "maximum", "maxItems", "maxProperties")
 """What only readers need: bounds, and defaults for older documents."""
 _INDENT = 8
-"""Of a field in a docstring; what is further in goes on with it."""
+"""Indentation of a field in a docstring; deeper lines continue it."""
 _PATH = re.compile(r"\.([A-Za-z_]\w*)|\[(\d+)\]")
 
 
@@ -66,18 +66,18 @@ class Run(Struct, frozen=True):
 
     @property
     def results(self) -> tuple[CheckpointResult, ...]:
-        """What was found, one value a checkpoint."""
+        """One result per checkpoint."""
         return self.verification.results
 
 
 def plain(document: Struct) -> dict[str, Any]:
-    """A document as JSON's own values; what is no number, which JSON does not have, is ``None``."""
+    """A document as JSON's own values; NaN and infinities, which JSON lacks, become ``None``."""
     values: dict[str, Any] = _without_nan(msgspec.to_builtins(document))
     return values
 
 
 def to_json(document: Struct) -> str:
-    """A document as JSON text that ends its line."""
+    """A document as JSON text with a final newline."""
     return json.dumps(plain(document), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
 
 
@@ -89,7 +89,7 @@ def read_run(path: str) -> Run:
 
     Raises:
         AccessError: it cannot be read.
-        InputError: it is no results file, or it is damaged.
+        InputError: it is not a results file, or it is damaged.
     """
     data = _read_bytes(path)
     where = "standard input" if path == STDIN else path
@@ -105,11 +105,11 @@ def convert(values: dict[str, Any], kind: type[Document], where: str) -> Documen
 
     Args:
         values: what was parsed.
-        kind: what it has to be.
+        kind: what it must be.
         where: the file, for messages.
 
     Raises:
-        InputError: it is something else; said are the place in it, what belongs there, and what is there.
+        InputError: it is something else; the message says where, what was expected, and what is there.
     """
     safe = _printable_everywhere(values)
     try:
@@ -130,7 +130,7 @@ def schema_of(kind: type[Struct], title: str) -> dict[str, Any]:
         title: what prints it.
 
     Returns:
-        A schema in which every field is required that is always written; what fields mean is told from docstrings.
+        A schema that requires every field that is always written, with descriptions from the docstrings.
     """
     schema = msgspec.json.schema(kind)
     return {
@@ -158,21 +158,21 @@ def _read_bytes(path: str) -> bytes:
 def _parse(data: bytes, where: str) -> dict[str, Any]:
     try:
         document = json.loads(data.decode("utf-8-sig"), parse_constant=_refuse_constant)
-        got = "JSON that is no object"
+        got = "JSON that is not an object"
     except json.JSONDecodeError as error:
         document, got = None, f"line {error.lineno}, column {error.colno}: {error.msg}"
     except UnicodeDecodeError:
-        document, got = None, "bytes that are no UTF-8"
+        document, got = None, "bytes that are not UTF-8"
     except (ValueError, RecursionError) as error:
         document, got = None, str(error)
     if isinstance(document, dict):
         return document
     raise InputError(
-        "this is no results file",
+        "this is not a results file",
         where=where,
         expected=f'a JSON document with "schema": "{_SCHEMA}"',
         got="an empty file" if not data.strip() else got,
-        next_step="`r2convert verify CHECKPOINT --json FILE` writes one; a file cut short has to be written again",
+        next_step="`r2convert verify CHECKPOINT --json FILE` writes one; a truncated file must be written again",
     )
 
 
@@ -207,7 +207,7 @@ def _refusal(where: str, expected: str, got: object) -> InputError:
         where=where,
         expected=expected.removeprefix("Expected "),
         got=shown if len(shown) <= 100 else shown[:97] + "...",
-        next_step="give a file that `r2convert verify --json FILE` has written, as it has written it",
+        next_step="give a file as `r2convert verify --json FILE` wrote it, unchanged",
     )
 
 

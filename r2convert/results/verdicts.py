@@ -1,4 +1,4 @@
-"""Checks and their verdicts: what was published, what was measured, and what came of it."""
+"""Checks and their verdicts: what was published, what was measured, and the outcome."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from r2convert.catalog.variant import Metric as Published
 
 Count = Annotated[int, Meta(ge=0, le=2**63 - 1)]
 Number = Annotated[float, Meta(ge=-1e300, le=1e300)]
-"""Bounded, for documents may come from anybody; what is no number when it is measured is ``None``."""
+"""Bounded, since documents may come from anybody; a measured NaN is ``None``."""
 Digest = Annotated[str, Meta(extra_json_schema={"pattern": "^[0-9a-f]{64}$"})]
 Verdict = Literal["pass", "fail", "known-deviation", "not-comparable", "inconclusive"]
 Metric = Literal[
@@ -36,7 +36,7 @@ LABELS: dict[Metric, str] = {
     "real_top1": "ReaL top-1",
     "real_top5": "ReaL top-5",
 }
-"""What metrics are called wherever a person reads them."""
+"""Names of metrics as people read them."""
 
 ACCURACIES: tuple[Metric, ...] = ("top1", "top5", "real_top1", "real_top5")
 """Metrics that are counts of images."""
@@ -57,7 +57,7 @@ COUNTED: dict[Metric, str] = {
     "wiring": "BatchNorms",
     "parity": "layers",
 }
-"""What is counted by checks of a property of the file."""
+"""What checks of the file itself count."""
 
 SIGNS: dict[Verdict, str] = {
     "pass": "✓",
@@ -66,7 +66,7 @@ SIGNS: dict[Verdict, str] = {
     "inconclusive": "?",
     "not-comparable": "·",
 }
-"""A sign that stands beside the word, so that colour is never alone."""
+"""Signs beside the words, so that colour is never the only cue."""
 
 WORST_FIRST: tuple[Verdict, ...] = ("fail", "inconclusive", "known-deviation", "pass", "not-comparable")
 
@@ -76,7 +76,7 @@ class Check(Struct, frozen=True):
 
     Args:
         metric: what was checked
-        verdict: what came of it
+        verdict: the outcome
         source: who published the number; null for a property of the file
         convention: how it is counted, for parameters and FLOPs
         published: the digits as printed
@@ -102,14 +102,14 @@ class Check(Struct, frozen=True):
         """Refuse a published number that nobody could compare.
 
         Raises:
-            ValueError: the number has no unit, or its metric is nothing that is published.
+            ValueError: the number has no unit, or its metric is never published.
         """
         if self.published is not None and (self.unit is None or self.metric not in get_args(Published)):
             raise ValueError(f"Expected a published number with its unit, got {self.metric} in {self.unit}")
 
 
 def overall(verdicts: Iterable[Verdict]) -> Verdict:
-    """The verdict over several: the worst of those that could be told; ``not-comparable`` if none could."""
+    """The verdict over several: the worst of those that could be decided; ``not-comparable`` if none could."""
     found = set(verdicts)
     return next((verdict for verdict in WORST_FIRST if verdict in found), "not-comparable")
 

@@ -55,9 +55,9 @@ class PrecisionAudit(Struct, frozen=True):
         first_precision: what all images were run in
         images: images run in both
         changed_top1: images whose first class differed
-        changed_top1_correct: images that were right in one precision and wrong in the other
+        changed_top1_correct: images that were correct in one precision and wrong in the other
         changed_top5_correct: the same for the first five
-        largest_drift: by how much a margin between two logits differed at most
+        largest_drift: the largest difference of a margin between two logits
         bound: for `fast`: every image with a margin of at most this counts as strict predicts it; twice the drift
     """
 
@@ -71,16 +71,16 @@ class PrecisionAudit(Struct, frozen=True):
 
 
 class Speed(Struct, frozen=True):
-    """How fast a network was shown its images in the last run.
+    """How fast the network ran in the last run.
 
     Args:
-        images: how many images that run has shown it
-        seconds: from the first batch that was asked for to the last that was done, loading included
+        images: images that it was run on
+        seconds: from requesting the first batch to finishing the last, loading included
         images_per_second: the first divided by the second
-        batch_size: images at once
+        batch_size: images per batch
         batch_milliseconds: median time that the device worked on a batch
         busy: share of the seconds in which the device worked on the network, 0 to 1
-        peak_bytes: most memory that was taken: on a CUDA device by tensors, else by the whole process
+        peak_bytes: peak memory: of tensors on a CUDA device, else of the whole process
     """
 
     images: Count
@@ -99,13 +99,13 @@ class Accuracy(Struct, frozen=True):
         images: images of the set, missing and unreadable ones included; those count as wrong
         top1_correct: images whose label is ranked first
         top5_correct: images whose label is among the first five
-        missing: images the set ought to have and does not
+        missing: images that the set should have but does not
         unreadable: images that are there and could not be decoded
         not_a_number: images for which the network's output was NaN; they count as wrong
         pipeline: how crops were made: `pil` or `opencv`
         precision: how the network was run: `strict`, `fast`, `fp32`, `tf32`, `bf16` or `fp16`
-        crops_sha256: SHA-256 over the SHA-256 digests of all crops in order (32 zero bytes where there is none): two
-            measurements with the same one have shown their networks the same pixels
+        crops_sha256: SHA-256 over the SHA-256 digests of all crops in order (32 zero bytes where there is none): in
+            two measurements with the same digest, the networks saw the same pixels
         real_images: images that have ReaL labels; 0 unless the files have the official names
         real_top1_correct: those of them whose first class is one of their ReaL labels
         real_top5_correct: those of them that have one of their ReaL labels among the first five
@@ -113,9 +113,9 @@ class Accuracy(Struct, frozen=True):
         per_class: by class (its WordNet id, for ImageNet): images of the class, and those whose label is ranked first
         confusions: the pairs of classes confused most often
         problems: id and reason of every missing or unreadable image, in order
-        accelerations: what else made the network run faster
-        protocol: how images were made ready
-        dataset: the set that accuracies are published on which the images are, all of them or a random part
+        accelerations: the optimisations in use
+        protocol: how images were prepared
+        dataset: the published set that the images are, all of it or a random sample
         speed: how fast that was; absent if everything came from an earlier run
     """
 
@@ -144,7 +144,7 @@ class Accuracy(Struct, frozen=True):
         """Refuse counts that no measurement gives.
 
         Raises:
-            ValueError: more images are right than there are.
+            ValueError: more images are correct than there are.
         """
         if self.protocol is not None:
             # Older documents have it beside the protocol only.
@@ -212,12 +212,12 @@ class Operations(Struct, frozen=True):
 
 
 def number(value: float | None) -> float:
-    """A measured value to reckon with: ``None`` is what was no number."""
+    """A measured value for arithmetic; ``None`` stands for NaN."""
     return nan if value is None else value
 
 
 class LayerWiring(Struct, frozen=True):
-    """How well what arrives at one BatchNorm fits what it remembers; null is what was no number.
+    """How well the input of one BatchNorm fits its running statistics; null stands for NaN.
 
     Args:
         name: its module path
@@ -260,7 +260,7 @@ class OutputDifference(Struct, frozen=True):
 
     Args:
         name: the module's path in the reference network
-        max_abs_diff: the largest difference of two elements; null for other shapes, or values that are no numbers
+        max_abs_diff: the largest difference of two elements; null for different shapes or NaN
         relative: the same as a share of the largest element
     """
 
@@ -277,7 +277,7 @@ class OutputDifference(Struct, frozen=True):
     def size(self) -> str:
         """How far, in words."""
         if self.max_abs_diff is None or self.relative is None:
-            return "its shape, or values that are no numbers"
+            return "its shape, or values that are not numbers"
         return f"{self.max_abs_diff:.3g} ({100 * self.relative:.2g} % of its largest value)"
 
 
@@ -311,7 +311,7 @@ class ActivationComparison(Struct, frozen=True):
 
     @property
     def parting(self) -> str:
-        """Where two networks part, in words."""
+        """Where two networks start to differ, in words."""
         firsts = (("layer", self.first_layer), ("stage", self.first_stage))
         return "; ".join(
             f"the first {kind} to differ is {first.name}, by {first.size}"
@@ -327,8 +327,8 @@ class ParityResult(Struct, frozen=True):
         peer: its name
         version: its version
         incomparable: why it could not be compared
-        refused: what it said when it refused the file
-        equal: whether all outputs are equal up to rounding; missing, as all that follows, where none were compared
+        refused: its error when it refused the file
+        equal: whether all outputs are equal up to rounding; absent, like all that follows, if none were compared
         first_layer: the first layer whose outputs differ
         first_stage: the first stage whose outputs differ
         stages: of the stem, every stage, and the classifier
@@ -363,7 +363,7 @@ class ParityResult(Struct, frozen=True):
 
     @property
     def comparison(self) -> ActivationComparison | None:
-        """The outputs side by side, told from the outputs themselves; ``None`` where none were compared."""
+        """The outputs side by side, computed from the outputs; ``None`` if none were compared."""
         if self.stages is UNSET:
             return None
         return ActivationComparison.of(() if self.by_layer is UNSET else self.by_layer, self.stages)
@@ -381,7 +381,7 @@ class CheckpointResult(Struct, frozen=True):
         checks: what was checked, in order
         accuracy: what was measured on images; null without --imagenet
         operations: what the network costs for one image
-        wiring: how well what arrives at each BatchNorm fits what it remembers, with --wiring
+        wiring: how well the input of each BatchNorm fits its running statistics, with --wiring
         parity: how an independent implementation compares, with --peer
         dtypes: element type -> how many tensors have it
         architectures: every network with these names and shapes, the one it is taken for first
@@ -414,12 +414,12 @@ class CheckpointResult(Struct, frozen=True):
         return next((dtype for dtype in ("float16", "bfloat16") if self.dtypes.get(dtype)), None)
 
     def __post_init__(self) -> None:
-        """Tell the verdict from the checks: nobody's word is taken for it."""
+        """Compute the verdict from the checks, whatever the document says."""
         force_setattr(self, "verdict", overall(check.verdict for check in self.checks))
 
 
 class Environment(Struct, frozen=True):
-    """What a reader needs to know of the machine to judge the numbers.
+    """What a reader must know about the machine to judge the numbers.
 
     Args:
         r2convert: its version
@@ -450,7 +450,7 @@ def environment(device: str | None = None) -> Environment:
     Args:
         device: what networks ran on, if they did.
     """
-    from importlib.metadata import version  # brings in zipfile, csv and email, which `inspect` needs none of
+    from importlib.metadata import version  # brings in zipfile, csv and email, none of which `inspect` needs
 
     return Environment(
         **{name: version(name) for name in ("r2convert", "torch", "numpy", "pillow")},
@@ -469,7 +469,7 @@ class UncheckedFile(Struct, frozen=True):
         checkpoint: its path
         kind: which error
         what: what went wrong
-        where: the place it happened at
+        where: where it happened
         expected: what should have been there
         got: what was there
         next_step: what can be done about it
@@ -491,7 +491,7 @@ class Verification(Struct, frozen=True, kw_only=True):
         schema: of this document
         command: the words of the command line
         environment: the machine
-        results: one a checkpoint
+        results: one per checkpoint
         unchecked: the files that could not be checked while others were
         verdict: over all of them; fail where a file could not be checked
     """
@@ -504,7 +504,7 @@ class Verification(Struct, frozen=True, kw_only=True):
     verdict: Verdict = "not-comparable"
 
     def __post_init__(self) -> None:
-        """Tell the verdict from the results."""
+        """Compute the verdict from the results."""
         verdict = "fail" if self.unchecked else overall(result.verdict for result in self.results)
         force_setattr(self, "verdict", verdict)
 
@@ -520,7 +520,7 @@ def verification(
     """The results of one run.
 
     Args:
-        results: one a checkpoint.
+        results: one per checkpoint.
         device: what networks ran on, if they did.
         by_layer: keep the operations of every layer.
         command: the words of the command line.

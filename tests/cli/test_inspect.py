@@ -76,7 +76,7 @@ def test_which_of_several_architectures_it_is_can_be_said(run: Run, standin: Sta
     assert (presumed["variant"], presumed["architectures"]) == ("res2net50_w14_s8", ["res2net50_w14_s8", said])
     ran = run("inspect", file, "--architecture", said, "--no-digest", "--json").json
     assert (ran["variant"], ran["architectures"]) == (said, [said, "res2net50_w14_s8"])
-    assert ran["evidence"] == f"{said}, as said"
+    assert ran["evidence"] == f"{said}, as specified"
 
 
 def test_an_architecture_that_a_file_cannot_be_is_refused(run: Run, standin: Standin) -> None:

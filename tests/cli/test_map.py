@@ -57,8 +57,8 @@ def test_a_dry_run_knows_what_the_conversion_knows(run: Run, standin: Standin, t
 
 
 @pytest.mark.parametrize(
-    ("name", "code", "message"),
-    [("mm.bin", 2, "unsupported extension"), ("mm.pdparams", 2, "does not go into"), ("taken.pth", 4, "already exists"),
+    ("name", "code", "message"), [("mm.bin", 2, "unsupported extension"), ("mm.pdparams", 2, "cannot be written to"),
+    ("taken.pth", 4, "already exists"),
      ("missing/mm.pth", 4, "next:     create the folder ")],
 )  # fmt: skip
 def test_a_dry_run_tells_what_would_stand_against_writing(

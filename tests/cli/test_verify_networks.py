@@ -132,7 +132,7 @@ def test_the_wiring_check_tells_whose_network_a_backbone_is(run: Run, catalog: C
     # The user's word is not overruled, but what it leaves out of line is seen.
     said = run("verify", "vd.pth", "--architecture", v1b, f"--wiring={pictures}", "--json", "-")
     assert said.code == 1
-    assert said.json["results"][0]["evidence"] == f"{v1b}, as said"
+    assert said.json["results"][0]["evidence"] == f"{v1b}, as specified"
     assert "layer1.0.bns.1" in str(said.json["results"][0]["checks"])
 
 

@@ -211,4 +211,4 @@ def test_a_second_architecture_of_equal_names_makes_no_file_ambiguous(tmp_path: 
         assert identity.variant.id == "res2net50_w48_s2"
         assert "twin" in {variant.id for variant in identity.fits}
         said = resolve(both, checkpoint, both.catalog.find("twin")).identity
-        assert (said.variant.id, said.evidence) == ("twin", "twin, as said")
+        assert (said.variant.id, said.evidence) == ("twin", "twin, as specified")

@@ -105,7 +105,7 @@ def test_metadata_that_one_program_writes_names_it(tables: Tables, standin: Stan
 
 def test_the_users_word_is_taken_among_what_fits(tables: Tables, standin: Standin) -> None:
     found = identity_of(tables, standin(V1B), tables.catalog.find_architecture(VD))
-    assert (found.variant.id, found.proven, found.evidence) == (VD, True, f"{VD}, as said")
+    assert (found.variant.id, found.proven, found.evidence) == (VD, True, f"{VD}, as specified")
 
 
 def publish(tables: Tables, name: str, **facts: str) -> Tables:

@@ -95,7 +95,11 @@ def damaged(folder: Path, name: str, old: str, new: str) -> tuple[Path, int]:
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [
-        ('["network",  "bn",     "64", ', '["network",  "bn",     "sixty-four", ', "'sixty-four' is no shape of a bn"),
+        (
+            '["network",  "bn",     "64", ',
+            '["network",  "bn",     "sixty-four", ',
+            "'sixty-four' is not the shape of a bn",
+        ),
         ('["network",  "conv", ', '["everywhere",  "conv", ', "unknown scope 'everywhere'"),
         ('["network",  "bn", ', '["network",  "batch", ', "unknown kind 'batch'"),
         ('["network",  "bn",     "64",', '["network", ', "a row must be a list of 12 strings"),

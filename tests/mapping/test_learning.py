@@ -168,7 +168,7 @@ def test_names_that_count_nothing_are_named_and_refused(tables: Tables) -> None:
     for name, shape in official(tables, "res2net50_w26_s4").items():
         parts = name.split(".")
         shapes[".".join([*parts[:3], words.get(parts[3], parts[3]), *parts[4:]]) if len(parts) > 4 else name] = shape
-    with pytest.raises(MappingError, match="follow no pattern that a table can say") as caught:
+    with pytest.raises(MappingError, match="follow no pattern that a table can express") as caught:
         learn(tables, tables.catalog.find("res2net50_w26_s4"), shapes, "file")
     assert [line.strip() for line in (caught.value.got or "").splitlines()] == [
         f"48 {kind}, in mm backbone.layer{{stage}}.{{block}}.{name}.{{scale}}: "
@@ -197,7 +197,7 @@ def test_a_square_classifier_is_a_doubt(tables: Tables) -> None:
     shapes = official(tables, "res2net50_w26_s4")
     shapes["fc.weight"], shapes["fc.bias"] = (2048, 2048), (2048,)
     (doubt,) = learn(tables, tables.catalog.find("res2net50_w26_s4"), shapes, "file").doubts
-    assert doubt == "the classifier is square: whether it is stored transposed is not told"
+    assert doubt == "the classifier is square: whether it is stored transposed is not known"
 
 
 def test_what_lies_beside_the_network_is_to_be_left_out(tables: Tables) -> None:
@@ -210,10 +210,10 @@ def test_what_lies_beside_the_network_is_to_be_left_out(tables: Tables) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"se.fc.weight": (16, 256)}, "no convolution, BatchNorm or classifier"),
+        ({"se.fc.weight": (16, 256)}, "not a convolution, BatchNorm or classifier"),
         ({"neck.weight": (256, 256, 1, 1)}, "not expected: 1 conv of 256x256x1x1"),
         ({"layer2.0.conv1.weight": (208, 256, 3, 3)}, "missing: 1 conv of 208x256x1x1"),
-        ({"layer2.0.bn1.more": (208,)}, "no convolution, BatchNorm or classifier"),
+        ({"layer2.0.bn1.more": (208,)}, "not a convolution, BatchNorm or classifier"),
         ({"layer{stage}.weight": (64, 3, 7, 7)}, "names with braces"),
     ],
 )

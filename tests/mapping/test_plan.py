@@ -92,8 +92,8 @@ def test_backbone_only_drops_the_classifier_because_it_was_asked_for(tables: Tab
     expansion = tables.of(tables.catalog.find("res2net50"))
     plan = make_plan(expansion, "official", "timm", tensors_of(expansion, "official"), backbone_only=True)
     assert {row.source: row.reason for row in plan.rows_of("drop")} == {
-        "fc.weight": "only the backbone was asked for",
-        "fc.bias": "only the backbone was asked for",
+        "fc.weight": "only the backbone was requested",
+        "fc.bias": "only the backbone was requested",
     }
 
 

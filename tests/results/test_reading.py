@@ -65,7 +65,7 @@ def test_a_verdict_is_told_from_the_checks_and_not_taken_on_trust(document: Any,
     ("text", "said"),
     [
         ("", "an empty file"),
-        ("[]", "JSON that is no object"),
+        ("[]", "JSON that is not an object"),
         ('{"schema": "r2convert.verify/1", "results": [', "line 1, column"),
         ('{"schema": "r2convert.verify/2", "results": []}', "r2convert.verify/2"),
         ('{"results": []}', "schema"),

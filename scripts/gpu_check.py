@@ -65,8 +65,6 @@ RESIZED_AT_ONCE = 64
 LAST_SECONDS = 20
 # What worker processes may take for a batch; they are forked beside CUDA's threads, and could hang.
 MOST_SECONDS_OF_A_BATCH = 60
-# What `fast` has.
-FAST: tuple[Acceleration, ...] = ("channels-last", "fold-bn")
 PAGE = Path(__file__).parent.parent / "docs" / "gpu-check.md"
 
 
@@ -459,12 +457,14 @@ def check_loading(bench: Bench) -> Iterator[Outcome]:
 def tell_faster_ways(bench: Bench) -> Iterator[Outcome]:
     """How much faster each precision and each acceleration is than strict, and how many predictions it changes."""
     ways: list[Way] = [("bf16", ()), ("fp32", ("fold-bn",))]
-    if bench.on_gpu:
-        ways = [("bf16", FAST), ("tf32", ()), *ways, ("fp16", ()), ("fp32", ("channels-last",))]
-        ways.append(("bf16", ("channels-last",)))
-    yield from tell_ways(bench, ways)
-    if bench.on_gpu:
-        yield from caught("bare bf16 " + " ".join(FAST), lambda: [tell_search(bench)], bench.ends)
+    if not bench.on_gpu:
+        yield from tell_ways(bench, ways)
+        return
+    first_pass = accelerations_for("fast", (), bench.device)
+    ways = [("bf16", first_pass), ("tf32", ()), *ways, ("fp16", ())]
+    yield from tell_ways(bench, [*ways, ("fp32", ("channels-last",)), ("bf16", ("channels-last",))])
+    name = " ".join(("bare bf16", *first_pass))
+    yield from caught(name, lambda: [tell_search(bench, name, first_pass)], bench.ends)
 
 
 def tell_compiled_ways(bench: Bench) -> Iterator[Outcome]:
@@ -480,12 +480,11 @@ def tell_ways(bench: Bench, ways: Sequence[Way]) -> Iterator[Outcome]:
         yield from caught(name, lambda way=way, name=name: [tell_way(bench, name, *way)], bench.ends)  # type: ignore[misc]
 
 
-def tell_search(bench: Bench) -> Outcome:
-    """What a search for the fastest algorithms would gain, which is left out for its results' sake."""
-    network = accelerated(bench.network, FAST, bench.device)
+def tell_search(bench: Bench, name: str, accelerations: tuple[Acceleration, ...]) -> Outcome:
+    """What cuDNN's search for the fastest algorithms would gain; the engine leaves it out, so that results repeat."""
+    network = accelerated(bench.network, accelerations, bench.device)
     plain, searched = (bench.bare_rate(network, "bf16", torch.channels_last, search=search) for search in (False, True))
-    said = f"{plain:,.0f} images a second, {searched:,.0f} with cuDNN's search"
-    return Outcome("bare bf16 " + " ".join(FAST), said)
+    return Outcome(name, f"{plain:,.0f} images a second, {searched:,.0f} with cuDNN's search")
 
 
 def tell_way(bench: Bench, name: str, precision: ComputePrecision, accelerations: tuple[Acceleration, ...]) -> Outcome:

@@ -174,8 +174,11 @@ def memory_for(count: int, side: int, device: torch.device, most_bytes: int | No
                 raise
     if most_bytes is None:
         room = int(free_memory(torch.device("cpu")) * _SHARE_OF_MEMORY) // _processes_here()
+    pinned = device.type == "cuda"
+    if pinned:
+        room = 1 << room.bit_length() >> 1  # torch takes pinned memory in powers of two
     count = max(1, min(count, room // size))
-    return torch.empty((count, side, side, 3), dtype=torch.uint8, pin_memory=device.type == "cuda")
+    return torch.empty((count, side, side, 3), dtype=torch.uint8, pin_memory=pinned)
 
 
 def free_memory(device: torch.device) -> int:

@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -85,3 +86,32 @@ def test_every_check_is_a_row_whatever_another_one_finds(
     assert "strict's counts" in found["fast on ready crops"][2]
     assert "0 of 10 predictions changed" in found["fp32 fold-bn"][2]
     assert "s in all" in capsys.readouterr().out
+
+
+HANGS = """
+import sys, threading
+from scripts import gpu_check
+
+gpu_check.run_checks = lambda *_: (yield gpu_check.Outcome("first", "found")) or threading.Event().wait()
+sys.argv = ["gpu_check", "--device", "cpu", "--images", "1", "--seconds", "1", "--write", "--page", sys.argv[1]]
+gpu_check.main()
+"""
+
+
+def test_what_hangs_ends_it_with_a_traceback_and_what_was_found_so_far(tmp_path: Path) -> None:
+    page = tmp_path / "page.md"
+    arguments = [sys.executable, "-c", HANGS, str(page)]
+    done = subprocess.run(arguments, cwd=ROOT, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 1
+    assert "Timeout" in done.stderr
+    assert "first" in done.stdout
+    assert "**not finished**" in page.read_text()
+    assert "| first |  | found |  |" in page.read_text()
+
+
+def test_what_would_begin_too_late_is_a_row_that_says_so() -> None:
+    def fails() -> list[Outcome]:
+        raise AssertionError("begun")
+
+    (row,) = gpu_check.caught("late", fails, ends=time.monotonic() - 1)
+    assert row == Outcome("late", "not run: the time was up")

@@ -200,6 +200,13 @@ def test_as_many_crops_are_resident_as_there_is_room_for() -> None:
     assert len(memory_for(10, 224, CPU)) == 10
 
 
+def test_pinned_memory_stays_within_the_room_although_torch_rounds_it_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch, "empty", lambda shape, **_: torch.zeros(shape[0]))
+    size, cuda = 224 * 224 * 3, torch.device("cuda", 0)
+    for room, most in ((100 * size, 2**23 // size), (2**23, 2**23 // size), (2**23 - 1, 2**22 // size), (0, 1)):
+        assert len(memory_for(1000, 224, cuda, most_bytes=room)) == most
+
+
 def test_free_memory_is_what_is_available_and_what_a_container_leaves(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

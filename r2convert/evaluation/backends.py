@@ -121,8 +121,7 @@ class Backend:
             count = len(part)
             if count < at_once:
                 part = torch.cat((part, part.new_zeros((at_once - count, *part.shape[1:]))))
-            inputs = _normalise(part, self._mean, self._deviation).contiguous(memory_format=layout)
-            logits = network(inputs)
+            logits = network(_normalise(part, self._mean, self._deviation, layout))
             _require_logits(logits, at_once, self._classes, self.name)
             rankings.append(rank_logits(logits[:count].float(), labels[start : start + count], self._ignored))
         beside = self.device.type == "cuda"
@@ -235,8 +234,14 @@ def normalise(crops: torch.Tensor, protocol: Protocol = STANDARD) -> torch.Tenso
     return _normalise(crops, *_channel_values(protocol, crops.device))
 
 
-def _normalise(crops: torch.Tensor, mean: torch.Tensor, deviation: torch.Tensor) -> torch.Tensor:
-    return crops.permute(0, 3, 1, 2).to(torch.float32).div_(255).sub_(mean).div_(deviation)
+def _normalise(
+    crops: torch.Tensor,
+    mean: torch.Tensor,
+    deviation: torch.Tensor,
+    layout: torch.memory_format = torch.preserve_format,
+) -> torch.Tensor:
+    pixels = crops.permute(0, 3, 1, 2).to(torch.float32, memory_format=layout)
+    return pixels.div_(255).sub_(mean).div_(deviation)
 
 
 def _channel_values(protocol: Protocol, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:

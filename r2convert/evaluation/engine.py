@@ -33,6 +33,7 @@ from r2convert.evaluation.predictions import NetworkPredictions, Places, Predict
 from r2convert.evaluation.processes import (
     gather,
     gather_audits,
+    gather_speeds,
     is_first,
     is_shared,
     local_device,
@@ -159,6 +160,7 @@ def measure_accuracy(
                 raise out_of_memory(str(device), error) from error
             raise
     gather(found)
+    speeds = gather_speeds({name: run.watches[name].speed() if name in run.watches else None for name in networks})
     audits = gather_audits({name: merged_audit(each) for name, each in run.audits.items()})
     if predictions is not None:
         _finish(predictions, measurement, found)
@@ -169,7 +171,7 @@ def measure_accuracy(
             precision=precision,
             accelerations=accelerations,
             audit=audits.get(name),
-            speed=run.watches[name].speed() if name in run.watches else None,
+            speed=speeds[name],
         )
         for name in networks
     }

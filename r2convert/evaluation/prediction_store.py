@@ -26,7 +26,7 @@ from msgspec import DecodeError, Meta, Struct, field, json, structs
 
 from r2convert.errors import AccessError, InputError, OutputExistsError, UsageError
 from r2convert.evaluation.predictions import NetworkPredictions, Predictions
-from r2convert.files import is_stream
+from r2convert.files import atomic_output, is_stream
 from r2convert.imagenet.labels import TOP
 from r2convert.imagenet.validation_set import NO_CROP
 
@@ -177,13 +177,13 @@ class PredictionFile:
                 file.writelines(_lines(predictions, {name: network}, places))
                 file.flush()
 
-        with file:
-            try:
-                yield record
-            finally:
-                with _explaining_failures(self.path):
-                    file.flush()
-                    os.fsync(file.fileno())
+        try:
+            yield record
+        finally:
+            # Closing tries again to write what a full disk has refused.
+            with _explaining_failures(self.path), file:
+                file.flush()
+                os.fsync(file.fileno())
 
     def complete(self, measurement: Measurement, predictions: Predictions) -> None:
         """Puts the file in its place, everything done.
@@ -191,14 +191,13 @@ class PredictionFile:
         Raises:
             AccessError: the file cannot be written.
         """
-        beside = self.path.with_name(self.path.name + ".complete")
-        with _explaining_failures(self.path):
-            with beside.open("wb") as file:
-                file.write(_measurement_line(measurement))
-                file.writelines(_lines(predictions, predictions.networks, range(measurement.images)))
-                file.flush()
-                os.fsync(file.fileno())
-            beside.replace(self.path)
+        with (
+            atomic_output(self.path, overwrite=True) as (part, _),
+            _explaining_failures(self.path),
+            part.open("wb") as file,
+        ):
+            file.write(_measurement_line(measurement))
+            file.writelines(_lines(predictions, predictions.networks, range(measurement.images)))
 
     def remove_parts(self) -> None:
         """Removes what the complete file has made superfluous.

@@ -17,7 +17,8 @@ from torch import distributed
 
 from r2convert.errors import UsageError
 from r2convert.evaluation.predictions import Predictions, merged_audit
-from r2convert.results.verification import PrecisionAudit
+from r2convert.evaluation.resources import joint_speed
+from r2convert.results.verification import PrecisionAudit, Speed
 
 Message = TypeVar("Message")
 
@@ -128,6 +129,14 @@ def gather_audits(audits: Mapping[str, PrecisionAudit]) -> dict[str, PrecisionAu
     everybodys = _exchange(dict(audits))
     names = dict.fromkeys(name for each in everybodys for name in each)
     return {name: merged_audit([each[name] for each in everybodys if name in each]) for name in names}
+
+
+def gather_speeds(speeds: Mapping[str, Speed | None]) -> dict[str, Speed | None]:
+    """How fast all processes were together, by network."""
+    if not is_shared():
+        return dict(speeds)
+    everybodys = _exchange(dict(speeds))
+    return {name: joint_speed([each[name] for each in everybodys]) for name in speeds}
 
 
 def _exchange(message: Message) -> list[Message]:

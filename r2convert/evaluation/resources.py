@@ -5,7 +5,7 @@ from __future__ import annotations
 import ctypes
 import os
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from statistics import median
@@ -70,6 +70,23 @@ class Stopwatch:
             busy=min(1.0, sum(self._batches) / seconds),
             peak_bytes=self._peak_bytes,
         )
+
+
+def joint_speed(speeds: Iterable[Speed | None]) -> Speed | None:
+    """How fast processes were that worked beside each other on images of one set."""
+    found = [speed for speed in speeds if speed is not None]
+    if not found:
+        return None
+    images, seconds = sum(each.images for each in found), max(each.seconds for each in found)
+    return Speed(
+        images=images,
+        seconds=seconds,
+        images_per_second=images / seconds,
+        batch_size=max(each.batch_size for each in found),
+        batch_milliseconds=median(each.batch_milliseconds for each in found),
+        busy=sum(each.busy for each in found) / len(found),
+        peak_bytes=max(each.peak_bytes for each in found),
+    )
 
 
 def _forget_peak(device: torch.device) -> None:

@@ -2,10 +2,12 @@
 
 import json
 import os
+import resource
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +23,7 @@ from r2convert.evaluation import engine
 from r2convert.evaluation.engine import AccuracyProgress
 from r2convert.evaluation.prediction_comparison import compare_predictions, network_pairs
 from r2convert.evaluation.prediction_store import PredictionFile, read_measurement
+from r2convert.evaluation.predictions import Predictions
 from r2convert.imagenet.datasets import open_validation_set
 from r2convert.imagenet.labels import synsets, validation_labels, validation_name
 from r2convert.imagenet.validation_set import ValidationSet
@@ -233,6 +236,38 @@ def test_a_place_that_cannot_be_written_is_named(images: ValidationSet, tmp_path
         measure(images, PredictionFile(tmp_path / "folder" / "file"))
     with pytest.raises(AccessError):
         read_measurement(tmp_path / "nowhere")
+
+
+@contextmanager
+def full_disk(after: int) -> Iterator[None]:
+    """No file grows beyond so many bytes."""
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (after, limits[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+
+
+def test_what_a_full_disk_interrupts_is_continued(images: ValidationSet, tmp_path: Path) -> None:
+    found = measure(images, PredictionFile(tmp_path / "whole"))
+    whole = (tmp_path / "whole").read_bytes()
+    kept = tmp_path / "kept"
+    with full_disk(len(whole) // 2), pytest.raises(AccessError, match="cannot be kept") as caught:
+        measure(images, PredictionFile(kept))
+    assert "--resume" in str(caught.value.next_step)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["kept.partial", "whole"]
+    assert measure(images, PredictionFile(kept, resume=True)) == found
+    assert kept.read_bytes() == whole
+
+
+def test_a_full_disk_leaves_no_half_of_the_complete_file(images: ValidationSet, tmp_path: Path) -> None:
+    names = measure(images, PredictionFile(tmp_path / "whole"))
+    measurement, found = read_measurement(tmp_path / "whole"), Predictions(images, names)
+    PredictionFile(tmp_path / "whole", resume=True).restore(measurement, found)
+    with full_disk(1000), pytest.raises(AccessError, match="cannot be kept"):
+        PredictionFile(tmp_path / "again").complete(measurement, found)
+    assert [path.name for path in tmp_path.iterdir()] == ["whole"]
 
 
 def test_answers_of_nan_survive_the_file(images: ValidationSet, tmp_path: Path) -> None:

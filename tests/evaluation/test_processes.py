@@ -42,6 +42,7 @@ with joined_processes() as rank:
         predictions=PredictionFile(out / "predictions", resume=True),
     )
     found = msgspec.structs.replace(result["it"], speed=None)
+    (out / f"{rank}.images").write_text(str(result["it"].speed.images))
     (out / f"{rank}.json").write_text(json.dumps(msgspec.to_builtins(found)))
 """
 
@@ -83,6 +84,7 @@ def test_counts_do_not_depend_on_the_number_of_processes(folder: Path, alone: Pa
     run(count, folder, tmp_path)
     assert [(tmp_path / f"{rank}.json").read_text() for rank in range(count)] == [found] * count
     assert (tmp_path / "predictions").read_text() == (alone / "predictions").read_text()
+    assert [(tmp_path / f"{rank}.images").read_text() for rank in range(count)] == ["13"] * count
 
 
 @pytest.mark.slow

@@ -5,7 +5,8 @@ import resource
 import numpy as np
 import torch
 
-from r2convert.evaluation.resources import Stopwatch, keeping_freed_memory
+from r2convert.evaluation.resources import Stopwatch, joint_speed, keeping_freed_memory
+from r2convert.results.verification import Speed
 
 
 def page_faults() -> int:
@@ -39,3 +40,9 @@ def test_each_network_has_a_peak_of_its_own() -> None:
         assert (speed.images, speed.batch_size) == (3, 8)
         peaks.append(speed.peak_bytes)
     assert peaks[0] - peaks[1] > 200 * 2**20
+
+
+def test_processes_beside_each_other_are_as_fast_as_the_slowest_lets_them() -> None:
+    slow, fast = Speed(30, 10.0, 3.0, 8, 2000.0, 1.0, 5), Speed(30, 6.0, 5.0, 4, 1000.0, 0.5, 9)
+    assert joint_speed([slow, None, fast]) == Speed(60, 10.0, 6.0, 8, 1500.0, 0.75, 9)
+    assert joint_speed([None, None]) is None

@@ -33,6 +33,7 @@ from r2convert.catalog.variant import Publisher as Publisher
 from r2convert.catalog.variant import Source
 from r2convert.catalog.variant import Variant as Variant
 from r2convert.checkpoint.elements import DType
+from r2convert.checkpoint.tensor_names import patterns_of
 from r2convert.download import cache as download_cache
 from r2convert.download import listing, locating
 from r2convert.download.cache import Cache, recorded_digests
@@ -1128,7 +1129,7 @@ def _request(tables: Tables, located: Located, part: Part) -> Request:
     from r2convert.checks.run import Request
 
     said = _said(tables, part) or located.variant
-    return Request(located.path, said, part.layout, part.key, part.prefix, tuple(part.leave_out))
+    return Request(located.path, said, part.layout, part.key, part.prefix, patterns_of(part.leave_out))
 
 
 def _device(name: str | None) -> str:

@@ -22,6 +22,7 @@ from r2convert.checkpoint.pickles.values import UnreadTensor
 from r2convert.checkpoint.state_dict import Recogniser, Selection, StateDict, find_state_dict
 from r2convert.checkpoint.storage import OpenFile, StorageReader
 from r2convert.checkpoint.tensor import TensorInfo, require_plausible_total, tensor_chunks
+from r2convert.checkpoint.tensor_names import patterns_of
 from r2convert.errors import CheckpointError
 
 if TYPE_CHECKING:
@@ -204,7 +205,7 @@ def open_checkpoint(
         read = _open(path, files)
         hashing = _begin_hashing(files) if digest else None
         contents = read(files)
-        selection = Selection(key, prefix, tuple(leave_out), recognise)
+        selection = Selection(key, prefix, patterns_of(leave_out), recognise)
         state_dict = find_state_dict(contents.root, selection, files[0].budget, str(path))
         checkpoint = Checkpoint(path, files, contents, state_dict, hashing, prefix)
         require_plausible_total(checkpoint.tensors.values(), checkpoint.size, str(path))

@@ -75,6 +75,11 @@ class SelectedTensors(NamedTuple):
     notes: tuple[str, ...]
 
 
+def patterns_of(leave_out: str | Sequence[str]) -> tuple[str, ...]:
+    """The patterns that a caller gave; a string is one pattern and not one a character."""
+    return (leave_out,) if isinstance(leave_out, str) else tuple(leave_out)
+
+
 def select(named: Named, prefix: str, patterns: Sequence[str], *, takes_average: bool, where: str) -> SelectedTensors:
     """Take the network out of a state dict.
 

@@ -119,10 +119,12 @@ def measure_accuracy(
         CheckpointError: a network does not take RGB images, or does not return a logit a class.
         AccessError: predictions or crops cannot be written, or the device is too small.
         UsageError: ``predictions`` is about another measurement, the device lacks the precision or an acceleration,
-            or a package that the protocol needs is missing.
+            a package that the protocol needs is missing, or ``batch_size`` is below 1.
     """
     device = local_device(torch.device(device))
     accelerations = accelerations_for(precision, accelerations, device)
+    if batch_size is not None and batch_size < 1:
+        raise UsageError("a batch needs at least one image", expected="1 or more", got=str(batch_size))
     if stop_when is not None:
         _require_one_strict_process(precision)
     found = Predictions(images, networks)

@@ -294,6 +294,7 @@ def test_patterns_leave_tensors_out(tmp_path: Path) -> None:
     path = save(network(1, "module."), tmp_path)
     left = values(path, leave_out=["bn1.*", "fc.weight"])
     assert list(left) == ["conv1.weight"]
+    assert list(values(path, leave_out="bn1.*")) == ["conv1.weight", "fc.weight"]
     with pytest.raises(UsageError, match=r"matches 'nothing\.\*'"):
         open_checkpoint(path, leave_out=["bn1.*", "nothing.*"])
     with pytest.raises(UsageError, match="every tensor"):

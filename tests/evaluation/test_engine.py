@@ -102,6 +102,12 @@ def test_constructed_counts_are_what_a_plain_loop_finds(network: torch.nn.Module
     assert count_by_hand(network, standin.folder) == (20, 27)
 
 
+@pytest.mark.parametrize("batch_size", [0, -1])
+def test_a_batch_of_no_images_is_wrong_usage(network: torch.nn.Module, standin: SyntheticSet, batch_size: int) -> None:
+    with pytest.raises(UsageError, match="at least one image"):
+        measure_accuracy({"it": network}, open_validation_set(standin.folder), batch_size=batch_size)
+
+
 @pytest.mark.parametrize("batch_size", [None, 1, 7, 64])
 def test_constructed_counts_are_measured(
     network: torch.nn.Module, standin: SyntheticSet, batch_size: int | None

@@ -68,8 +68,8 @@ def open_validation_set(path: Path) -> ValidationSet:
     Recognised, in this order: a folder with OpenMMLab's ``meta/val.txt``; class folders named by WordNet id; a flat
     folder of official names; a folder of WebDataset or parquet shards; folders of own classes;
     ``ILSVRC2012_img_val.tar`` or another uncompressed tar of any of these; a text file that lists images and classes.
-    A folder is also searched for any of these in its ``val`` and ``data`` folders, and for
-    ``ILSVRC2012_img_val.tar``.
+    A folder is also searched for any of these in its ``val``, ``data``, ``validation``, ``valid`` and ``test`` folders,
+    in that of Kaggle's copy, and for ``ILSVRC2012_img_val.tar``.
 
     Returns:
         The set, in the order of :class:`ValidationSet`, with everything odd about it in ``warnings``.
@@ -92,11 +92,16 @@ def open_validation_set(path: Path) -> ValidationSet:
     raise _nothing_to_score(path)
 
 
+# Where people keep validation images: torchvision, the published archive, Hugging Face, Kaggle, Keras.
+_INSIDE = (
+    *("val", "ILSVRC2012_img_val", "ILSVRC2012_img_val.tar", "data", "ILSVRC/Data/CLS-LOC/val", "Data/CLS-LOC/val"),
+    *("validation", "valid", "test"),
+)
+
+
 def _candidates(path: Path) -> Iterator[Path]:
     yield path
-    if path.is_dir():
-        inside = (path / "val", path / "ILSVRC2012_img_val", path / "ILSVRC2012_img_val.tar", path / "data")
-        yield from (place for place in inside if place.exists())
+    yield from (path / name for name in _INSIDE if (path / name).exists())
 
 
 def _read_folder(path: Path) -> _Found | None:
@@ -158,7 +163,7 @@ def _read_file(path: Path) -> _Found | None:
         return _Found(TAR_ARCHIVE, *read_class_folders(archive))
     if has_official_names(archive):
         return _Found(TAR_ARCHIVE, *read_official_names(archive))
-    return None
+    return _Found(TAR_ARCHIVE, *read_own_classes(archive)) if has_own_classes(archive) else None
 
 
 def _assemble(path: Path, found: _Found) -> ValidationSet:
@@ -214,7 +219,7 @@ def _nothing_to_score(path: Path) -> DatasetError:
         got = "an archive without images of known class"
     else:
         names = sorted(entry.name for entry in path.iterdir())
-        got = f"{len(names)} entries: {first_names(names)}" if names else "an empty folder"
+        got = mention(names, "entry", "entries") if names else "an empty folder"
     return DatasetError(
         "this is no labelled set of images",
         where=str(path),

@@ -17,6 +17,7 @@ import os
 import re
 import tarfile
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -230,9 +231,12 @@ def _folder_names(listing: Listing) -> set[str]:
 
 
 def has_own_classes(listing: Listing) -> bool:
-    """Whether images lie in two folders or more, and nowhere else."""
-    folders = {entry.folder for entry in listing.entries if is_image_name(entry.file_name)}
-    return len(folders) > 1 and "" not in folders and not {name.lower() for name in listing.folders} & set(_SPLITS)
+    """Whether images lie in two folders or more of one place, and nowhere else."""
+    folders = {entry.name.rpartition("/")[0] for entry in listing.entries if is_image_name(entry.file_name)}
+    names = {folder.rpartition("/")[2] for folder in folders}
+    places = {folder.rpartition("/")[0] for folder in folders}
+    beside = {name.lower() for name in (*names, *_empty_folders(listing, names))}
+    return len(places) == 1 and len(folders) > 1 and "" not in names and not beside & set(_SPLITS)
 
 
 def read_own_classes(listing: Listing) -> tuple[list[ValidationImage], list[str], tuple[str, ...]]:
@@ -243,13 +247,19 @@ def read_own_classes(listing: Listing) -> tuple[list[ValidationImage], list[str]
     """
     entries = [entry for entry in listing.entries if "/" in entry.name and is_image_name(entry.file_name)]
     folders = sorted({entry.folder for entry in entries})
-    classes = _own_classes(listing.path, sorted({*folders, *listing.folders}))
+    empty = _empty_folders(listing, folders)
+    classes = _own_classes(listing.path, sorted({*folders, *empty}))
     index_of = {name: index for index, name in enumerate(classes)}
     if classes == synsets():
         index_of = {str(index): index for index in range(CLASS_COUNT)}
     images = [ValidationImage(entry.name, index_of[entry.folder], entry.location) for entry in entries]
-    empty = sorted(set(listing.folders) - set(folders))
-    return images, _describe(empty, sorted(listing.deeper)), classes
+    others = [entry.name for entry in listing.entries if "/" in entry.name and not is_image_name(entry.file_name)]
+    return images, _describe(empty, sorted([*listing.deeper, *others])), classes
+
+
+def _empty_folders(listing: Listing, filled: Iterable[str]) -> list[str]:
+    """Folders without images; of an archive none, since it may have a record of the folders above the classes."""
+    return sorted(set(listing.folders) - set(filled)) if listing.path.is_dir() else []
 
 
 def _own_classes(path: Path, folders: list[str]) -> tuple[str, ...]:

@@ -121,8 +121,8 @@ def in_reading_order(images: list[ValidationImage]) -> tuple[ValidationImage, ..
     return tuple(sorted(images, key=lambda image: image.id))
 
 
-# What ImageNet and its repackagings use; the content is decoded whatever the extension claims.
-_IMAGE_EXTENSIONS = (".jpeg", ".jpg", ".png", ".webp", ".bmp")
+# Those of torchvision's ImageFolder; the content is decoded whatever the extension claims.
+_IMAGE_EXTENSIONS = (".jpeg", ".jpg", ".png", ".webp", ".bmp", ".ppm", ".pgm", ".tif", ".tiff")
 
 
 def is_image_name(name: str) -> bool:

@@ -71,17 +71,16 @@ class PrecisionAudit(Struct, frozen=True):
 
 
 class Speed(Struct, frozen=True):
-    """How fast a network was shown its images in the last run, by all processes together.
+    """How fast the network ran in the last run, all processes together.
 
     Args:
-        images: how many images that run has shown it
-        seconds: from the first batch that was asked for to the last that was done, loading included; of the slowest
-            process
+        images: images that it was run on
+        seconds: from requesting the first batch to finishing the last, loading included; of the slowest process
         images_per_second: the first divided by the second
-        batch_size: images at once, a process
+        batch_size: images per batch of a process
         batch_milliseconds: median time that a device worked on a batch
         busy: share of the seconds in which a device worked on the network, 0 to 1
-        peak_bytes: most memory that one process took: on a CUDA device by tensors, else the whole process
+        peak_bytes: peak memory of one process: of tensors on a CUDA device, else of the whole process
     """
 
     images: Count

@@ -520,6 +520,49 @@ def test_numbered_folders_are_class_indices(tmp_path: Path, write_picture: Write
     assert all(image.id == f"{image.label}/{image.label}.jpeg" for image in found.images)
 
 
+def test_imagenet_v2_is_read_in_the_archive_it_is_published_in(tmp_path: Path) -> None:
+    path = tmp_path / "imagenetv2-matched-frequency.tar"
+    with tarfile.open(path, "w") as archive:
+        for folder in ("", *(f"/{number}" for number in range(1000))):
+            record = tarfile.TarInfo(f"imagenetv2-matched-frequency-format-val{folder}")
+            record.type = tarfile.DIRTYPE
+            archive.addfile(record)
+        for number in range(10_000):
+            add(archive, f"imagenetv2-matched-frequency-format-val/{number % 1000}/{number:x}.jpeg", b"")
+    found = open_validation_set(path)
+    assert (found.layout, found.dataset, found.classes) == ("tar archive", "imagenet-v2", synsets())
+    assert all(int(image.id.split("/")[1]) == image.label for image in found.images)
+
+
+@pytest.mark.parametrize("split", ["val", "validation", "valid", "test"])
+def test_own_classes_in_an_archive_are_those_of_one_split(
+    split: str, tmp_path: Path, write_picture: WritePicture
+) -> None:
+    for name in ("cat", "dog"):
+        write_picture(tmp_path / "set" / split / name / "a.tif")
+        (tmp_path / "set" / split / name / "notes.txt").touch()
+        write_picture(tmp_path / "set" / "train" / name / "b.jpg")
+    found = open_validation_set(tmp_path / "set")
+    assert found.path == tmp_path / "set" / split
+    assert [image.id for image in found.images] == ["cat/a.tif", "dog/a.tif"]
+    assert found.warnings[1] == "2 entries are no images of a class, left out: cat/notes.txt, dog/notes.txt"
+    with tarfile.open(tmp_path / "split.tar", "w") as archive:
+        archive.add(found.path, arcname=split)
+    assert [image.label for image in open_validation_set(tmp_path / "split.tar").images] == [0, 1]
+    with tarfile.open(tmp_path / "all.tar", "w") as archive:
+        archive.add(tmp_path / "set", arcname="set")
+    with pytest.raises(DatasetError, match="no labelled set"):
+        open_validation_set(tmp_path / "all.tar")
+
+
+@pytest.mark.parametrize("top", ["ILSVRC/Data/CLS-LOC", "Data/CLS-LOC"])
+def test_kaggles_copy_is_found_from_its_top(top: str, tmp_path: Path) -> None:
+    for split, name in (("val", validation_name(1)), ("test", "ILSVRC2012_test_00000001.JPEG")):
+        (tmp_path / top / split).mkdir(parents=True)
+        (tmp_path / top / split / name).touch()
+    assert open_validation_set(tmp_path).path == tmp_path / top / "val"
+
+
 def test_the_classes_of_imagenet_a_and_r_are_ranked_among_themselves(tmp_path: Path) -> None:
     for dataset, subset in class_subsets().items():
         name = DATASETS[dataset].name

@@ -1,4 +1,4 @@
-"""Everything that the mapping files say, and finding it by the names that people use."""
+"""The contents of the mapping files, and looking them up by the names that people use."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from r2convert.catalog.variant import (
 from r2convert.errors import UnknownVariantError
 
 _OFFERED = 6
-"""Names that an error offers at most."""
+"""Most names that an error suggests."""
 
 
 class Catalog(Struct, frozen=True):
@@ -33,7 +33,7 @@ class Catalog(Struct, frozen=True):
         layouts: layout name -> layout.
         programs: program id -> program, the authors' first.
         families: family -> the files that name its tensors: the table, then those that add columns.
-        lookalikes: networks that are told from Res2Nets by a name.
+        lookalikes: other networks, recognised by a tensor's name.
         folders: where the files came from, first the built-in folder.
         names: normalised name or alias -> architecture id and, for the name of particular weights, their id.
     """
@@ -48,7 +48,7 @@ class Catalog(Struct, frozen=True):
 
     @property
     def publishers(self) -> tuple[str, ...]:
-        """Everybody whose weights are known."""
+        """Every publisher in the catalogue."""
         return tuple(
             dict.fromkeys(weights.publisher for variant in self.variants.values() for weights in variant.weights)
         )
@@ -60,7 +60,7 @@ class Catalog(Struct, frozen=True):
             The variant. For the id of particular weights (``res2net50_w26_s8.timm``), it has those weights only.
 
         Raises:
-            UnknownVariantError: no variant is called that; close names are offered.
+            UnknownVariantError: no variant has this name; similar ones are suggested.
         """
         key = normalise(name)
         if key in self.names:
@@ -85,7 +85,7 @@ class Catalog(Struct, frozen=True):
         """The variant that a user says a file is: one of the catalogue, or an id such as ``res2net152_v1b_w26_s4``.
 
         Raises:
-            UnknownVariantError: no variant is called that, and no program calls one so.
+            UnknownVariantError: no variant has this name, nor does any program name one so.
         """
         try:
             return self.find(name)
@@ -127,5 +127,5 @@ def unlisted_variant(name: str, programs: Mapping[str, Program]) -> Variant | No
 
 
 def normalise(name: str) -> str:
-    """A name without what people vary when they type it."""
+    """A name without case, hyphens, underscores, dots and spaces."""
     return re.sub(r"[-_. ]", "", name).lower()

@@ -58,7 +58,7 @@ class Document:
         """Report everything found wrong, if anything was.
 
         Raises:
-            CatalogError: with one line a problem.
+            CatalogError: with one line per problem.
         """
         if self.problems:
             raise CatalogError(
@@ -69,17 +69,17 @@ class Document:
 
 
 class Section:
-    """One table of a document, read field by field; :meth:`close` names the fields nobody asked for."""
+    """One table of a document, read field by field; :meth:`close` reports the fields that were never read."""
 
     def __init__(self, document: Document, values: dict[str, Any], key: Key) -> None:
         self.document = document
         self.values = values
         self.key = key
-        self._asked: set[str] = set()
+        self._read: set[str] = set()
         self._damaged: set[str] = set()
 
     def problem(self, message: str, name: str | None = None) -> None:
-        """Record a problem with this table, or with one of its fields: there the first explains what follows."""
+        """Record a problem with this table, or with one of its fields, for which only the first is kept."""
         if name is not None:
             if name in self._damaged:
                 return
@@ -176,10 +176,10 @@ class Section:
                 self.document.problem((*self.key, name, index), f"{name!r} must hold tables only")
 
     def close(self) -> None:
-        """Name the fields that nobody asked for: a misspelt field must not pass in silence."""
+        """Report the fields that were never read: a misspelt field must not be ignored silently."""
         for name in self.values:
-            if name not in self._asked:
-                self.problem(f"unknown field {name!r}; known here: {', '.join(sorted(self._asked))}", name)
+            if name not in self._read:
+                self.problem(f"unknown field {name!r}; known here: {', '.join(sorted(self._read))}", name)
 
     def _at_most(self, name: str, values: tuple[int, ...], most: int | None) -> tuple[int, ...]:
         if most is not None and max(values) > most:
@@ -188,7 +188,7 @@ class Section:
         return values
 
     def _value(self, name: str, kind: type, wanted: str, default: object) -> Any:
-        self._asked.add(name)
+        self._read.add(name)
         if name not in self.values:
             if default is not None:
                 return default
@@ -204,7 +204,7 @@ class Section:
 def _line_index(text: str) -> dict[Key, int]:
     """Key -> line, good enough for the files of this project.
 
-    They have bare keys, ``[table]`` and ``[[array]]`` headers, and arrays that hold one value a line.
+    They have bare keys, ``[table]`` and ``[[array]]`` headers, and arrays with one value per line.
     """
     found: dict[Key, int] = {}
     table: Key = ()

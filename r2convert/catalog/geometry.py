@@ -41,7 +41,7 @@ class Count(Struct, frozen=True):
     Args:
         base: what is counted: ``stage``, ``block`` (within its stage), ``scale``, ``order`` (blocks of the whole
             network) or ``strided`` (0 or 1: whether the block has a stride).
-        step: what one more adds to the number.
+        step: the increment of the number.
         start: the number of the first.
         is_letter: whether the number is written as a letter: a, b, c ...
     """
@@ -61,17 +61,17 @@ class Count(Struct, frozen=True):
         return f"{self.base}{steps}" + ("" if usual else f"_from_{self.start}")
 
     def text(self, index: int) -> str:
-        """What stands for one of those counted; ``index`` is 0 for the first."""
+        """The text for one of those counted; ``index`` is 0 for the first."""
         return chr(ord("a") + index) if self.is_letter else str(index * self.step + self.start)
 
     def index(self, text: str) -> int:
-        """The way back from :meth:`text`; -1 for what it never writes."""
+        """The inverse of :meth:`text`; -1 for what it never writes."""
         index, rest = (ord(text) - ord("a"), 0) if self.is_letter else divmod(int(text) - self.start, self.step)
         return index if rest == 0 else -1
 
 
 _FIRST = {"stage": 1}
-"""What is counted from another number than 0 where a word does not say."""
+"""Counters that start at another number than 0 unless they say otherwise."""
 
 
 @cache
@@ -115,7 +115,7 @@ def unknown_words(template: str, place: Place) -> list[str]:
 
 
 def read_template(template: str, text: str) -> dict[str, str] | None:
-    """The words that fill a template to make a text: the way back from :func:`fill_template`.
+    """The words that fill a template to make a text: the inverse of :func:`fill_template`.
 
     >>> read_template("layer{stage}.{block}.conv1", "layer3.22.conv1")
     {'stage': '3', 'block': '22'}
@@ -124,7 +124,7 @@ def read_template(template: str, text: str) -> dict[str, str] | None:
 
 
 def counted(words: Mapping[str, str], base: str) -> int | None:
-    """The index that the words read off a name give for what is counted; ``None``: they do not count it."""
+    """The index of what is counted, from the words read off a name; ``None`` if they do not count it."""
     found = _counting(tuple(words), base)
     return found[1].index(words[found[0]]) if found else None
 
@@ -145,7 +145,7 @@ def _reader(template: str) -> Callable[[str], dict[str, str] | None]:
     pattern = re.compile("".join(parts))
 
     def read(text: str) -> dict[str, str] | None:
-        # Most names of a file are not of this row: two comparisons say so.
+        # Most names of a file belong to other rows: two comparisons rule them out.
         if not (text.startswith(first) and text.endswith(last)):
             return None
         found = pattern.fullmatch(text)
@@ -165,7 +165,7 @@ def _group(word: str, before: Sequence[str]) -> str:
 
 
 WITHIN = "within"
-"""In the name by which another network is known: whatever its modules lie in, or nothing."""
+"""In the name by which another network is recognised: any prefix of its modules, or none."""
 
 
 class Tree(Struct, frozen=True):

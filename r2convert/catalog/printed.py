@@ -63,7 +63,7 @@ def printed_interval(claim: Claim) -> Interval:
 
 
 def deviant_interval(claim: Claim) -> Interval:
-    """The counts a claim stands for if its recorded deviation is right: cut digits, zeros behind them, a misprint."""
+    """The counts a claim stands for if its recorded deviation is right: cut digits, appended zeros, a misprint."""
     deviation = claim.deviation
     if deviation is not None and deviation.counted is not None:
         return Interval(deviation.counted, deviation.counted)
@@ -79,14 +79,14 @@ def images_of(claim: Claim) -> int:
 
 
 def _digits(claim: Claim, zeros: int = 0) -> tuple[Decimal, Decimal]:
-    """The printed number and the worth of its last digit, not counting zeros that were put behind it."""
+    """The printed number and the worth of its last digit, not counting appended zeros."""
     printed = Decimal(claim.printed)
     exponent = printed.as_tuple().exponent
     return printed, Decimal(1).scaleb(int(exponent) + zeros)
 
 
 def _whole_numbers(claim: Claim, low: Decimal, high: Decimal) -> Interval:
-    """The whole numbers n with low <= n / unit < high; for an error rate the correct images that are left."""
+    """The whole numbers n with low <= n / unit < high; for an error rate, the correct images that remain."""
     if claim.unit in SCALE:
         return Interval(ceil(low * SCALE[claim.unit]), ceil(high * SCALE[claim.unit]) - 1)
     images = images_of(claim)

@@ -1,7 +1,7 @@
 """How images are prepared and networks run when the accuracy of weights is measured.
 
-An accuracy means nothing without its protocol: another crop or filter costs a network tenths of a point, OpenCV
-instead of Pillow as much.
+An accuracy means nothing without its protocol: another crop or filter costs tenths of a point, and so
+does OpenCV instead of Pillow.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ PIPELINES: tuple[Pipeline, ...] = get_args(Pipeline)
 INTERPOLATIONS: tuple[Interpolation, ...] = get_args(Interpolation)
 PRECISIONS: tuple[Precision, ...] = get_args(Precision)
 ACCELERATIONS: tuple[Acceleration, ...] = get_args(Acceleration)
-"""What each of these does to a network stands in :mod:`r2convert.evaluation.precision`."""
+"""What each of these does to a network is documented in :mod:`r2convert.evaluation.precision`."""
 
 Choice = TypeVar("Choice", bound=str)
 
@@ -34,7 +34,7 @@ _LARGEST_SIDE = 4096
 
 
 class Protocol(Struct, frozen=True):
-    """How images were made ready: the short side resized, the centre cropped, the pixels normalised.
+    """How images were prepared: the short side resized, the centre cropped, the pixels normalised.
 
     The defaults are what all published Res2Net accuracies but PaddleClas' were measured with: torchvision's
     `Resize(256)`, `CenterCrop(224)`, `ToTensor`, `Normalize`.
@@ -42,7 +42,7 @@ class Protocol(Struct, frozen=True):
     Args:
         resize: pixels of the short side after resizing
         crop: pixels of the square that was cut from the centre
-        interpolation: the filter of the resizing
+        interpolation: the resize filter
         pipeline: `pil`: antialiased, as Pillow, torchvision and timm resize; `opencv`: as PaddleClas does
         mean: of red, green and blue, for pixels from 0 to 1
         std: their standard deviations
@@ -56,7 +56,7 @@ class Protocol(Struct, frozen=True):
     std: tuple[float, float, float] = STANDARD_DEVIATION
 
     def __post_init__(self) -> None:
-        """Refuse what prepares no image.
+        """Refuse a protocol that no image can be prepared with.
 
         Raises:
             UsageError: no image can be prepared like this.
@@ -79,13 +79,13 @@ class Protocol(Struct, frozen=True):
 
 
 class ProtocolOptions(Struct, frozen=True):
-    """What was asked for instead of the protocol of the weights; ``None`` where nothing was.
+    """What overrides the protocol of the weights; ``None`` where nothing does.
 
     Args:
         pipeline: see :class:`Protocol`.
-        image_size: pixels of the crop.
-        crop_pct: share of the resized short side that the crop takes, as timm's ``crop_pct``; alone, or with an image
-            size, it says how large that side is. Without it the protocol's own share stays.
+        image_size: side of the crop in pixels.
+        crop_pct: the crop's share of the resized short side, as timm's ``crop_pct``; with or without an image size, it
+            determines that side. Without it the protocol's own share is kept.
         interpolation: see :class:`Protocol`.
         mean: see :class:`Protocol`.
         std: see :class:`Protocol`.
@@ -109,7 +109,7 @@ class ProtocolOptions(Struct, frozen=True):
         self.applied_to(Protocol())
 
     def applied_to(self, protocol: Protocol) -> Protocol:
-        """The protocol of some weights with what was asked for.
+        """The protocol of some weights with these options applied.
 
         Raises:
             UsageError: no image can be prepared like this.
@@ -131,7 +131,7 @@ def resized_side(crop: int, crop_share: float) -> int:
     """Short side of the resized image for timm's ``crop_pct``: the crop divided by it, rounded down.
 
     Raises:
-        UsageError: there is no such share.
+        UsageError: the share is not above 0 and at most 1.
     """
     if not 0 < crop_share <= 1:
         raise UsageError(
@@ -141,7 +141,7 @@ def resized_side(crop: int, crop_share: float) -> int:
 
 
 def one_of(choices: tuple[Choice, ...], value: str, what: str) -> Choice:
-    """A value as one of those that are known: calls need not be type-checked.
+    """Check that a value is one of the choices: callers need not be type-checked.
 
     Raises:
         UsageError: it is none of them.

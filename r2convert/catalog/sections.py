@@ -47,7 +47,7 @@ _COMPUTED: Mapping[str, tuple[str, ...]] = {
     "first_block": get_args(FirstBlock),
 }
 
-# A slip of the keyboard must be told, not expanded into millions of names. A level doubles a tree's blocks.
+# A typo must be reported, not expanded into millions of names. A level doubles a tree's blocks.
 _MOST_BLOCKS = 500
 _MOST_LEVELS = 8
 _MOST_SCALES = 64
@@ -164,7 +164,7 @@ def _dla(section: Section, family: str) -> DlaArchitecture:
 
 
 def read_weights(root: Section, layouts: Sequence[str]) -> Weights:
-    """Weights, from a file of their own; without ``layouts``, whether there is a layout is not looked at."""
+    """Weights, from a file of their own; without ``layouts``, the name of a layout is not checked."""
     identifier, publisher = root.text("id"), root.text("publisher")
     published = root.section("published", required=False)
     printed_by = published.optional_text("source")
@@ -208,7 +208,7 @@ def _protocol(section: Section) -> Protocol:
 
 
 def read_source(section: Section, weights: str, layouts: Sequence[str], publisher: str | None = None) -> Source:
-    """A published file; without a publisher it names its own, of whose weights it then is."""
+    """A published file; without ``publisher`` its table names one, and so whose weights it holds."""
     owner = publisher or section.text("publisher")
     layout = section.choice("layout", layouts) if layouts else section.text("layout")
     values: dict[str, Any] = {
@@ -242,7 +242,7 @@ def _digest(section: Section, name: str, digits: int) -> str | None:
 
 
 def read_claim(section: Section, weights: str, source: str | None, publisher: str | None = None) -> Claim:
-    """A published number; without a publisher it names its own, about whose weights it then is."""
+    """A published number; without ``publisher`` its table names one, and so whose weights it is about."""
     metric = section.choice("metric", get_args(Metric))
     owner = publisher or section.text("publisher")
     values: dict[str, Any] = {

@@ -45,7 +45,7 @@ WEIGHTS_LICENCE = "CC BY-NC-SA 4.0 (non-commercial)"
 """The licence of the official Res2Net weights, as their publisher states it in the Res2Net-PretrainedModels README."""
 
 OFFICIAL_TABLE = "official README"
-"""The source that all compare with: weights that it lists are those that people mean by an architecture's name."""
+"""The source that everybody compares with: an architecture's name stands for the weights that it lists."""
 
 Layout = str
 """The name of a layout, see :class:`LayoutFacts`."""
@@ -195,16 +195,16 @@ STANDARD_STAGES: Mapping[int, tuple[int, int, int, int]] = {
     152: (3, 8, 36, 3),
     200: (3, 12, 48, 3),
 }
-"""Depth -> blocks a stage, where everybody means the same by a depth."""
+"""Depth -> blocks per stage, for the depths that mean the same to everybody."""
 
 IMAGE_CHANNELS = 3
 
 
 class LayoutFacts(NamedTuple):
-    """Whose names a file has.
+    """A naming scheme: whose names a file has.
 
     Args:
-        name: what it is called on the command line.
+        name: its name on the command line.
         reader: who reads it.
         program: what that reader computes, a key of ``[programs]``.
         suffixes: kind -> role -> what is appended to a module's name; an absent role is not stored.
@@ -227,13 +227,13 @@ class LayoutFacts(NamedTuple):
 
     @property
     def doubt(self) -> str:
-        """What is to be known of a file in this layout; the empty string if there is nothing."""
+        """A caveat about every file in this layout, or the empty string."""
         otherwise = f"this is another network if {self.reader} trained it: {self.caution}"
         return f"{otherwise}. Names and shapes fit, features differ" if self.caution else ""
 
 
 class Lookalike(NamedTuple):
-    """A network that is no Res2Net of a known family.
+    """A network that is not a Res2Net of a known family.
 
     Args:
         name: template of a tensor name that only it has.
@@ -280,7 +280,7 @@ class Deviation(Struct, frozen=True):
     Args:
         note: the reason, in words.
         rounding: ``cut`` if the publisher cut the digits instead of rounding them.
-        zeros: how many zeros the publisher put behind the digits that were measured.
+        zeros: how many zeros the publisher appended to the measured digits.
         convention: the counting convention that gives the printed number, if it is not the claim's own.
         network: id of the network whose number it is, if the publisher put it into the wrong row.
         counted: what is counted instead, if nothing explains the number.
@@ -299,13 +299,13 @@ class Claim(Struct, frozen=True):
 
     Args:
         source: where it is printed, e.g. ``official README``.
-        publisher: whose weights it speaks of.
+        publisher: whose weights it is about.
         metric: what it counts.
         printed: the digits, exactly as printed.
         unit: ``M`` (1e6), ``G`` (1e9), ``%`` (of images), ``error %`` (100 - %), ``fraction`` (of images).
         convention: how it was counted, for parameters and FLOPs.
         deviation: the recorded reason why a sound file measures outside the printed interval, if one does.
-        weights: the id of the weights it speaks of.
+        weights: the id of the weights it is about.
         dataset: what an accuracy was measured on.
     """
 
@@ -321,12 +321,12 @@ class Claim(Struct, frozen=True):
 
     @property
     def where(self) -> str:
-        """The source, and the set that it speaks of unless that is ImageNet-1k."""
+        """The source, and the data set unless it is ImageNet-1k."""
         return self.source if self.dataset == "imagenet" else f"{self.source}, {DATASETS[self.dataset].name}"
 
 
 class Weights(Struct, frozen=True):
-    """What one publisher's training made of an architecture.
+    """The result of one publisher's training of an architecture.
 
     Args:
         id: ``architecture.tag``, e.g. ``res2net50_w26_s8.timm``.
@@ -336,7 +336,7 @@ class Weights(Struct, frozen=True):
         protocol: how the publisher measured.
         sources: files that hold it.
         claims: numbers published about it.
-        classes: that its classifier tells apart.
+        classes: outputs of its classifier.
         page: where its publisher offers what cannot be fetched, or read, directly, or the empty string.
         detector: whether it is the backbone within a detector, which its files hold whole.
         note: what a reader must know, or the empty string.
@@ -365,7 +365,7 @@ class Weights(Struct, frozen=True):
 
 
 class Variant(Struct, frozen=True):
-    """A network that people name: its architecture, and the weights that are known for it.
+    """A named network: its architecture, and the weights known for it.
 
     Args:
         id: the architecture's name, e.g. ``res2net50_w14_s8``.

@@ -1,4 +1,4 @@
-"""Work beside other work: hashing and syncing release the interpreter's lock, so that a second core takes part."""
+"""Work in the background: hashing and syncing release the GIL, so that a second core can do them."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ Result = TypeVar("Result")
 
 
 class Background(Generic[Result]):
-    """A function that runs in a thread of its own from now on.
+    """A function that runs in its own thread, started at once.
 
     Args:
         function: what to run.

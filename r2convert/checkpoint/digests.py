@@ -78,10 +78,10 @@ def network_hash(tensors: Iterable[DigestedTensor]) -> str:
         number of dimensions (u32), each length (u64)
         SHA-256 of the elements in C order, little-endian
 
-    and the root the digest of ``"r2convert network 1" NUL``, the number of leaves (u64) and the leaves in
-    ascending order; all numbers are little-endian. Container, order of tensors and strides do not enter.
-    The caller passes canonical names and shapes, so that layouts do not enter either, and leaves out what is
-    no part of the network (``num_batches_tracked``, tensors a table drops as unreachable).
+    and the root the digest of ``"r2convert network 1" NUL``, the number of leaves (u64) and the leaves in ascending
+    order; all numbers are little-endian. The hash does not depend on the container, the order of tensors or their
+    strides. The caller passes canonical names and shapes, so that it does not depend on the layout either, and leaves
+    out what is not part of the network (``num_batches_tracked``, tensors a table drops as unreachable).
 
     Returns:
         64 hexadecimal digits.

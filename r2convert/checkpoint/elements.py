@@ -65,7 +65,7 @@ CASTS = (DType.FLOAT32, DType.FLOAT16, DType.BFLOAT16)
 
 
 def counted(count: int, noun: str = "value") -> str:
-    """How many values something is said of: ``1 value is``, ``3 values are``."""
+    """A count with its verb: ``1 value is``, ``3 values are``."""
     return f"1 {noun} is" if count == 1 else f"{count:,} {noun}s are"
 
 
@@ -75,7 +75,7 @@ class Stream:
     Args:
         chunks: the elements as they are stored, little-endian, in pieces of whole elements.
         stored: the type they are stored in.
-        target: the type they get; values are rounded to the nearest, ties to even, as IEEE 754 has it.
+        target: the type to convert to; values are rounded to nearest, ties to even (IEEE 754).
     """
 
     def __init__(self, chunks: Iterable[memoryview | bytes], stored: DType, target: DType) -> None:
@@ -87,7 +87,7 @@ class Stream:
 
     @property
     def problem(self) -> str | None:
-        """What is wrong with the values that went by, in words."""
+        """What is wrong with the values seen so far, in words."""
         if self.not_finite:
             return f"{counted(self.not_finite)} NaN or infinite"
         if self.overflowed:
@@ -114,10 +114,10 @@ class Stream:
 
 
 def may_be_not_finite(chunk: memoryview | bytes, dtype: DType) -> bool:
-    """Whether any element's top byte is that of an infinity or a NaN; of trained weights, next to none is.
+    """Whether any element's top byte is that of an infinity or a NaN, which hardly any trained weight's is.
 
-    Starting NumPy takes longer than looking through a whole file this way: it is left to the rare chunk that
-    has to be counted, and to float16, whose exponent does not fill the top byte.
+    Importing NumPy takes longer than scanning a whole file this way, so it is left to the rare chunk that must be
+    counted, and to float16, whose exponent does not fill the top byte.
     """
     if dtype is DType.FLOAT16:
         return True

@@ -17,11 +17,11 @@ MEBIBYTE: Final = 1024 * KIBIBYTE
 #: same bytes are read, checked, hashed and written.
 CHUNK_BYTES: Final = 512 * KIBIBYTE
 
-#: A thread that hashes a file beside other work reads so much at a time: between two pieces it may have to wait some
+#: A thread that hashes a file beside other work reads this much at a time: between two pieces it may have to wait some
 #: milliseconds for the interpreter, about as long as it takes to hash one.
 HASHED_BYTES: Final = 4 * MEBIBYTE
 
-#: While a file is written, the disk is told to start on it every so many bytes.
+#: While a file is written, its bytes are sent to the disk every time this many have been completed.
 SYNC_BYTES: Final = 8 * MEBIBYTE
 
 #: A strided tensor whose bytes span at most this much is read whole and rearranged in memory.
@@ -56,7 +56,7 @@ MAX_TENSORS: Final = 50_000
 MAX_DIMENSIONS: Final = 16
 MAX_ELEMENTS: Final = 1 << 40
 
-#: Letters of one tensor name.
+#: Characters of one tensor name.
 MAX_NAME_LENGTH: Final = 1_024
 
 #: Tensors may overlap in their storage (tied weights, expanded biases), so that together they may hold more
@@ -83,7 +83,7 @@ MAX_LOD_LEVELS: Final = 8
 MAX_LOD_BYTES: Final = 64 * KIBIBYTE
 MAX_DESCRIPTION_BYTES: Final = 4 * KIBIBYTE
 
-#: Empty bytes behind the end of a tar archive, which is padded to its record size (10 KiB, unless chosen otherwise).
+#: Empty bytes after the end of a tar archive, which is padded to its record size (10 KiB, unless chosen otherwise).
 MAX_TAR_PADDING_BYTES: Final = MEBIBYTE
 
 #: Bytes of a tar member's extended header.
@@ -98,7 +98,7 @@ METADATA_LEVELS: Final = 4
 #: Wrappers within wrappers around a state dict.
 MAX_WRAPPERS: Final = 6
 
-#: State dicts of one file that are told apart.
+#: State dicts of one file that are considered.
 MAX_STATE_DICTS: Final = 16
 
 

@@ -1,4 +1,4 @@
-"""Opens a checkpoint of any container and gives out its named tensors.
+"""Opens a checkpoint of any container and describes its named tensors.
 
 The reader of a container is imported when a file of that kind is opened: all of them together take as long to
 import as an ordinary file takes to describe.
@@ -30,9 +30,9 @@ if TYPE_CHECKING:
 
 
 class Checkpoint:
-    """An open checkpoint: named tensors, described; their bytes are read when asked for.
+    """An open checkpoint: named tensors, described; their bytes are read on demand.
 
-    Use it as a context manager. Made by :func:`open_checkpoint`.
+    Use it as a context manager. Created by :func:`open_checkpoint`.
 
     Attributes:
         path: the file or folder.
@@ -40,17 +40,17 @@ class Checkpoint:
             ``pdparams``, ``paddle-static`` or ``mindspore``.
         size: its size in bytes.
         tensors: the tensors by name, in file order, without wrappers and ``module.``.
-        unread: those of a kind whose elements are not given out (complex, sparse, float8), by name.
+        unread: tensors of kinds whose elements are not read (complex, sparse, float8), by name.
         metadata: plain values found around the tensors, small enough to show and fit for JSON.
-        wrapper: the key or dotted keys the state dict lay under; ``None`` for a bare one.
-        prefix_removed: what was taken off every name: the prefixes of wrappers (``module.``, ``_orig_mod.``), and
-            the one that was asked for.
-        prefix_asked: the one that was asked for; empty if none was.
+        wrapper: the key or dotted keys the state dict was stored under; ``None`` for a bare one.
+        prefix_removed: what was removed from every name: the prefixes of wrappers (``module.``, ``_orig_mod.``), and
+            the requested one.
+        prefix_asked: the requested prefix; empty if there was none.
         left_out: tensors beside the network that were left out, with the reason.
         opaque: dotted names of the classes and functions whose objects are not looked into.
         warnings: what is odd about the file but harmless, one sentence each.
         other_key: the key that takes the network's other weights (its moving average, or the raw ones), if the file
-            holds both and no key was asked for.
+            holds both and no key was given.
     """
 
     def __init__(
@@ -99,7 +99,7 @@ class Checkpoint:
 
         Raises:
             CorruptCheckpointError: the file was changed since it was opened.
-            AccessError: the disk fails.
+            AccessError: reading fails.
         """
         if self._hashing is None:
             self._hashing = _begin_hashing(self._files)
@@ -112,12 +112,12 @@ class Checkpoint:
             tensor: one of :attr:`tensors`, or made from one by ``renamed``, ``transposed`` or ``reshaped``.
 
         Yields:
-            Pieces of at most ``limits.CHUNK_BYTES`` bytes, each valid only until the next is asked for.
+            Pieces of at most ``limits.CHUNK_BYTES`` bytes, each valid only until the next is requested.
 
         Raises:
             CorruptCheckpointError: the bytes do not match the file's checksum for them (raised at the latest
                 after the last piece), or the file was changed.
-            AccessError: the disk fails.
+            AccessError: reading fails.
         """
         yield from tensor_chunks(self._reader, tensor, self._storages[tensor.storage].nbytes)
         self._reader.require_unchanged(tensor.storage)
@@ -183,18 +183,18 @@ def open_checkpoint(
             Paddle 1.x variables.
         key: which of several state dicts to take: its key (dotted if it lies deeper), or ``ema`` for the
             moving average, however the training program keeps it. ``None`` takes the network itself.
-        prefix: take only the tensors whose names start with this, and take it off their names: a backbone
+        prefix: take only the tensors whose names start with this, and remove it from their names: a backbone
             inside a larger network.
         leave_out: shell patterns; tensors whose names match one are left out.
         recognise: tells which of several state dicts is a known network; the keys decide without it.
-        digest: begin to hash the file at once, on a thread of its own.
+        digest: start hashing the file at once, in a thread of its own.
 
     Raises:
         CheckpointError: the file is damaged, dangerous, too large, or of a kind that is not read.
         UsageError: there is nothing under ``key`` or ``prefix``, or a pattern matches nothing.
         AccessError: there is no such file or it cannot be read.
     """
-    # Unlike Path.is_dir this never raises: why a path cannot be read is told where it is opened.
+    # Unlike Path.is_dir this never raises: why a path cannot be read is reported when it is opened.
     if os.path.isdir(path):  # noqa: PTH112
         from r2convert.checkpoint.formats.shards import index_in
 
@@ -254,7 +254,7 @@ def _close(files: Sequence[OpenFile], hashing: Background[str] | None) -> None:
 
 
 def read_contents(file: OpenFile) -> Contents:
-    """Describe a file of any container, before wrappers are taken off.
+    """Describe a file of any container, before wrappers are removed.
 
     Raises:
         CheckpointError: the file is damaged, dangerous, too large, or of a kind that is not read.

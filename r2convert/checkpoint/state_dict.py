@@ -43,7 +43,7 @@ _SAVE_IT: Final = "save the network's state_dict() from the program that made th
 
 
 class Selection(NamedTuple):
-    """What the caller wants of a file.
+    """What the caller wants from a file.
 
     Attributes:
         key: which of several state dicts to take: its key (dotted if it lies deeper), or ``ema`` for the moving
@@ -67,7 +67,7 @@ class StateDict(NamedTuple):
         unread: those of a kind whose elements are not given out.
         metadata: plain values found around them; small enough to show.
         wrapper: the key or dotted keys it lay under; ``None`` for a bare state dict.
-        prefix_removed: what was taken off every name: the prefixes of wrappers, and the one that was asked for.
+        prefix_removed: what was removed from every name: the prefixes of wrappers, and the requested one.
         left_out: the tensors beside the network that were left out, with the reason.
         warnings: what was odd but harmless.
         other_key: takes the network's other weights: its moving average, or the raw ones.
@@ -367,7 +367,7 @@ def _words(key: str) -> frozenset[str]:
 
 
 def _split(entries: Mapping[object, object], where: str) -> tuple[Named, dict[object, object]]:
-    """Part the tensors of a state dict from other values in it."""
+    """Separate the tensors of a state dict from other values in it."""
     named: dict[str, Tensor] = {}
     others: dict[object, object] = {}
     for name, value in entries.items():

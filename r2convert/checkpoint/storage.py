@@ -186,7 +186,7 @@ class Window:
 
 
 class ReopenedFile(OpenFile):
-    """One of a folder's many files: opened anew for every read, as there are not descriptors enough for all.
+    """One of a folder's many files: reopened for every read, as there are not enough descriptors for all.
 
     Each time the opened file must be the one that was parsed: same place on the disk, size and times. Its first
     bytes, where its header lies, are kept.
@@ -259,7 +259,7 @@ class Extent(Struct, frozen=True):
 
 
 class Storage(Struct, frozen=True):
-    """The bytes one or more tensors look into.
+    """The bytes that one or more tensors are views of.
 
     Attributes:
         label: what messages call it: an archive record, a storage key, a variable.
@@ -297,7 +297,7 @@ def decode_latin1(pieces: Iterable[memoryview], where: str) -> Iterator[memoryvi
             yield memoryview(rest)
     except UnicodeError as error:
         raise CorruptCheckpointError(
-            "bytes pickled as text are no such text", where=where, expected="Latin-1 letters in UTF-8"
+            "bytes pickled as text are damaged", where=where, expected="Latin-1 characters in UTF-8"
         ) from error
 
 
@@ -318,7 +318,7 @@ def require_crc(file: OpenFile, label: str, offset: int, stated: int | None, com
 
 
 class StorageReader:
-    """Gives out the bytes of a checkpoint's storages, and checks each storage's checksum once.
+    """Reads the bytes of a checkpoint's storages, and checks each storage's checksum once.
 
     Args:
         files: the checkpoint's files.
@@ -388,7 +388,7 @@ class StorageReader:
         raise self._short(storage)
 
     def charge_reading(self, nbytes: int) -> None:
-        """Charge bytes that are read and belong to no tensor that is asked for."""
+        """Charge bytes that are read although they belong to no requested tensor."""
         if nbytes < _READ_UNIT:
             return
         try:

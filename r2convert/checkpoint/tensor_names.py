@@ -64,7 +64,7 @@ class SelectedTensors(NamedTuple):
 
     Attributes:
         named: the tensors by name, in file order.
-        prefix_removed: what was taken off every name.
+        prefix_removed: what was removed from every name.
         left_out: what else the state dict holds.
         notes: what was done, in words.
     """
@@ -131,7 +131,7 @@ class _Taken:
             self._drop(reasons)
 
     def separate_average(self, *, takes_average: bool) -> None:
-        """Part the network from an average among its tensors, and keep one of the two."""
+        """Separate the network from an average among its tensors, and keep one of the two."""
         average = inner_average(self.named)
         if not average:
             return
@@ -173,17 +173,17 @@ class _Taken:
             raise UsageError("every tensor is left out", where=self._where, got=", ".join(patterns))
 
     def remove_wrappers(self) -> None:
-        """Take the prefixes of wrappers off."""
+        """Remove the prefixes of wrappers."""
         stripped, removed = without_prefixes(self.named)
         if len(stripped) < len(self.named):
             raise CorruptCheckpointError(
-                "two tensors have the same name once the prefixes of wrappers are off", where=self._where, got=removed
+                "two tensors have the same name without the prefixes of wrappers", where=self._where, got=removed
             )
         self.named = dict(stripped)
         self.prefix_removed += removed
 
     def note_partial_wrappers(self) -> None:
-        """Say that some names have a wrapper's prefix and others have not."""
+        """Note that some names have a wrapper's prefix and others do not."""
         for prefix in _PARALLEL:
             count = sum(name.startswith(prefix) for name in self.named)
             if count:
@@ -217,7 +217,7 @@ class _Taken:
 
 
 def without_prefixes(named: Mapping[str, Value]) -> tuple[dict[str, Value], str]:
-    """Take the prefixes of wrappers off all names.
+    """Remove the prefixes of wrappers from all names.
 
     Returns:
         The values by their names without prefixes (fewer if two names are then the same), and what was taken off.
@@ -229,7 +229,7 @@ def without_prefixes(named: Mapping[str, Value]) -> tuple[dict[str, Value], str]
         removed += prefix
     compiled = f".{_COMPILED}"
     if any(compiled in name for name in current):
-        # A submodule was compiled: its names go on behind the wrapper's.
+        # A submodule was compiled: its names continue after the wrapper's.
         current = {name.replace(compiled, "."): value for name, value in current.items()}
         removed += _COMPILED
     return current, removed

@@ -1,4 +1,4 @@
-"""Writes checkpoints: streamed, read back while they grow, and put in their place only when all is well.
+"""Writes checkpoints: streamed, read back while they grow, and moved into place only when everything is right.
 
 Two threads follow the writer and read back what it has written: one for the SHA-256 of the file, one for digests and
 checksums of the tensors. So the digests speak of what the file holds; the writer's own checksums tell whether that is
@@ -34,7 +34,7 @@ from r2convert.checkpoint.tensor import TensorInfo
 from r2convert.errors import CorruptCheckpointError, UsageError
 from r2convert.files import atomic_output, sync_data, write_all
 
-#: Smaller pieces are gathered, up to so many: a system call for each would take as long as all the rest.
+#: Smaller pieces are gathered, up to this many bytes: a system call for each would take as long as all the rest.
 _SMALL_BYTES: Final = 16 * KIBIBYTE
 _SMALL_PIECES: Final = 100
 
@@ -92,7 +92,7 @@ def write_checkpoint(
         overwrite: whether a file at ``path`` may be replaced.
         check: whether to read the file back and compare every tensor before it is put in place.
         digest: whether to take the digests of the file and of every tensor.
-        accept: called when all is written, before the file is put in place; if it raises, nothing is left behind.
+        accept: called when all is written, before the file is moved into place; if it raises, nothing is left behind.
         wrapper: what a `.pkl` holds the tensors in.
 
     Raises:
@@ -185,7 +185,7 @@ def _write_tensor(output: _Output, tensor: OutputTensor) -> int:
 
 
 class _ReadBack(Struct, frozen=True):
-    """What the new file holds of one tensor: where, its CRC-32, and its SHA-256 if digests were asked for."""
+    """What the new file holds of one tensor: where, its CRC-32, and its SHA-256 if digests were requested."""
 
     offset: int
     crc32: int
@@ -193,7 +193,7 @@ class _ReadBack(Struct, frozen=True):
 
 
 class _Output:
-    """The new file. Threads behind the writer let the disk work and read back what was written."""
+    """The new file. Threads following the writer sync and read back what was written."""
 
     def __init__(self, path: Path, descriptor: int, *, is_read_back: bool, is_digested: bool) -> None:
         self.size = 0
@@ -229,7 +229,7 @@ class _Output:
         self._completed, self._handed_over = [], self.size
 
     def finish(self) -> None:
-        """Wait until the threads have come to the end of what was handed over; never raises."""
+        """Wait until the threads have finished what they were given; never raises."""
         self._to_sync.put(False)
         for batches in self._batches:
             batches.put([])
@@ -244,7 +244,7 @@ class _Output:
         return sha256, self._reading.result() if self._reading is not None else {}
 
     def _follow(self, read: Callable[[_Batches], Result]) -> Background[Result]:
-        """Begin a thread that is given what has been completed, in batches; an empty one is the end."""
+        """Start a thread that is given what has been completed, in batches; an empty one ends it."""
         self._batches.append(SimpleQueue())
         return Background(partial(read, self._batches[-1]))
 
@@ -297,7 +297,7 @@ class _Follower(io.BufferedReader):
         self._buffer = memoryview(bytearray(CHUNK_BYTES))
 
     def pieces(self, size: int) -> Iterator[memoryview]:
-        """Yield the next ``size`` bytes; each piece is valid until the next is asked for."""
+        """Yield the next ``size`` bytes; each piece is valid until the next is requested."""
         for done in range(0, size, CHUNK_BYTES):
             piece = self._buffer[: min(CHUNK_BYTES, size - done)]
             if self.readinto(piece) < len(piece):

@@ -1,4 +1,4 @@
-"""Which addresses a file may come from, in what order, and how they are shown: without what logs in there."""
+"""Which addresses a file may come from, in what order, and how they are shown: without credentials."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from r2convert.errors import RefusedAddressError
 from r2convert.files import printable
 
 _LONGEST = 200
-"""Letters of a server's text that a message repeats."""
+"""Characters of a server's text that a message repeats."""
 
 _URL = re.compile(r"(?P<scheme>[^:/?#]*)://(?P<authority>[^/?#]*)(?P<rest>.*)", re.DOTALL)
 _LOGIN = re.compile(r"(?<=//)[^/\s]*@")
@@ -22,7 +22,7 @@ class Address:
     """Where a file may come from.
 
     Args:
-        text: a URL or a path, fit to be shown and stored.
+        text: a URL or a path, safe to show and store.
         login: user name and password that the URL held; they are used, and neither shown nor stored.
     """
 
@@ -31,7 +31,7 @@ class Address:
 
     @classmethod
     def of(cls, text: str) -> Address:
-        """Take an address apart; one that is malformed stays so, without what might be a password."""
+        """Split an address; a malformed one is kept as it is, without what might be a password."""
         match = _URL.fullmatch(text)
         if match is None:
             return cls(text)
@@ -63,10 +63,10 @@ def _is_url(address: str) -> bool:
 
 
 def check_address(url: str, *, came_from: str | None = None) -> None:
-    """Let only https pass, and http on this very machine.
+    """Allow only https, and http to this machine.
 
     Args:
-        url: the address about to be asked, without a login.
+        url: the address about to be requested, without credentials.
         came_from: the address that redirected to it, if any.
 
     Raises:
@@ -121,13 +121,13 @@ class HostMemory:
 
 
 def shown(text: str) -> str:
-    """Return a text of foreign origin fit for a message: one line, harmless, not too long, without logins."""
+    """Make untrusted text safe for a message: one line, harmless, not too long, without credentials."""
     clean = printable(_LOGIN.sub("", text.strip()))
     return clean if len(clean) <= _LONGEST else clean[:_LONGEST] + "..."
 
 
 def without_query(url: str) -> str:
-    """Leave out what follows a question mark: where servers redirect to, it often is a signature that opens a door."""
+    """Leave out the query: in redirects, it is often a signature that grants access."""
     path, mark, _ = url.partition("?")
     return path + mark + ("..." if mark else "")
 
@@ -142,7 +142,7 @@ def _has_sound_port(authority: str) -> bool:
 
 def _refused(url: str, came_from: str | None, reason: str) -> RefusedAddressError:
     return RefusedAddressError(
-        "the server redirects to an address that is not followed" if came_from else "this address is not used",
+        "the server redirects to an address that is not followed" if came_from else "this address is not allowed",
         where=shown(f"{came_from} -> {without_query(url)}" if came_from else url),
         expected="https (plain http only on the loopback)",
         got=reason,

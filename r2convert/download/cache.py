@@ -1,4 +1,4 @@
-"""The cache folder: which files are there, whether they still are what they were, and looking after them.
+"""The cache folder: which files it holds, whether they are still intact, and its maintenance.
 
 Light on purpose (no network, no numpy): ``r2convert list`` asks it about every variant.
 
@@ -28,7 +28,7 @@ PINS_NAME = "pins.json"
 OLD_PINS_NAME = "pins.toml"
 
 PINS_LOCK = ".pins.lock"
-"""No file's lock: names of files do not begin with a dot."""
+"""Not the lock of any file: their names do not begin with a dot."""
 
 _POLL_SECONDS = 0.1
 
@@ -40,7 +40,7 @@ class CachedFile(Struct, frozen=True):
     """A finished file whose bytes were checked.
 
     Args:
-        path: where it lies.
+        path: where it is.
         size: bytes.
         sha256: full SHA-256, hex.
         trust: ``pinned``: the full hash is the catalogue's; ``seen``: the hash begins as published, and the full
@@ -66,12 +66,12 @@ class CacheEntry(NamedTuple):
     """One file in the cache folder.
 
     Args:
-        path: where it lies.
+        path: where it is.
         size: bytes.
         state: ``file``: under a final name; ``damaged``: it is not what it should be; ``partial``: a download that can
             be continued; ``bad``: a wrong file kept for inspection; ``leftover``: of a process that was killed while
             it wrote a record.
-        trust: how far its hash is known; ``None`` where it was not checked or the catalogue does not know the file.
+        trust: how well its hash is known; ``None`` where it was not checked or the catalogue does not know the file.
         sha256: its hash, hex, where one is recorded.
         origin: where it came from, where that is recorded.
     """
@@ -85,7 +85,7 @@ class CacheEntry(NamedTuple):
 
 
 class Cache:
-    """A cache folder. Making the object touches nothing on disk.
+    """A cache folder. Creating the object touches nothing on disk.
 
     Args:
         folder: the folder; it need not exist yet.
@@ -165,7 +165,7 @@ class Cache:
             return DamagedFile(path, objection)
         origin = pin.origin if pin else FOUND_HERE
         if not unchanged:
-            # A cache that may only be read is still good for reading: the file is hashed at every use.
+            # A read-only cache can still be used: the file is hashed every time.
             with contextlib.suppress(CacheError):
                 self.pins.record(source.file_name, Pin(sha256, size, state.st_mtime_ns, origin))
         return CachedFile(path, size, sha256, wanted.trust, origin)
@@ -191,7 +191,7 @@ class Cache:
         return found
 
     def _states(self, folder: Path, usual: EntryState) -> Iterator[tuple[Path, EntryState]]:
-        """Give what lies in one folder, without the notes that belong to it and are no files of their own."""
+        """Yield the files of one folder, without the notes that belong to them."""
         paths = _paths(folder)
         for path in paths:
             if path.name.startswith(".") and path.name.endswith((PART_SUFFIX, ".tmp")):
@@ -203,7 +203,7 @@ class Cache:
                 yield path, usual
 
     def prepare(self) -> None:
-        """Make the folder and its sub-folders.
+        """Create the folder and its sub-folders.
 
         Raises:
             CacheError: they cannot be made.
@@ -267,7 +267,7 @@ def _size(path: Path) -> int:
 
 @contextlib.contextmanager
 def disk_errors(path: Path) -> Iterator[None]:
-    """Say what is wrong where the disk refuses to read or write something in the cache.
+    """Turn a failure to read or write in the cache into an error that says what is wrong.
 
     Raises:
         NoSpaceError: the disk is full.
@@ -291,7 +291,7 @@ def disk_errors(path: Path) -> Iterator[None]:
 
 
 def copy_to(file: CachedFile, folder: Path) -> Path:
-    """Copy a cached file into a folder, which is made if need be; return the copy's path.
+    """Copy a cached file into a folder, which is created if needed; return the copy's path.
 
     It is hashed on the way. A copy that is already there is kept.
 
@@ -304,7 +304,7 @@ def copy_to(file: CachedFile, folder: Path) -> Path:
         folder.mkdir(parents=True, exist_ok=True)
         there = sha256_of(target)[0] if target.exists() else None
         if there is None:
-            # A link that leads nowhere is in nobody's way, and is not followed.
+            # A dangling link is in nobody's way, and is not followed.
             copy_verified(file.path, target, sha256=file.sha256, overwrite=target.is_symlink())
     except OSError as problem:
         raise AccessError(
@@ -336,10 +336,10 @@ def recorded_digests() -> dict[str, str]:
 
 
 class Verified(NamedTuple):
-    """What hashing a file again showed.
+    """The result of hashing a file again.
 
     Args:
-        path: the file, where it now lies.
+        path: the file, where it is now.
         sha256: its hash, hex; ``None`` where it is damaged.
         objection: why it is not what it should be; ``None`` if it is sound.
         known: false where neither the catalogue nor the record knows the file.
@@ -392,7 +392,7 @@ def _verify(cache: Cache, entry: CacheEntry, source: Source | None) -> Verified:
     with disk_errors(path):
         there = path.exists()
     if not there:
-        return Verified(path, None, Objection("it is a link that leads nowhere", "a file", "nothing"))
+        return Verified(path, None, Objection("it is a dangling link", "a file", "nothing"))
     found = None if source is None else cache.examine(source, hash_again=True)
     if isinstance(found, CachedFile):
         return Verified(path, found.sha256, None)

@@ -1,4 +1,4 @@
-"""A source, or a file brought by hand -> its verified file in the cache."""
+"""A source, or an imported file -> its verified file in the cache."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def fetch_source(
         cache: where to.
         offline: use no network (a mirror that is a folder may still be read).
         mirror: base URL or folder tried first; by default ``R2CONVERT_MIRROR``; empty: none.
-        progress: told about transfers, retries and waits.
+        progress: receives transfers, retries and waits.
         settings: limits, and what a run remembers.
 
     Raises:
@@ -68,7 +68,7 @@ def fetch_source(
 
 
 class Outcome(NamedTuple):
-    """What became of one source: a file, or the error that kept it away."""
+    """The outcome for one source: a file, or the error that prevented it."""
 
     file: CachedFile | None = None
     error: R2ConvertError | None = None
@@ -90,7 +90,7 @@ def fetch_sources(
         cache: where to.
         at_once: parallel downloads.
         offline: use no network.
-        progress: told about every transfer, from several threads.
+        progress: receives every transfer, from several threads.
         settings: limits; hosts that fail are remembered in it for the files that come later.
 
     Returns:
@@ -147,12 +147,12 @@ Fits = Callable[[Path, Variant, Source], bool]
 
 
 class Imported(NamedTuple):
-    """A file brought in.
+    """An imported file.
 
     Args:
         variant: whose weights it holds.
         source: the published file it is.
-        file: where it lies now.
+        file: where it is now.
         note: how it was recognised, for people.
     """
 
@@ -180,9 +180,9 @@ def import_file(
         path: the file.
         variants: what it may be.
         cache: where to.
-        fits: looks into the file; called only if no hash settles it.
+        fits: looks into the file; called only if no hash decides.
         publisher: whose file it is, where the content alone cannot tell.
-        progress: told about the copy.
+        progress: receives the progress of the copy.
 
     Raises:
         UnknownFileError: it is no published file that is known, or no file at all.
@@ -213,7 +213,7 @@ def import_file(
     job = _Job(source, cache, progress or SilentProgress(), FetchSettings())
     file = job.run([Address(str(path.absolute()))], sha256)
     if file.sha256 != sha256:
-        note = "not taken: another file is already in the cache under its name"
+        note = "not imported: another file is already in the cache under its name"
     return Imported(variant, source, file, note)
 
 
@@ -282,7 +282,7 @@ class _Job:
         self._settings = settings
 
     def run(self, addresses: list[Address], sha256: str | None = None) -> CachedFile:
-        """Bring the file in from the first address that gives it; ``sha256``: what it has to be besides."""
+        """Fetch the file from the first address that works; ``sha256``: what it must also be."""
         self._cache.prepare()
         with self._cache.lock(self._source.file_name, self._progress.message):
             found = self._cache.examine(self._source)  # another process may have finished while we waited
@@ -290,7 +290,7 @@ class _Job:
                 return found
             if isinstance(found, DamagedFile):
                 aside = self._cache.set_aside(found.path, self._source.file_name)
-                self._tell(f"the cached file is damaged ({found.objection.reason}); it now lies at {aside}")
+                self._tell(f"the cached file is damaged ({found.objection.reason}); it was moved to {aside}")
             if not addresses:
                 raise OfflineError(
                     f"{self._source.file_name} is not in the cache, and the network may not be used",

@@ -32,7 +32,7 @@ class Located(NamedTuple):
 
     Args:
         path: where it is.
-        variant: the variant that it was asked for as, if it was.
+        variant: the variant it was requested as, if any.
     """
 
     path: Path
@@ -49,12 +49,12 @@ def locate(
     """Tell a path from a variant's name, and find the variant's file in the cache.
 
     Args:
-        find: gives the variant of a name, as :meth:`~r2convert.catalog.catalog.Catalog.find` does.
+        find: returns the variant of a name, as :meth:`~r2convert.catalog.catalog.Catalog.find` does.
         checkpoint: a path object, which is always a path; or a string, which is a name if it has no slash, no such file
             exists, and it is a variant's or weights' name or has no suffix. A folder stands for the checkpoint in it;
             ``hf://ORG/REPO[@REVISION][/FILE]`` is a file on the Hugging Face hub.
         fetch: download the file of a variant or of the hub if it is not in the cache.
-        progress: told about the download.
+        progress: receives the progress of the download.
 
     Raises:
         AccessError: the file is not in the cache, is damaged there, or could not be downloaded.
@@ -75,7 +75,7 @@ def locate(
             expected="a file, a variant, or hf://ORG/REPO for a file on the hub",
             next_step="download it, and give the path",
         )
-    # The functions of os.path never raise: why a file cannot be had is told by whoever opens it.
+    # The functions of os.path never raise: why a file cannot be read is reported when it is opened.
     path = Path(os.path.expanduser(text))  # noqa: PTH111
     if isinstance(checkpoint, os.PathLike) or os.path.lexists(path) or "/" in text:
         return Located(_checkpoint_in(path) if os.path.isdir(path) else path)  # noqa: PTH112
@@ -108,7 +108,7 @@ def _checkpoint_in(folder: Path) -> Path:
             return folder
         found = sorted(path for path in folder.iterdir() if path.name.lower().endswith(_SUFFIXES) and path.is_file())
     except OSError:
-        return folder  # whoever opens it tells why it cannot be read
+        return folder  # opening it will report why it cannot be read
     usual = next((path for name in USUAL for path in found if path.name == name), None)
     if usual is not None:
         return usual

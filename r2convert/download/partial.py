@@ -123,7 +123,7 @@ class PartialFile:
         self.one_piece = True
 
     def resume(self) -> None:
-        """Let the next bytes be another piece, after what is there."""
+        """Start another piece after the bytes that are there."""
         self.one_piece = False
 
     def write(self, chunk: bytes) -> None:
@@ -136,7 +136,7 @@ class PartialFile:
         self.size += len(chunk)
 
     def finish(self) -> int:
-        """Bring the bytes to the disk and close the file.
+        """Sync the bytes to disk and close the file.
 
         Returns:
             Its modification time in ns since the epoch.

@@ -1,4 +1,4 @@
-"""What is known of a file's bytes: by the catalogue, and by the record of what was first seen here (``pins.json``).
+"""What is known about a file's bytes: from the catalogue, and from the record of the first sight (``pins.json``).
 
 A pin outlives its file: a different file that turns up later under the same name is noticed even after the
 first one was deleted.
@@ -66,7 +66,7 @@ class Expectation(Struct, frozen=True):
 
     @property
     def trust(self) -> Trust:
-        """What a file that fits may be called: see :class:`r2convert.download.cache.CachedFile`."""
+        """The trust in a file that fits: see :class:`r2convert.download.cache.CachedFile`."""
         if self.pinned_sha256 is not None:
             return "pinned"
         return "seen" if self.sha256_prefix else "unknown"

@@ -1,4 +1,4 @@
-"""All tries at one address: bytes into the partial file, with retries, resuming where that is safe."""
+"""All attempts at one address: bytes into the partial file, with retries, resuming where that is safe."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from r2convert.errors import FetchError, ServerRefusedError, UnreachableError, W
 from r2convert.files import open_regular
 
 _PROGRESS = 1 << 20
-"""Bytes beyond the furthest point so far that make a failed try count as progress."""
+"""Bytes beyond the furthest point so far that make a failed attempt count as progress."""
 
 _BLOCK = 1 << 20
 
@@ -34,7 +34,7 @@ class ProgressSink(Protocol):
         """No more bytes of ``name`` will come in this run, whether it went well or not."""
 
     def message(self, text: str) -> None:
-        """Something a person should know: a retry, a clean start, a wait, a bad file put aside."""
+        """Something a person should know: a retry, a clean start, a wait, a bad file set aside."""
 
 
 class SilentProgress:
@@ -106,7 +106,7 @@ class Transfer:
                     wait = patience.wait_after(error, failures)
                     if wait is None:
                         if error.wait is not None and error.wait > patience.longest_wait:
-                            self._tell(f"the server asks for {error.wait:,.0f} s of patience: not waiting")
+                            self._tell(f"the server asks to wait {error.wait:,.0f} s, which is too long")
                         raise
                     self._tell(f"{in_brief(error)}: trying again in {wait:.1f} s")
                     if self._settings.cancelled.wait(wait):

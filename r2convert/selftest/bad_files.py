@@ -134,7 +134,7 @@ def bad_safetensors_files() -> tuple[BadFile, ...]:
         _safetensors("tensors that overlap", corrupt, lambda: _two([0, 8], [4, 12], 12)),
         _safetensors("a hole between tensors", corrupt, lambda: _two([0, 8], [12, 20], 20)),
         _safetensors("a hole before the first tensor", corrupt, lambda: _two([4, 12], [12, 20], 20)),
-        _safetensors("bytes behind the last tensor", corrupt, lambda: safetensors() + b"x"),
+        _safetensors("bytes after the last tensor", corrupt, lambda: safetensors() + b"x"),
         _safetensors("a truncated buffer", TruncatedCheckpointError, lambda: safetensors()[:-1]),
         _safetensors("a truncated header", TruncatedCheckpointError, lambda: safetensors()[:40]),
         _safetensors("the same tensor twice", corrupt, _same_name),
@@ -195,7 +195,7 @@ def bad_paddle_files() -> tuple[BadFile, ...]:
             "a negative length", corrupt, lambda: _array(numpy_array(shape=(3, 4)).replace(b"(K\x03K\x04t", _MINUS))
         ),
         _pickle("a split array that lacks a piece", corrupt, _split_array),
-        _pickle("bytes behind the pickle", corrupt, lambda: pdparams() + b"x"),
+        _pickle("bytes after the pickle", corrupt, lambda: pdparams() + b"x"),
         _pickle("a truncated array", truncated, lambda: pdparams()[:-20]),
         _variable("a negative description size", corrupt, lambda: lod_tensor(description_size=-1)),
         _variable("a huge description size", LimitExceededError, lambda: lod_tensor(description_size=1 << 30)),

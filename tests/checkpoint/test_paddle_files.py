@@ -178,7 +178,7 @@ def test_jittors_checksum_behind_the_pickle_is_checked(tmp_path: Path, damaged: 
     with path.open("ab") as file:
         file.write(digest + b"HCAJSLHD")
     if damaged:
-        with pytest.raises(CorruptCheckpointError, match="SHA-1 that Jittor put behind it"):
+        with pytest.raises(CorruptCheckpointError, match="SHA-1 that Jittor appended to it"):
             open_checkpoint(path)
     else:
         assert read_plain(path) == {"fc.weight": ("float32", (2, 3), weight.tobytes())}

@@ -41,7 +41,7 @@ def test_a_file_that_is_let_through_fails_the_test(monkeypatch: pytest.MonkeyPat
 
 def test_beside_torch(monkeypatch: pytest.MonkeyPatch) -> None:
     legacy = {bad_file.name: bad_file for bad_file in bad_legacy_files()}
-    chosen = (legacy["legacy: bytes behind the last storage"], legacy["legacy: an unknown version"])
+    chosen = (legacy["legacy: bytes after the last storage"], legacy["legacy: an unknown version"])
     monkeypatch.setattr(catalogue, "bad_files", lambda: chosen)
     result = CliRunner().invoke(selftest, ["--against", "torch"])
     assert result.exit_code == 0

@@ -96,7 +96,7 @@ def test_a_login_is_taken_out_of_an_address(url: str, text: str, login: tuple[st
 
 
 def test_a_password_that_is_not_escaped_is_refused_without_being_repeated() -> None:
-    with pytest.raises(RefusedAddressError, match="not used") as caught:
+    with pytest.raises(RefusedAddressError, match="not allowed") as caught:
         check_address(Address.of("https://me:se/cret@example.com/f").text)
     assert "%2F" in (caught.value.got or "")
     assert "cret" not in str(caught.value)

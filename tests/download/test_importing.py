@@ -108,7 +108,7 @@ def test_a_different_file_in_the_cache_stays_and_is_said_to(stick: Path, cache: 
     second = tmp_path / "second"
     second.write_bytes(OTHER)
     taken = bring(second, cache, variant(unhashed()))
-    assert "not taken" in taken.note
+    assert "not imported" in taken.note
     assert taken.file.path.read_bytes() == DATA
 
 

@@ -46,5 +46,5 @@ Segments = Iterator[bytes | int]
 
 #: Lays a file out. The second argument gives the texts to keep, if the container has a place for them. The
 #: last one fills while the file is written: once a tensor's bytes are through, their CRC-32 stands under its
-#: index, in time for what a container writes behind them.
+#: index, in time for what a container writes after them.
 OutputLayout = Callable[[Sequence[OutputTensor], Callable[[], Mapping[str, str]], Mapping[int, int]], Segments]

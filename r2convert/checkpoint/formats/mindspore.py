@@ -97,7 +97,7 @@ def _add(root: dict[str, object], storages: list[Storage], value: _Value, messag
 
 
 def _end_of_message(file: OpenFile) -> int:
-    """Return where the message ends; a checksum behind it is compared first, as it covers all."""
+    """Return where the message ends; a checksum after it is checked first, as it covers everything."""
     end = file.size - len(_CRC_MARK) - _CRC_BYTES
     if end < 0:
         return file.size

@@ -171,7 +171,7 @@ class _VariableReader:
             position = self._position + nbytes
             if self._file.read(position, min(len(_BEGINNING), available - nbytes), self._label) == _BEGINNING:
                 raise unsupported(self._file, "the combined parameters of a Paddle inference model", PADDLE_PROGRAM)
-            self._reject(f"has {available - nbytes} bytes behind its elements")
+            self._reject(f"has {available - nbytes} bytes after its elements")
         reference = TensorInfo("", dtype, shape, contiguous_strides(shape), 0, storage)
         return reference, Storage(self._label, (Extent(number, self._position, nbytes),), nbytes)
 

@@ -28,7 +28,7 @@ from r2convert.errors import CheckpointError, CorruptCheckpointError, LimitExcee
 
 #: The table from a layer's names to the program's: Paddle takes it out when it loads a file.
 _STRUCTURED_NAMES: Final = "StructuredToParameterName@@"
-#: What Jittor's pickles end in, behind their SHA-1 (`jittor/__init__.py`, `safepickle`).
+#: What Jittor's pickles end in, after their SHA-1 (`jittor/__init__.py`, `safepickle`).
 _JITTOR_MARK: Final = b"HCAJSLHD"
 #: Which arrays were split because protocols 2 and 3 cannot hold them (the spelling is Paddle's).
 _SPLIT_ARRAYS: Final = "UnpackBigParamInfor@@"
@@ -46,7 +46,7 @@ def read_pdparams(file: OpenFile) -> Contents:
     root = machine.load()
     if data.position != end:
         raise CorruptCheckpointError(
-            "the file has bytes behind its pickle", where=data.where(), got=f"{data.remaining} bytes"
+            "the file has bytes after its pickle", where=data.where(), got=f"{data.remaining} bytes"
         )
     arrays = _Arrays(file)
     described = arrays.described(root)
@@ -57,7 +57,7 @@ def read_pdparams(file: OpenFile) -> Contents:
 
 
 def _end_of_pickle(file: OpenFile) -> int:
-    """Return where the pickle ends. Jittor puts its SHA-1 behind it, and a mark; it covers all, so it comes first."""
+    """Return where the pickle ends. Jittor appends a SHA-1 over everything, and a mark: it is checked first."""
     length = hashlib.sha1(usedforsecurity=False).digest_size + len(_JITTOR_MARK)
     if file.size < length:
         return file.size
@@ -70,7 +70,7 @@ def _end_of_pickle(file: OpenFile) -> int:
         digest.update(file.read(position, min(limits.CHUNK_BYTES, end - position), "the pickle"))
     if digest.digest() != stated[: digest.digest_size]:
         raise CorruptCheckpointError(
-            "the pickle does not match the SHA-1 that Jittor put behind it",
+            "the pickle does not match the SHA-1 that Jittor appended to it",
             where=str(file.path),
             expected=stated[: digest.digest_size].hex(),
             got=digest.hexdigest(),
@@ -110,7 +110,7 @@ class _Arrays:
         whole.pop(_STRUCTURED_NAMES, None)
         split = whole.pop(_SPLIT_ARRAYS, {})
         if not isinstance(split, dict):
-            raise self._damaged("the table of split arrays is no table")
+            raise self._damaged("the table of split arrays is not a table")
         joined: dict[object, object] = {}
         for name, pieces in split.items():
             joined[name] = self._joined(whole, name, pieces)

@@ -97,9 +97,9 @@ def _parse_header(file: OpenFile, encoded: bytes) -> dict[str, object]:
     except RecursionError as error:
         raise LimitExceededError("the safetensors header nests too deeply", where=str(file.path)) from error
     except ValueError as error:
-        raise _corrupt(file, "the safetensors header is no proper JSON", str(error)[:200]) from error
+        raise _corrupt(file, "the safetensors header is not valid JSON", str(error)[:200]) from error
     if not encoded.startswith(b"{") or not isinstance(header, dict):
-        raise _corrupt(file, "the safetensors header is no JSON object")
+        raise _corrupt(file, "the safetensors header is not a JSON object")
     return header
 
 
@@ -173,7 +173,7 @@ def _require_tiled(file: OpenFile, buffer_start: int, entries: Mapping[str, tupl
     if position > available:
         raise file.truncated(file.size, f"{position} bytes of tensors", f"{available} bytes")
     if position < available:
-        raise _corrupt(file, "the file has bytes behind its last tensor", f"{available - position} bytes")
+        raise _corrupt(file, "the file has bytes after its last tensor", f"{available - position} bytes")
 
 
 def safetensors_segments(

@@ -62,8 +62,8 @@ def read_tar_directory(file: OpenFile) -> dict[str, TarMember]:
 
     Raises:
         TruncatedCheckpointError: the archive ends within a member, or without its end mark.
-        CorruptCheckpointError: a header is damaged, a name appears twice, or there is something behind the end.
-        UnsafeCheckpointError: a member is no regular file or folder, or its path leads out of the archive.
+        CorruptCheckpointError: a header is damaged, a name appears twice, or there is something after the end.
+        UnsafeCheckpointError: a member is not a regular file or folder, or its path points outside the archive.
         LimitExceededError: too many members.
     """
     members: dict[str, TarMember] = {}
@@ -150,7 +150,7 @@ def _require_harmless(file: OpenFile, name: str, kind: bytes, position: int) -> 
     if kind not in (*_REGULAR, _FOLDER):
         what = _OTHER_KINDS.get(kind, f"a member of the unknown kind {kind!a}")
     elif name.startswith("/") or ".." in PurePosixPath(name).parts:
-        what = "a path that leads out of the archive"
+        what = "a path that points outside the archive"
     if what:
         raise UnsafeCheckpointError(
             f"the archive's member {name[:80]!a} is {what}",
@@ -196,4 +196,4 @@ def _require_end(file: OpenFile, position: int) -> None:
     if available < 2 * _BLOCK or available % _BLOCK:
         raise file.truncated(position, "two or more whole empty blocks", f"{available} bytes")
     if available > limits.MAX_TAR_PADDING_BYTES or any(file.read(position, available, "the end of the archive")):
-        raise _corrupt(file, "the archive has bytes behind its end mark", position, f"{available} bytes")
+        raise _corrupt(file, "the archive has bytes after its end mark", position, f"{available} bytes")

@@ -110,7 +110,7 @@ def _locate_storages(
         raise file.truncated(end, f"{needed} bytes of storages from byte {position}", f"{available} bytes")
     if needed < available:
         raise CorruptCheckpointError(
-            "the file has bytes behind its last storage",
+            "the file has bytes after its last storage",
             where=f"{file.path}, byte {position + needed}",
             expected="the end of the file",
             got=f"{available - needed} more bytes",

@@ -33,7 +33,7 @@ def read_torch_tar(file: OpenFile, members: dict[str, TarMember]) -> Contents:
     """
     if members.keys() != MEMBERS:
         raise UnsupportedCheckpointError(
-            "the archive is no torch checkpoint",
+            "the archive is not a torch checkpoint",
             where=str(file.path),
             expected=", ".join(sorted(MEMBERS)),
             got=", ".join(sorted(map(ascii, members))[:8]),
@@ -98,7 +98,7 @@ class _TarReader:
 
     def _add_view(self, data: PickleBytes, key: object, view: StorageView) -> None:
         if not is_count(key) or key in self._views:
-            raise _damaged(data, f"a storage key that is no number, or there twice: {describe_briefly(key)}")
+            raise _damaged(data, f"a storage key that is not a number, or appears twice: {describe_briefly(key)}")
         self._views[key] = view
 
     def read_tensors(self, data: PickleBytes) -> None:
@@ -162,7 +162,7 @@ def _described(data: PickleBytes, length: int) -> tuple[object, ...]:
 
 def _require_end(data: PickleBytes) -> None:
     if data.remaining:
-        raise _damaged(data, f"{data.remaining} bytes behind its end")
+        raise _damaged(data, f"{data.remaining} bytes after its end")
 
 
 def _damaged(data: PickleBytes, what: str) -> CorruptCheckpointError:

@@ -61,7 +61,7 @@ def read_torch_zip(file: OpenFile, records: dict[str, ZipRecord]) -> Contents:
 
 
 def _without_stem(file: OpenFile, records: dict[str, ZipRecord]) -> dict[str, ZipRecord]:
-    """Take the archive's folder name off its records; torch makes it from the file's name."""
+    """Remove the archive's folder name from its records; torch makes it from the file's name."""
     stems = {name.partition("/")[0] for name in records}
     if len(stems) != 1 or not all("/" in name for name in records):
         raise CorruptCheckpointError(
@@ -78,7 +78,7 @@ def _unknown(file: OpenFile, members: dict[str, ZipRecord]) -> list[str]:
     for name in names:
         if ".." in name.split("/") or name.startswith("/") or "\\" in name:
             raise UnsafeCheckpointError(
-                "a record's name leads out of the archive", where=str(file.path), got=ascii(name)[:200]
+                "a record's name points outside the archive", where=str(file.path), got=ascii(name)[:200]
             )
     return names
 

@@ -148,12 +148,12 @@ def _locate_directory(file: OpenFile) -> tuple[int, int, int]:
 
 
 def _without_end(file: OpenFile) -> CheckpointError:
-    """Tell an archive that was cut off from one with something behind it."""
+    """Tell an archive that was cut off from one with something after it."""
     length = min(file.size, 2 * _FULL16)
     found = file.read(file.size - length, length, "the end of the file").rfind(b"PK\x05\x06")
     if found >= 0 and length - found > _END.size:
         behind = file.size - length + found + _END.size
-        return _corrupt(file, "the archive has bytes behind its end", behind, f"{file.size - behind} bytes")
+        return _corrupt(file, "the archive has bytes after its end", behind, f"{file.size - behind} bytes")
     return file.truncated(file.size, "the end of a zip directory", "the end of the file")
 
 
@@ -273,14 +273,14 @@ def _read_local(
 
 
 def _end_of_descriptor(file: OpenFile, window: Window, entry: _Entry, at: int) -> int:
-    """Check the sizes repeated behind a record's payload; 32 or 64 bits wide, with or without a signature."""
+    """Check the sizes repeated after a record's payload; 32 or 64 bits wide, with or without a signature."""
     available = window.read(at, min(24, file.size - at), "a zip data descriptor")
     stated = (entry.crc32, entry.size, entry.size)
     for start in (4, 0) if available.startswith(b"PK\x07\x08") else (0,):
         for layout in _DESCRIPTORS:
             if start + layout.size <= len(available) and layout.unpack_from(available, start) == stated:
                 return at + start + layout.size
-    raise _corrupt(file, "the sizes behind a record contradict the directory", at)
+    raise _corrupt(file, "the sizes after a record contradict the directory", at)
 
 
 def _name(file: OpenFile, entry: _Entry, at: int) -> str:

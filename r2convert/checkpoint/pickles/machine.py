@@ -53,7 +53,7 @@ class PickleMachine:
     """Interprets one pickle.
 
     Args:
-        data: where the pickle stands; afterwards its cursor is right behind the STOP opcode.
+        data: where the pickle stands; afterwards its cursor is right after the STOP opcode.
         names: what is built or stands for itself, by module and name; everything else is opaque or dangerous.
         persistent: turns a persistent id into a value; ``None`` where the format has none.
     """

@@ -130,11 +130,13 @@ def _float32_products(*, tf32: bool) -> Iterator[None]:
     """Sets what float32 products are computed in.
 
     torch has two sets of switches for this, and reading one raises where the other was set to something it cannot
-    say. Compilers read the older ones, and setting those sets both: so only they are set here. What was found is
-    put back through those it can be read from.
+    say. Compilers read the older ones, and setting those sets both, but leaves convolutions to follow the newer
+    switch for all of torch: so they are told for themselves, and recurrent layers too, as the older ones cannot
+    tell the two apart. What was found is put back through those it can be read from.
     """
     backends: Any = torch.backends  # torch adds some of the settings below at run time
-    newer = (backends.cuda.matmul, backends.cudnn.conv, backends.cudnn.rnn, backends.mkldnn.matmul)
+    convolutions = (backends.cudnn.conv, backends.cudnn.rnn, backends.mkldnn.conv)
+    newer = (backends.cuda.matmul, backends.mkldnn.matmul, *convolutions)
     found_newer = [(each, each.fp32_precision) for each in newer]
     found_older: tuple[bool, str] | None = None
     with suppress(RuntimeError):  # the caller used the newer ones
@@ -143,6 +145,8 @@ def _float32_products(*, tf32: bool) -> Iterator[None]:
     try:
         torch.backends.cudnn.allow_tf32 = tf32
         torch.set_float32_matmul_precision("high" if tf32 else "highest")
+        for each in convolutions:
+            each.fp32_precision = "tf32" if tf32 else "ieee"
         torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark = True, False
         yield
     finally:

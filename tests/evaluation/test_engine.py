@@ -384,6 +384,29 @@ def test_older_and_newer_settings_of_torch_can_be_read_inside(precision: str) ->
         newer.conv.fp32_precision = found
 
 
+@pytest.mark.parametrize("asked", ["tf32", "bf16"])
+def test_what_all_of_torch_is_set_to_changes_no_strict_convolution(asked: str) -> None:
+    backends: Any = torch.backends
+    convolutions = (backends.cudnn.conv, backends.mkldnn.conv)
+    convolution, images = torch.nn.Conv2d(64, 64, 3), torch.randn(2, 64, 32, 32)
+    with computing_in("strict", torch.device("cpu")), torch.inference_mode():
+        expected = convolution(images)
+    found = backends.fp32_precision, [each.fp32_precision for each in convolutions]
+    try:
+        backends.fp32_precision = asked
+        for each in convolutions:
+            each.fp32_precision = "none"
+        with computing_in("strict", torch.device("cpu")), torch.inference_mode():
+            assert [each.fp32_precision for each in convolutions] == ["ieee", "ieee"]
+            assert torch.backends.cudnn.allow_tf32 is False
+            assert torch.equal(convolution(images), expected)
+        assert backends.fp32_precision == asked
+    finally:
+        backends.fp32_precision, _ = found
+        for each, precision in zip(convolutions, found[1], strict=True):
+            each.fp32_precision = precision
+
+
 def test_settings_of_torch_are_left_as_they_were(network: torch.nn.Module, standin: SyntheticSet) -> None:
     inside: list[str] = []
 

@@ -18,7 +18,7 @@ from typing import Literal, NamedTuple
 from msgspec import Struct
 
 from r2convert.catalog.variant import Source
-from r2convert.download.pins import Expectation, Objection, Pin, PinBook, Trust
+from r2convert.download.pins import ANOTHER_FOLDER, Expectation, Objection, Pin, PinBook, Trust
 from r2convert.errors import AccessError, CacheError, CatalogError, NoSpaceError, OutputExistsError, UsageError
 from r2convert.files import DISK_FULL, PART_SUFFIX, copy_verified, sha256_of
 
@@ -279,7 +279,7 @@ def disk_errors(path: Path) -> Iterator[None]:
         cause = problem.__cause__ if isinstance(problem, AccessError) else problem
         kind: type[AccessError] = CacheError
         what = "the cache cannot be used"
-        next_step = "check its permissions, or set R2CONVERT_CACHE to a folder you can read and write"
+        next_step = ANOTHER_FOLDER
         if isinstance(cause, FileNotFoundError):
             what = "a file or folder of the cache was removed while it was in use"
             next_step = "run the command again; nothing else may clear the cache meanwhile"

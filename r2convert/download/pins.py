@@ -19,6 +19,9 @@ from r2convert.download.addresses import Address
 from r2convert.errors import AccessError, CacheError
 from r2convert.files import parse_toml, write_text
 
+ANOTHER_FOLDER = "check its permissions, or set R2CONVERT_CACHE to a folder you can read and write"
+"""What to do about a cache that the system does not let r2convert use."""
+
 Trust = Literal["pinned", "seen", "unknown"]
 
 _DECIDING_PREFIX = 8
@@ -197,7 +200,9 @@ def read_pins(path: Path) -> dict[str, Pin]:
         files = convert(_parsed(path.read_text(encoding="utf-8"), path.suffix), _Record).files
     except FileNotFoundError:
         return {}
-    except (OSError, ValueError, RecursionError, MsgspecError) as problem:
+    except OSError as problem:
+        raise _unusable(path, problem) from problem
+    except (ValueError, RecursionError, MsgspecError) as problem:
         raise _unreadable(path, str(problem)) from problem
     # Earlier versions recorded logins of mirrors.
     return {name: replace(pin, origin=Address.of(pin.origin).text) for name, pin in files.items()}
@@ -230,8 +235,17 @@ def _mark(path: Path) -> object:
     except FileNotFoundError:
         return None
     except OSError as problem:
-        raise _unreadable(path, str(problem)) from problem
+        raise _unusable(path, problem) from problem
     return state.st_mtime_ns, state.st_size, state.st_ino
+
+
+def _unusable(path: Path, problem: OSError) -> CacheError:
+    return CacheError(
+        "the cache cannot be used",
+        where=str(path),
+        got=problem.strerror or str(problem),
+        next_step=ANOTHER_FOLDER,
+    )
 
 
 def _unreadable(path: Path, problem: str) -> CacheError:

@@ -114,7 +114,7 @@ def resolve_or_reason(
 
 
 def recogniser_of_files(tables: Tables) -> Callable[[Path, Variant, Source], bool]:
-    """What tells whether a file has the names and shapes of a published one; it reads a file once."""
+    """What tells whether a file has the names, shapes and classes of a published one; it reads a file once."""
 
     @cache
     def shapes(file: Path) -> Mapping[str, tuple[int, ...]]:
@@ -122,7 +122,10 @@ def recogniser_of_files(tables: Tables) -> Callable[[Path, Variant, Source], boo
             return shapes_of(checkpoint)
 
     def fits(file: Path, variant: Variant, source: Source) -> bool:
-        return match(tables, (variant,), source.layout, shapes(file)) is not None
+        found, weights = match(tables, (variant,), source.layout, shapes(file)), variant.weights_called(source.weights)
+        if found is None or weights is None:
+            return False
+        return (found.has_classifier and found.classes == weights.classes) or weights.detector
 
     return fits
 

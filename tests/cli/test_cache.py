@@ -28,6 +28,16 @@ def test_an_empty_cache_is_shown_and_not_made(lab: Lab) -> None:
     assert not lab.cache.exists()
 
 
+def test_a_cache_that_is_no_folder_is_said_to_be_that_and_not_a_damaged_record(lab: Lab, tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(DATA)
+    lab.environment["R2CONVERT_CACHE"] = str(tmp_path / "file")
+    result = lab.run("cache")
+    assert result.returncode == 4
+    assert "the cache cannot be used" in result.stderr
+    assert "Not a directory\n" in result.stderr
+    assert "set R2CONVERT_CACHE" in result.stderr
+
+
 def test_files_are_shown_with_size_and_trust(lab: Lab, cached: Path) -> None:
     lab.publish("lab-open", sample(seed=1), hashed=False)
     lab.run("fetch", "lab-open")

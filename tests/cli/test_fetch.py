@@ -205,6 +205,20 @@ def test_a_file_brought_by_hand_is_recognised_by_its_content(lab: Lab, tmp_path:
     assert "nobody publishes a hash" in result.stderr
 
 
+@pytest.mark.parametrize("classes", [10, None])
+def test_a_file_with_other_classes_is_not_the_published_one(
+    classes: int | None, lab: Lab, tmp_path: Path, tables: Tables
+) -> None:
+    """Somebody's own training must not pass for timm's weights, whose hash nobody publishes."""
+    slots = tables.of(tables.catalog.find("res2net50_14w_8s"), classes or 1000).names("timm")
+    tensors = {name: np.zeros(slot.shape, np.uint8) for name, slot in slots.items() if classes or name[:3] != "fc."}
+    safetensors.numpy.save_file(tensors, tmp_path / "model (1)")
+    result = lab.run("fetch", "--import", tmp_path / "model (1)")
+    assert (result.returncode, result.stdout) == (3, "")
+    assert "this is none of the published files" in result.stderr
+    assert "a file of your own needs no import" in result.stderr
+
+
 @pytest.mark.parametrize("kind", ["folder", "pipe", "device"])
 def test_what_is_no_file_is_not_read_for_ever(kind: str, lab: Lab, tmp_path: Path) -> None:
     path = Path("/dev/zero") if kind == "device" else tmp_path / kind

@@ -116,6 +116,11 @@ def test_the_start_of_a_name_finds_the_whole_one(run: Run) -> None:
     assert "expected: one of res2net101_w26_s4, res2net101_v1b_w26_s4" in ran.err
 
 
+def test_an_output_that_cannot_be_reached_is_told_as_an_output(run: Run, file: Path, tmp_path: Path) -> None:
+    ran = run("map", file, tmp_path / f"{'x' * 300}.pth")
+    assert (ran.code, "the output cannot be written: File name too long" in ran.err) == (4, True)
+
+
 def test_a_folder_as_output_is_told_a_name(run: Run, file: Path, tmp_path: Path) -> None:
     for where in ((file, tmp_path), ("--src", file, "--dst", tmp_path, "--dry-run")):
         ran = run("map", *where, "--to", "timm")

@@ -337,7 +337,9 @@ def _measure(examined: Mapping[str, Examined], image_run: ImageRun) -> dict[str,
 
     groups: dict[Protocol, list[str]] = {}
     for name, each in examined.items():
-        groups.setdefault(image_run.protocol.applied_to(default_protocol(each.identity)), []).append(name)
+        protocol = image_run.protocol.applied_to(default_protocol(each.identity))
+        require_input_size(each.identity.variant, (protocol.crop, protocol.crop))
+        groups.setdefault(protocol, []).append(name)
     if image_run.predictions is not None and len(groups) > 1:
         raise UsageError(
             "one file of predictions cannot hold those of networks that are shown different crops",

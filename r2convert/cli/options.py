@@ -10,7 +10,7 @@ import os
 import stat
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -183,6 +183,26 @@ def given(context: click.Context) -> dict[str, str]:
         for parameter in context.command.params
         if parameter.name and context.get_parameter_source(parameter.name) is ParameterSource.COMMANDLINE
     }
+
+
+def refuse_replacing_inputs(outputs: Mapping[str, str | None], inputs: Iterable[str | None]) -> None:
+    """Refuse to write over what the command reads.
+
+    Args:
+        outputs: option -> where it writes.
+        inputs: what is read.
+
+    Raises:
+        UsageError: one of the outputs is an input.
+    """
+    read = {os.path.realpath(each) for each in inputs if each not in (None, STDOUT)}
+    for option, target in outputs.items():
+        if target not in (None, STDOUT) and os.path.realpath(target) in read:
+            raise UsageError(
+                f"{option} would replace a file that the command reads",
+                got=target,
+                next_step="choose another name",
+            )
 
 
 # --- r2convert.toml --------------------------------------------------------------------------------------------------

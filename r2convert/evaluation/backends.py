@@ -271,11 +271,11 @@ def require_classifier(name: str, network: nn.Module, device: torch.device, clas
         if is_out_of_memory(error):
             raise out_of_memory(name, error, what=_NOT_ONE_IMAGE) from error
         raise CheckpointError(
-            "the network cannot be shown RGB images",
+            "the network cannot be shown RGB images of this size",
             where=name,
             expected=f"a network that takes images of 3 channels and {side}x{side} pixels",
             got=str(error).partition("\n")[0],
-            next_step="accuracy is measured for image classifiers with 3 input channels only",
+            next_step="measure classifiers of RGB images, at a size that the network takes",
         ) from error
     _require_logits(logits, 1, classes, name)
 

@@ -185,3 +185,12 @@ def test_a_new_report_has_the_permissions_of_a_new_file(run: Run, results: Path,
     umask = os.umask(0)
     os.umask(umask)
     assert stat.S_IMODE((tmp_path / "a.md").stat().st_mode) == 0o666 & ~umask
+
+
+@pytest.mark.parametrize("kind", ["html", "markdown", "metafile"])
+def test_results_are_never_written_over(run: Run, results: Path, kind: str) -> None:
+    before = results.read_bytes()
+    ran = run("report", results, f"--{kind}", results)
+    assert ran.code == 2
+    assert f"--{kind} would replace a file that the command reads" in ran.err
+    assert results.read_bytes() == before

@@ -232,3 +232,27 @@ def test_an_accuracy_that_is_off_leads_to_the_doctor() -> None:
     off = list(advice([result("top1", "fail"), result("flops", "fail"), result("top5", "inconclusive")], "/data/val"))
     assert off == ["Accuracy is off. To find out why: r2convert doctor 'my weights.pth' --imagenet /data/val"]
     assert not list(advice([result("wiring", "fail")], None))
+
+
+@pytest.mark.parametrize("option", ["--json", "--predictions"])
+@pytest.mark.parametrize("spelling", ["model.pth", "./folder/../model.pth", "link.pth"])
+def test_a_checkpoint_is_never_written_over(
+    run: Run, standin: Standin, option: str, spelling: str, tmp_path: Path
+) -> None:
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "model.pth").write_bytes(standin(DLA).read_bytes())
+    (tmp_path / "link.pth").symlink_to("model.pth")
+    ran = run("verify", "model.pth", "--imagenet", "folder", option, spelling)
+    assert ran.code == 2
+    assert f"{option} would replace a file that the command reads" in ran.err
+    assert (tmp_path / "model.pth").read_bytes() == standin(DLA).read_bytes()
+
+
+def test_a_size_of_crops_that_the_network_does_not_take_is_said_before_images_are_read(
+    run: Run, standin: Standin, tmp_path: Path
+) -> None:
+    (tmp_path / "n01440764").mkdir()
+    (tmp_path / "n01440764" / "a.JPEG").touch()
+    ran = run("verify", standin(DLA), "--imagenet", tmp_path, "--image-size", "225")
+    assert ran.code == 2
+    assert "divisible by 32" in ran.err

@@ -96,6 +96,9 @@ def _check_usage(
     paths = [Path(target).absolute() for target in targets if target != options.STDOUT]
     if len(set(paths)) < len(paths):
         raise UsageError("two reports cannot go to the same file", got=str(paths[0]))
+    options.refuse_replacing_inputs(
+        {f"--{kind}": target for kind, target in wanted.items()}, (*results, imagenet, *(predictions or ()))
+    )
     if results.count(options.STDOUT) > 1:
         raise UsageError("standard input can be read once only", got="several results files -")
     if imagenet is not None and "html" not in wanted:

@@ -78,6 +78,9 @@ def command(
       r2convert verify mm.pth --wiring ~/Pictures
     """
     _check_usage(context)
+    read, predictions = (*checkpoints, chosen["imagenet"]), chosen["predictions"]
+    options.refuse_replacing_inputs({"--predictions": predictions}, read)
+    options.refuse_replacing_inputs({"--json": json_file}, (*read, predictions))
     with ExitStack() as stack:
         write = None
         if json_file not in (None, options.STDOUT) and api.is_first_process():

@@ -37,7 +37,7 @@ from r2convert.catalog.protocol import ACCELERATIONS, Acceleration, ComputePreci
 from r2convert.checks.standins import write_synthetic_set
 from r2convert.evaluation.backends import normalise
 from r2convert.evaluation.engine import Run, measure_accuracy
-from r2convert.evaluation.precision import accelerated, accelerations_for, computing_in
+from r2convert.evaluation.precision import accelerated, accelerations_for, computing_in, without_gradients
 from r2convert.evaluation.predictions import NetworkPredictions, Predictions
 from r2convert.evaluation.processes import local_device
 from r2convert.imagenet.crop_store import ResidentCrops, memory_for
@@ -174,7 +174,7 @@ class Bench:
         count = len(self.many.images)
 
         def run() -> None:
-            with computing_in(precision, self.device), torch.inference_mode():
+            with computing_in(precision, self.device), without_gradients(precision):
                 torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark = not search, search
                 for _ in range(-(-count // self.batch_size)):
                     network(ready)

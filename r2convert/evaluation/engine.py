@@ -27,7 +27,7 @@ import torch
 from r2convert.catalog.protocol import Acceleration, ComputePrecision, Precision, Protocol
 from r2convert.errors import UsageError
 from r2convert.evaluation.backends import Backend, PendingBatch, network_fingerprint, out_of_memory, require_classifier
-from r2convert.evaluation.precision import accelerations_for, computing_in, first_precision
+from r2convert.evaluation.precision import accelerations_for, computing_in, first_precision, without_gradients
 from r2convert.evaluation.prediction_store import Measurement, PredictionFile, Record
 from r2convert.evaluation.predictions import NetworkPredictions, Places, Predictions, merged_audit
 from r2convert.evaluation.processes import (
@@ -318,7 +318,7 @@ class Run:
         ahead = 0 if self.stop_when is not None else backend.batches_ahead
         with (
             computing_in(precision, self.device),
-            torch.inference_mode(),
+            without_gradients(precision),
             closing(crops.batches(places.tolist(), backend.images_at_once)) as batches,
             ThreadPoolExecutor(1, thread_name_prefix="predictions") as other_thread,
             watch.running(),

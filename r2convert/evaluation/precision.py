@@ -28,7 +28,7 @@ from __future__ import annotations
 import copy
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from typing import Any
 
 import torch
@@ -123,6 +123,11 @@ def computing_in(precision: ComputePrecision, device: torch.device) -> Iterator[
         if precision in _AUTOCAST:
             settings.enter_context(torch.autocast(device.type, dtype=_AUTOCAST[precision]))
         yield
+
+
+def without_gradients(precision: ComputePrecision) -> AbstractContextManager[None]:
+    """The mode to run networks in: inference mode, unless autocast would round all weights for every batch in it."""
+    return torch.no_grad() if precision in _AUTOCAST else torch.inference_mode()
 
 
 @contextmanager

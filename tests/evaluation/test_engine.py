@@ -14,7 +14,7 @@ import torch
 from msgspec.structs import replace
 from PIL import Image
 
-from r2convert.catalog.protocol import Protocol
+from r2convert.catalog.protocol import ComputePrecision, Protocol
 from r2convert.checks.standins import SyntheticSet, synthetic_image, write_synthetic_set
 from r2convert.errors import AccessError, CheckpointError, UsageError
 from r2convert.evaluation import backends, engine
@@ -405,6 +405,16 @@ def test_what_all_of_torch_is_set_to_changes_no_strict_convolution(asked: str) -
         backends.fp32_precision, _ = found
         for each, precision in zip(convolutions, found[1], strict=True):
             each.fp32_precision = precision
+
+
+@pytest.mark.parametrize("precision", ["bf16", "fp16"])
+def test_weights_are_rounded_once_and_not_for_every_batch(standin: SyntheticSet, precision: ComputePrecision) -> None:
+    pool = torch.nn.Sequential(torch.nn.AdaptiveAvgPool2d(1), torch.nn.Flatten(), torch.nn.Linear(3, 1000, bias=False))
+    with torch.profiler.profile(record_shapes=True) as profiler:
+        measure_accuracy({"it": pool}, open_validation_set(standin.folder), precision=precision, batch_size=2)
+    events: Any = profiler.events()
+    copied = [event.input_shapes[0] for event in events if event.name == "aten::_to_copy"]
+    assert copied.count([1000, 3]) == 1
 
 
 def test_settings_of_torch_are_left_as_they_were(network: torch.nn.Module, standin: SyntheticSet) -> None:

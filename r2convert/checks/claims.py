@@ -1,7 +1,7 @@
-"""Published numbers, and what was measured held against them.
+"""Compares measurements with published numbers.
 
-Counts speak of an architecture, each in its publisher's own convention. A published accuracy speaks of weights, on all
-images of one set: it counts for a file only if something proves that the file holds those weights. Other numbers are
+Counts are about an architecture, each in its publisher's own convention. A published accuracy is about weights, on all
+images of one set: it applies to a file only if something proves that the file holds those weights. Other numbers are
 shown beside what was measured, and judged ``not-comparable``.
 """
 
@@ -49,7 +49,7 @@ def claim_check(claim: Claim, verdict: Verdict, measured: int | None, note: str 
 
 
 def judge_count(claim: Claim, measured: int, explained: int | None = None, note: str = "") -> Check:
-    """Hold a count against the interval its claim stands for.
+    """Compare a count with the interval its claim stands for.
 
     Args:
         claim: a claim on parameters, FLOPs or activations.
@@ -91,15 +91,15 @@ def accuracy_checks(
     dataset: Dataset | None,
     classes: int = IMAGENET_CLASSES,
 ) -> Iterator[Check]:
-    """Hold every accuracy published on a set against what was measured; it is judged for proven weights only.
+    """Compare what was measured with every accuracy published on the set; it is judged for proven weights only.
 
     Args:
         variant: the network.
         accuracy: what was measured.
         weights: whose weights the file holds, where that is proven.
-        dataset: the set that the images are, all of it or a random part; ``None``: they are none that numbers are
-            published on, and those of ImageNet-1k stand beside what was measured.
-        classes: how many classes the network tells apart.
+        dataset: the set that the images are, all of it or a random part; ``None`` for a set that no numbers are
+            published on, where those of ImageNet-1k are shown beside what was measured.
+        classes: outputs of the network's classifier.
     """
     measured = {
         "top1": (accuracy.top1_correct, accuracy.images),
@@ -121,7 +121,7 @@ _OTHER_CLASSES = "published for {:,} classes; this file has {:,}"
 
 
 def lowest_published_top1(weights: Weights | None, dataset: Dataset) -> int | None:
-    """The fewest images right at top-1 that any number published about weights stands for; ``None`` if none is."""
+    """The fewest correct images that any top-1 published for these weights stands for; ``None`` if there is none."""
     claims = weights.claims if weights else ()
     counting = [claim for claim in claims if (claim.metric, claim.dataset) == ("top1", dataset)]
     return min((printed_interval(claim).first for claim in counting), default=None)
@@ -196,7 +196,7 @@ class PublishedNumbers:
         expansion: the variant's tensors, with the classes of the file in hand.
         stored: elements of each tensor of the file, by the slot's key; ``None`` to count the reference network itself.
         input_size: height and width of the image to count operations for; claims are for 224x224.
-        weights: whose weights these are, where that is proven; else the first that are known count as these.
+        weights: whose weights these are, where that is proven; else the first known ones are assumed.
     """
 
     tables: Tables
@@ -236,7 +236,7 @@ class PublishedNumbers:
         return counted, absent
 
     def operations(self, *, unreachable: bool) -> Operations:
-        """Operations for one image, with or without the layers whose result nothing reads."""
+        """Operations for one image, with or without the layers whose results are not used."""
         if unreachable not in self._operations:
             self._operations[unreachable] = count_operations(
                 self.expansion.variant,
@@ -266,7 +266,7 @@ class PublishedNumbers:
         ]
 
     def check(self, claim: Claim) -> Check:
-        """Hold the count that a claim speaks of against it."""
+        """Compare a claim with the count that it is about."""
         measured, absent = self._count(claim, claim.convention)
         differs = self._differs_from_published(claim)
         if differs:
@@ -275,10 +275,10 @@ class PublishedNumbers:
         return judge_count(claim, measured, self._explained(claim), note)
 
     def _is_about_these(self, claim: Claim) -> bool:
-        """Whether a number speaks of this network as these weights have it.
+        """Whether a number is about this network with these weights.
 
-        Numbers of other classes do not, nor do misprints about other weights than these: only what the official table
-        has wrong is everybody's, for everybody compares with it.
+        Numbers for another number of classes are not, nor are misprints about other weights: only errors of the
+        official table concern all weights, since everybody compares with it.
         """
         known = self.expansion.variant.weights
         printed_about = self.expansion.variant.weights_called(claim.weights)
@@ -288,11 +288,11 @@ class PublishedNumbers:
         return claim.deviation is None or claim.source == OFFICIAL_TABLE or own is None or claim.weights == own.id
 
     def _count(self, claim: Claim, convention: Convention | None) -> tuple[int, int]:
-        """What a claim speaks of, and how much of it is in layers that the file leaves out."""
+        """The count that a claim is about, and how much of it is in layers that the file leaves out."""
         layout = self._layout_of(claim)
         if claim.metric == "parameters":
             counted, absent = self.parameters(layout, statistics=convention == "weights+statistics")
-            # PaddlePaddle 1.x's summary() takes all biases of the classifier for one.
+            # PaddlePaddle 1.x's summary() counts all biases of the classifier as one.
             return counted - (self.expansion.classes - 1 if convention == "fluid" else 0), absent
         if convention == "fluid":
             classes = self.expansion.classes
@@ -321,7 +321,7 @@ class PublishedNumbers:
         return ""
 
     def _layout_of(self, claim: Claim) -> str:
-        """The layout of the file that a claim speaks of: publishers count what their own file stores."""
+        """The layout of the file that a claim is about: publishers count what their own file stores."""
         for source in self.expansion.variant.sources:
             if source.publisher == claim.publisher and source.layout in self.expansion.table.layouts:
                 return source.layout

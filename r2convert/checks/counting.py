@@ -78,7 +78,7 @@ def _walk(variant: Variant, input_size: tuple[int, int], classes: int, *, unreac
 
 
 def require_input_size(variant: Variant, input_size: tuple[int, int]) -> None:
-    """Check that a network can be shown images of a size.
+    """Check that a network can run on images of a size.
 
     Raises:
         UsageError: it cannot. The trees of DLA add maps that were pooled to maps that were strided, which are of one
@@ -120,7 +120,7 @@ class _Map:
 
 @dataclass(slots=True)
 class _Walk:
-    """One handler a kind of layer: each notes down what the layer costs, and tells the shape of its output."""
+    """One handler per kind of layer: each records what the layer costs, and returns the shape of its output."""
 
     layers: list[LayerOperations] = field(default_factory=list)
     fluid: int = 0

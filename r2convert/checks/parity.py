@@ -43,9 +43,9 @@ def compare_activations(
     """Run two networks and compare the output of every module they share.
 
     Args:
-        reference: a reference network; both are turned to float64 and evaluation mode, and stay so.
+        reference: a reference network; both are switched to float64 and evaluation mode, and stay so.
         other: the other one.
-        image: what to show both, float64 (1, 3, H, W).
+        image: the input of both, float64 (1, 3, H, W).
         names: the other's module paths -> the reference's; ``None`` where they are the same.
     """
     kept = {name: name for name, module in reference.named_modules() if isinstance(module, _LAYERS)}
@@ -68,7 +68,7 @@ def _stages(network: nn.Module) -> list[str]:
 
 
 def _outputs(network: nn.Module, image: Tensor, names: Mapping[str, str]) -> dict[str, Tensor]:
-    """What the named modules put out, in the order they finish, under the names they are given."""
+    """The outputs of the named modules, in the order they finish, under the given names."""
     found: dict[str, Tensor] = {}
     modules = dict(network.double().eval().named_modules())
     hooks = [
@@ -86,14 +86,14 @@ def _outputs(network: nn.Module, image: Tensor, names: Mapping[str, str]) -> dic
 def _keeper(found: dict[str, Tensor], name: str) -> Callable[[nn.Module, object, object], None]:
     def keep(_: nn.Module, __: object, output: object) -> None:
         if isinstance(output, Tensor):
-            # A copy, for the ReLU that follows may work in place.
+            # A copy, since the ReLU that follows may work in place.
             found[name] = output.clone()
 
     return keep
 
 
 def _difference(name: str, one: Tensor, other: Tensor) -> OutputDifference:
-    # A classifier that is a 1x1 convolution answers with (1, classes, 1, 1).
+    # A classifier that is a 1x1 convolution returns (1, classes, 1, 1).
     one, other = one.squeeze(), other.squeeze()
     if one.shape != other.shape or not bool(one.isfinite().all() and other.isfinite().all()):
         return OutputDifference(name, None, None)
@@ -178,11 +178,11 @@ def _import(module: str, packages: str) -> Any:
             next_step=f"pip install {packages}",
         ) from error
     except Exception as error:
-        # Packages that do not fit each other fail to import with errors of every kind.
+        # Incompatible packages fail to import with errors of every kind.
         raise UsageError(
             f"{package} cannot be imported",
             got=f"{type(error).__name__}: {str(error).partition(chr(10))[0]}",
-            next_step=f"make `python -c 'import {module}'` work first: its packages do not fit each other",
+            next_step=f"make `python -c 'import {module}'` work first: its packages are incompatible",
         ) from error
 
 
@@ -193,7 +193,7 @@ def run_parity(peer: Peer, resolution: Resolution, path: Path, reference: Classi
         peer: the implementation to compare with.
         resolution: what the file is.
         path: the file; it has been read by this package's own reader before, which refuses unsafe ones.
-        reference: the reference network with the file's weights; it is turned to float64.
+        reference: the reference network with the file's weights; it is switched to float64.
     """
     identity, expansion = resolution.identity, resolution.expansion
     network = peer.build(identity.variant, identity.classes)
@@ -207,7 +207,7 @@ def run_parity(peer: Peer, resolution: Resolution, path: Path, reference: Classi
     try:
         peer.load(network, path)
     except Exception as error:
-        # A peer says in a class of its own choosing that a file does not fit.
+        # Peers raise errors of any class when a file does not fit.
         lines = [line.strip() for line in str(error).splitlines() if line.strip()]
         return ParityResult(peer.name, peer.version, refused=" ".join(lines[:2]) or type(error).__name__)
     names = module_names(expansion, peer.layout, network)
@@ -232,7 +232,7 @@ def parity_check(result: ParityResult) -> Check:
 
 
 def module_names(expansion: Expansion, layout: str, network: nn.Module) -> dict[str, str]:
-    """A peer's module paths -> those of the reference network, told from the table of tensor names.
+    """A peer's module paths -> those of the reference network, from the table of tensor names.
 
     Modules without tensors of their own, such as pools and whole stages, follow from those around them.
     """
@@ -248,7 +248,7 @@ def module_names(expansion: Expansion, layout: str, network: nn.Module) -> dict[
 
 
 def _match_upwards(names: dict[str, str], theirs: str, ours: str) -> None:
-    """Note down two modules, and what they lie in as long as both call it the same."""
+    """Record two modules, and the modules around them as long as both have the same name."""
     while ours:
         names.setdefault(theirs, ours)
         their_parent, _, their_last = theirs.rpartition(".")

@@ -1,4 +1,4 @@
-"""A verification from end to end: files in, one result a file out.
+"""A verification from end to end: files in, one result per file out.
 
 torch is imported when a network runs, not before: checking a file without images needs neither.
 """
@@ -47,7 +47,7 @@ if TYPE_CHECKING:
 _RGB_CHANNELS = 3
 _CHECK_THE_REST = "`r2convert verify` without --imagenet checks the rest"
 _OWN_CLASSES = (
-    "images of other classes than ImageNet's lie in a folder a class, or beside a classes.txt that names them"
+    "images of other classes than ImageNet's must be in one folder per class, or beside a classes.txt that names them"
 )
 
 
@@ -57,8 +57,8 @@ class Request:
 
     Args:
         path: the file.
-        variant: what it is said to hold, if anything.
-        layout: whose names it is said to have, if anything.
+        variant: what the user says it holds, if anything.
+        layout: whose names the user says it has, if anything.
         key: which of several state dicts in it.
         prefix: only the tensors under this prefix.
         leave_out: shell patterns of names to leave out.
@@ -107,7 +107,7 @@ class Examined:
     Args:
         identity: what it is.
         result: what was found so far.
-        network: the network with its weights, if it was asked for.
+        network: the network with its weights, if requested.
         other_key: takes the file's other weights: its moving average, or the raw ones.
     """
 
@@ -117,7 +117,7 @@ class Examined:
     other_key: str | None
 
     def require_network(self) -> Classifier:
-        """The network, for a caller who asked for it."""
+        """The network, for a caller that requested it."""
         assert self.network is not None  # noqa: S101 - loaded whenever there are images
         return self.network
 
@@ -129,15 +129,15 @@ def examine(
 
     Args:
         tables: the tables of the catalogue.
-        request: the file and what is said of it.
+        request: the file, and what the user says about it.
         probes: what to do with its network.
-        classes: keep the network, to be measured on images of so many classes.
-        background: let it have one class more, for the background.
+        classes: keep the network, to be measured on images of this many classes.
+        background: allow one more class, for the background.
 
     Raises:
         InputError: the file cannot be read, is none of the known networks, or cannot be measured on ImageNet.
         AccessError: the file is not there.
-        UsageError: the network cannot be shown images of the input size.
+        UsageError: the network cannot run on images of the input size.
     """
     with request.open(tables) as checkpoint:
         resolution = resolve(tables, checkpoint, request.variant, request.layout)
@@ -180,7 +180,7 @@ def examine(
 def _weigh_wiring(
     tables: Tables, checkpoint: Checkpoint, resolution: Resolution, probes: Probes, checks: list[Check]
 ) -> tuple[Resolution, WiringResult | None]:
-    """Run the wiring check if it was asked for, and let it decide between networks with equal names."""
+    """Run the wiring check if requested, and let it decide between networks with equal names."""
     if probes.wiring is None:
         return resolution, None
     import torch
@@ -240,18 +240,18 @@ def _require_classifier(path: Path, resolution: Resolution, classes: int, *, bac
 
 @dataclass(frozen=True, slots=True)
 class ImageRun:
-    """Images to show every network, and how.
+    """The images to run every network on, and how.
 
     Args:
         images: the validation set.
         device: where the networks run.
-        batch_size: images a batch, or ``None`` for the device's default.
-        protocol: what was asked for instead of the protocols of the weights.
+        batch_size: images per batch, or ``None`` for the device's default.
+        protocol: what overrides the protocols of the weights.
         precision: how the networks are run, see :mod:`r2convert.evaluation.precision`.
-        accelerations: what else makes them run faster, see :mod:`r2convert.evaluation.precision`.
-        progress: told after every batch.
+        accelerations: the optimisations in use, see :mod:`r2convert.evaluation.precision`.
+        progress: called after every batch.
         fail_fast: stop as soon as every network certainly misses a published top-1.
-        predictions: where every image's answer is kept.
+        predictions: where every image's prediction is kept.
         crop_cache: folder in which crops are kept for later runs.
     """
 
@@ -293,7 +293,7 @@ def verify_checkpoints(
 
     Args:
         tables: the tables of the catalogue.
-        requests: the files and what is said of them.
+        requests: the files, and what the user says about them.
         image_run: images to measure accuracy on.
         probes: what to do with every network besides reading its file.
         on_error: told about a file that cannot be checked, so that the others are; by default its error is raised.

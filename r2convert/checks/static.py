@@ -1,4 +1,4 @@
-"""What can be said of a file without running it: its receipt, names, shapes and values."""
+"""What can be checked about a file without running it: its receipt, names, shapes and values."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ _SHOWN = 3
 def file_numbers(
     tables: Tables, checkpoint: Checkpoint, resolution: Resolution, input_size: tuple[int, int]
 ) -> PublishedNumbers:
-    """The counts of a file, to be held against what was published.
+    """The counts of a file, to be compared with what was published.
 
     Args:
         tables: the tables of the catalogue.
@@ -79,7 +79,7 @@ def _structure_checks(checkpoint: Checkpoint, resolution: Resolution) -> Iterato
     )
     notes = []
     if counters:
-        notes.append(f"{counters} counters of training batches are missing, which evaluation does not read")
+        notes.append(f"{counters} batch counters are missing, which evaluation does not use")
     if not identity.has_classifier:
         notes.append("a backbone: it has no classifier")
     wrong_names = len(difference.missing) + len(difference.unexpected)

@@ -1,14 +1,14 @@
-"""The wiring check: does a network still see what its own BatchNorms remember?
+"""The wiring check: do a network's activations match its own running statistics?
 
-A trained checkpoint carries statistics of its own activations: every BatchNorm's running mean and variance. Show it
-some images, measure the mean and variance of what really arrives at each BatchNorm, and compare channel by channel.
-Where a wire was crossed (a tensor swapped, a stem from elsewhere, an addition too many) they part, and no label and
-no second implementation is needed.
+A trained checkpoint carries statistics of its own activations: every BatchNorm's running mean and variance. Run it on
+some images, measure the mean and variance of each BatchNorm's input, and compare channel by channel. Where something
+was miswired (a tensor swapped, a stem from elsewhere, a superfluous addition) they differ, and neither labels nor a
+second implementation are needed.
 
-Every BatchNorm normalises with what was just measured, not with what it remembers. So what goes wrong at one layer is
-put right at the next, each layer is judged by itself, and the suspects are the places of the error, not all that
-comes after it. Images unlike the training data are put right the same way; at the first layer, which no BatchNorm
-precedes, what another brightness, contrast or tint accounts for is taken out.
+Every BatchNorm normalises with the statistics just measured, not with the running ones. So an error at one layer is
+normalised away at the next, each layer is judged by itself, and only the faulty layers are suspects, not all that
+follow. Images unlike the training data are compensated for in the same way; at the first layer, which no BatchNorm
+precedes, whatever a change of brightness, contrast or tint explains is removed.
 
 The check is evidence, not proof; the documentation's page on verification lists what it cannot see.
 """
@@ -62,7 +62,7 @@ def synthetic_images() -> WiringImages:
 
 
 def images_from(folder: Path) -> WiringImages:
-    """Up to 64 images of a folder and its folders, spread evenly over them, cropped as published numbers are measured.
+    """Up to 64 images of a folder and its subfolders, spread evenly, cropped as published numbers are measured.
 
     Raises:
         DatasetError: there is no such folder, or fewer than 16 of its files can be decoded.
@@ -71,7 +71,7 @@ def images_from(folder: Path) -> WiringImages:
         raise DatasetError(
             "this is not a folder of images",
             where=str(folder),
-            expected="a folder; after --wiring the next word is taken for one",
+            expected="a folder; the word after --wiring is taken for one",
             got="a file" if folder.exists() else "nothing of that name",
             next_step="put --wiring after the checkpoints, or write --wiring=FOLDER",
         )
@@ -102,24 +102,25 @@ def _crops(paths: Sequence[Path]) -> Iterator[Crop]:
 
 MEAN_SHIFT_TIMES, MEAN_SHIFT_LIMITS = 6.0, (0.25, 0.5)
 LOG_VARIANCE_TIMES, LOG_VARIANCE_LIMITS = 9.0, (0.5, 2.0)
-"""How many times further off than the network's typical layer a layer has to be, and the least and the most that this
-may come to: a network of which most is broken must not make that typical."""
+"""How many times the deviation of the network's typical layer makes a layer suspect, and the limits of that threshold:
+a network that is mostly broken must not make that typical."""
 LEAST_MEAN_SHIFT, MEAN_CORRELATION = 0.1, 0.6
 LEAST_LOG_VARIANCE, VARIANCE_CORRELATION = 0.2, 0.3
-"""A layer that is further off than the one has to keep the pattern over its channels up to the other; nearer, noise
-hides it. All of these were set by ``scripts/wiring_false_alarms.py`` on one trained network; on another, none of 42
-folders of images shows a layer beyond the stem, and eleven planted errors are each found at their place."""
+"""A layer that deviates more than the first must keep the pattern over its channels, a correlation of at least the
+second; below the first, noise hides it. All of these were set by ``scripts/wiring_false_alarms.py`` on one trained
+network; on another, none of 42 folders of images makes a layer beyond the stem suspect, and eleven planted errors are
+each found at the right layer."""
 _STEM = ("bn1", "stem.", "base_layer.", "level0.", "level1.")
 
 
 class LayerStatistics(NamedTuple):
-    """Mean and variance of every channel, as they arrive at a BatchNorm and as it remembers them.
+    """Mean and variance of every channel at a BatchNorm, measured and running.
 
     Args:
         name: its module path.
-        mean: what arrives, float64 of shape (channels,).
+        mean: measured, float64 of shape (channels,).
         variance: the same, with the layer's ``eps``.
-        running_mean: what it remembers.
+        running_mean: the layer's own.
         running_variance: the same, with the layer's ``eps``.
         tint: of the layer that images reach first, what one more unit of each colour adds to the mean,
             (channels, colours).
@@ -134,7 +135,7 @@ class LayerStatistics(NamedTuple):
 
 
 def measure(network: nn.Module, batches: Iterable[Tensor]) -> tuple[LayerStatistics, ...]:
-    """What arrives at every BatchNorm of a network, beside what it remembers.
+    """Measured and running statistics of every BatchNorm of a network.
 
     Args:
         network: the network, in evaluation mode; it is left as it was.
@@ -166,7 +167,7 @@ def measure(network: nn.Module, batches: Iterable[Tensor]) -> tuple[LayerStatist
 
 
 class _Meter:
-    """Mean and variance of what arrives at a layer, over all elements of a channel, added up over batches."""
+    """Mean and variance of a layer's input, over all elements of a channel, added up over batches."""
 
     def __init__(self, layer: nn.BatchNorm2d) -> None:
         assert layer.running_mean is not None  # noqa: S101 - BatchNorms here keep statistics
@@ -192,7 +193,7 @@ class _Meter:
 
 
 class _Renormalise:
-    """Has a BatchNorm normalise with the statistics of the batch, which are noted down.
+    """Makes a BatchNorm normalise with the statistics of the batch, which are recorded.
 
     Not the same as training mode, which would overwrite the running statistics.
     """
@@ -213,12 +214,12 @@ class _Renormalise:
 
 
 def check_wiring(network: nn.Module, batches: Iterable[Tensor]) -> tuple[LayerWiring, ...]:
-    """Compare every BatchNorm's running statistics with what arrives at it; see :func:`measure`."""
+    """Compare every BatchNorm's running statistics with those of its input; see :func:`measure`."""
     return judge(map(agreement, measure(network, batches)))
 
 
 def agreement(layer: LayerStatistics) -> LayerWiring:
-    """How well what arrives at a BatchNorm fits what it remembers, over its channels."""
+    """How well the input of a BatchNorm fits its running statistics, over its channels."""
     if layer.tint is not None:
         layer = _as_coloured_in_training(layer, layer.tint)
     shift = (layer.mean - layer.running_mean).abs() / layer.running_variance.sqrt()
@@ -232,7 +233,7 @@ def agreement(layer: LayerStatistics) -> LayerWiring:
 
 
 def _as_coloured_in_training(layer: LayerStatistics, tint: Tensor) -> LayerStatistics:
-    """What would arrive at the first layer after the change of brightness, contrast and tint that fits best."""
+    """The first layer's statistics after the change of brightness, contrast and tint that fits best."""
     deviation = layer.running_variance.sqrt()
     weighted = tint / deviation[:, None]
     off = (layer.running_mean - layer.mean) / deviation
@@ -251,7 +252,7 @@ def _rank_correlation(measured: Tensor, running: Tensor) -> float:
 
 
 def judge(layers: Iterable[LayerWiring]) -> tuple[LayerWiring, ...]:
-    """Mark the layers that disagree, each held against the network's typical one."""
+    """Mark the layers that disagree, each compared with the network's typical one."""
     measured = tuple(layers)
     if not measured:
         return ()
@@ -261,7 +262,7 @@ def judge(layers: Iterable[LayerWiring]) -> tuple[LayerWiring, ...]:
 
 
 def beyond_the_stem(suspects: Iterable[LayerWiring]) -> tuple[LayerWiring, ...]:
-    """Those that no choice of images accounts for.
+    """Those that no choice of images explains.
 
     Which colours images have decides what arrives at the layers before the first block, and hardly anything further
     down: every BatchNorm on the way normalises it away.
@@ -290,7 +291,7 @@ _SHOWN = 4
 
 
 def measure_on(network: nn.Module, images: WiringImages, device: torch.device) -> tuple[LayerStatistics, ...]:
-    """What arrives at every BatchNorm of a network that is shown images; it is moved to the device."""
+    """Statistics of every BatchNorm of a network run on images; it is moved to the device."""
     dtype = next(network.parameters()).dtype
     with computing_in("strict", device):
         return measure(network.to(device), _batches(images, device, dtype))
@@ -303,9 +304,9 @@ def wiring_result(statistics: Iterable[LayerStatistics], images: WiringImages) -
 
 
 def wiring_check(result: WiringResult) -> Check:
-    """The verdict: layers beyond the stem fail a network; images can put the stem itself out of line.
+    """The verdict: suspects beyond the stem fail a network; images alone can make the stem suspect.
 
-    Synthetic images are unlike any training data, and fail nothing.
+    Synthetic images are unlike any training data, and never fail a network.
     """
     suspects, synthetic = result.suspects, result.source is None
     measured = len(result.layers) - len(suspects)
@@ -313,12 +314,12 @@ def wiring_check(result: WiringResult) -> Check:
         return Check("wiring", "pass", measured=measured, note=f"{result.pictures} {'synthetic ' * synthetic}images")
     named = ", ".join(layer.name for layer in suspects[:_SHOWN])
     more = f" and {len(suspects) - _SHOWN} more" if len(suspects) > _SHOWN else ""
-    note = f"what arrives is not what these BatchNorms remember, in network order: {named}{more}"
+    note = f"the inputs of these BatchNorms do not match their running statistics, in network order: {named}{more}"
     if synthetic:
-        note += "; synthetic images may do that to a sound network: give photographs with --wiring FOLDER"
+        note += "; synthetic images can cause this in a sound network: give photographs with --wiring FOLDER"
         return Check("wiring", "inconclusive", measured=measured, note=note)
     if not beyond_the_stem(suspects):
-        note += "; all of it is sound after the stem: images of other colours than those it was trained on do that too"
+        note += "; all layers after the stem are sound: images of other colours than the training data cause this"
         return Check("wiring", "inconclusive", measured=measured, note=note)
     return Check("wiring", "fail", measured=measured, note=note)
 

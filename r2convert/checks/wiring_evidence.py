@@ -1,8 +1,8 @@
-"""Which of the networks with equal names and shapes a file is: the one that gives what its BatchNorms remember.
+"""Which of the networks with equal names and shapes a file is: the one that reproduces its running statistics.
 
-Every network that fits is shown the same images. Where two of them bring different means or variances to a BatchNorm,
-its running statistics lie at one end or the other of the way between the two. How bright, pale or few the images are
-moves both ends alike, so that this sees far less than the wiring check, which judges a network by itself.
+Every network that fits runs the same images. Where two of them give a BatchNorm inputs of different mean or variance,
+its running statistics lie near those of one of the two. Brightness, contrast and number of the images move both alike,
+so that they disturb this far less than the wiring check, which judges a network by itself.
 """
 
 from __future__ import annotations
@@ -22,21 +22,21 @@ from r2convert.mapping.tables import Tables
 from r2convert.results.verification import WiringResult
 
 LEAST_DISTANCE = 0.2
-"""How far two networks' statistics have to be apart at a layer that is to tell them apart: root mean square over its
-channels, of means in running standard deviations, or of the logarithms of variances."""
+"""How far apart two networks' statistics must be at a layer to distinguish them: root mean square over its channels,
+of means in running standard deviations, or of the logarithms of variances."""
 TIMES_NOISE = 2.0
-"""How many times further apart they have to be than the layer is from the nearer of the two."""
+"""How many times further apart they must be than the running statistics are from the nearer of the two."""
 FURTHEST = 0.25
-"""How far from an end of the way between the two, whose length is 1, running statistics are still said to lie there.
+"""How far from one of the two, in units of their distance, running statistics still count as its own.
 All three were set on networks trained by ``scripts/wiring_false_alarms.py``, which counts how often they err."""
 
 
 class Comparison(NamedTuple):
-    """Two networks' statistics beside what the file remembers.
+    """Two networks' statistics compared with the running ones.
 
     Args:
-        position: where on the way from the one (0) to the other (1) the running statistics lie.
-        layer: the first BatchNorm that tells.
+        position: where between the first network (0) and the second (1) the running statistics lie.
+        layer: the first BatchNorm that distinguishes them.
     """
 
     position: float
@@ -44,25 +44,26 @@ class Comparison(NamedTuple):
 
     @property
     def decides_for_first(self) -> bool:
-        """Whether the first network gives what is remembered, and the second does not."""
+        """Whether the first network reproduces the running statistics, and the second does not."""
         return abs(self.position) <= FURTHEST
 
 
 def compare_statistics(one: Sequence[LayerStatistics], other: Sequence[LayerStatistics]) -> Comparison | None:
-    """Say which of two networks with the same weights gives what their BatchNorms remember.
+    """Tell which of two networks with the same weights reproduces their running statistics.
 
     Args:
         one: what was measured on the first.
         other: what was measured on the second, on the same images.
 
     Returns:
-        Where the running statistics lie between them, in the first block that tells; ``None``: none does.
+        Where the running statistics lie between them, in the first block that distinguishes them; ``None`` if none
+        does.
     """
     along, length, first = 0.0, 0.0, ""
     for layer, rival in zip(one, other, strict=True):
         name = layer.name.removeprefix("backbone.")
         if first and not name.startswith(_block_of(first)):
-            # Further on, what arrives differs by what was made of it on the way.
+            # Later differences merely follow from the first ones.
             break
         for remaining, way in _ways(layer, rival):
             noise = min(_size(remaining), _size(remaining - way))
@@ -82,7 +83,7 @@ def _block_of(name: str) -> str:
 
 
 def _ways(layer: LayerStatistics, rival: LayerStatistics) -> tuple[tuple[Tensor, Tensor], ...]:
-    """Of means and of variances: the way from a network to what is remembered, and that to the other network."""
+    """For means and variances: the differences of the running statistics and of the other network from this one."""
     deviation = layer.running_variance.sqrt()
     return (
         ((layer.running_mean - layer.mean) / deviation, (rival.mean - layer.mean) / deviation),
@@ -107,7 +108,7 @@ def weigh_wiring(
         tables: the tables of the catalogue.
         resolution: what the file is, with all other evidence weighed: nothing that is proven is overruled.
         load: builds the network of a resolution with the file's weights.
-        images: what to show the networks.
+        images: what to run the networks on.
         device: where they run.
 
     Returns:
@@ -132,7 +133,7 @@ def _taken_for(tables: Tables, resolution: Resolution, variant: Variant) -> Reso
 def _settle(
     tables: Tables, identity: Identity, measured: Mapping[str, Sequence[LayerStatistics]], images: int
 ) -> Identity:
-    """The identity without what the statistics speak against, or with the word that they tell nothing."""
+    """The identity without the networks that the statistics rule out, or with a note that they are inconclusive."""
     beaten: dict[str, str] = {}
     for one, other in permutations(identity.fits, 2):
         found = compare_statistics(measured[one.id], measured[other.id])
@@ -143,7 +144,9 @@ def _settle(
     if not lost or not left:
         return replace(identity, evidence=f"{identity.evidence}; {images} images do not tell them apart")
     unlike, layer = listed(tables.catalog, lost), beaten[lost[0].id]
-    evidence = f"{left[0].id}, measured on {images} images: unlike {unlike} it gives what {layer} remembers"
+    evidence = (
+        f"{left[0].id}, measured on {images} images: unlike {unlike} it matches the running statistics of {layer}"
+    )
     if len(left) > 1:
         evidence += f"; {listed(tables.catalog, left[1:])} cannot be told from it by images"
     return replace(identity, variant=left[0], fits=(*left, *lost), evidence=evidence)

@@ -15,7 +15,7 @@ from r2convert.results.verification import CheckpointResult
 
 _CLASSES = 6
 _ROWS = 60
-"""Images that are listed, of all networks together; each network lists ten of a kind at the least."""
+"""Most images listed, over all networks; each network lists at least ten of a kind."""
 _LEAST_ROWS = 10
 
 
@@ -91,7 +91,7 @@ def _changed_checks(before: CheckpointResult, after: CheckpointResult) -> Iterab
 
 
 def _changed_classes(before: CheckpointResult, after: CheckpointResult) -> tuple[str, ...]:
-    """WordNet ids of the classes of which another number of images is right, largest change first."""
+    """WordNet ids of the classes whose number of correct images changed, largest change first."""
     one, other = before.accuracy, after.accuracy
     if one is None or other is None or one.images != other.images:
         return ()
@@ -134,7 +134,7 @@ def _require_same_run(compared: PredictionComparison, side: str, file: str, run:
         where=f"{file} and {run.name}",
         expected=f"for {variant}, {' or '.join(found) or 'none'}",
         got=f"{right:,} of {compared.images:,} images right",
-        next_step="give the files that `verify --json FILE --predictions FILE` has written together, in the same order",
+        next_step="give the files that `verify --json FILE --predictions FILE` wrote together, in the same order",
     )
 
 

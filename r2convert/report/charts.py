@@ -43,9 +43,9 @@ _MARGIN = 0.04
 _LEAST_WIDTH = 0.6
 _GUTTER = 17.0
 _LEAST_SPAN = 2.0
-"""Per cent of images that an axis of accuracies spans at the least."""
+"""Least span of an axis of accuracies, in per cent of the images."""
 _NOISE = 25
-"""Images that another decoder or device can account for: shown at the least, however near a claim is."""
+"""Images that another decoder or device can account for: the least that a strip shows, however near a claim is."""
 _BINS = 20
 _FULL_SCALE = 1.5
 """Disagreement at which a bar of the wiring strip is cut: three times what is called suspect at the most."""
@@ -107,7 +107,7 @@ class Standing:
         anchor: id of its part of the page, or the empty string.
         macs: multiply-adds for one 224x224 image.
         published: in per cent, or ``None``.
-        measured: one a file.
+        measured: one per file.
     """
 
     name: str
@@ -140,7 +140,7 @@ def overview_chart(results: Sequence[tuple[str, CheckpointResult]], catalog: Cat
 
     Args:
         results: each with the id of its part of the page.
-        catalog: what is published of the networks.
+        catalog: what is published about the networks.
     """
     if not any(result.accuracy for _, result in results):
         return None
@@ -198,7 +198,7 @@ class ClaimLane:
     """A published accuracy and how far it is from what was measured.
 
     Args:
-        check: what came of it.
+        check: its outcome.
         at: where the interval of images that the printed digits stand for begins.
         width: how wide it is.
         difference: measured minus published, in words.
@@ -277,7 +277,7 @@ class Mark:
 
 @dataclass(frozen=True, slots=True)
 class LayerChart:
-    """One mark a layer, in network order, over the names of stages and the places where they begin."""
+    """One mark per layer, in network order, over the names of stages and the places where they begin."""
 
     marks: tuple[Mark, ...]
     stages: tuple[Tick, ...]
@@ -285,7 +285,7 @@ class LayerChart:
 
 
 def wiring_chart(wiring: WiringResult) -> LayerChart:
-    """One bar a BatchNorm: upwards by how much means are off, downwards by how much variances are."""
+    """One bar per BatchNorm: upwards by how much means are off, downwards by how much variances are."""
     count = max(1, len(wiring.layers))
     bars = []
     for index, layer in enumerate(wiring.layers):
@@ -303,12 +303,12 @@ def _wiring_words(layer: LayerWiring) -> str:
 
 
 def _cut(value: float | None) -> float:
-    """The height of a bar; what was no number is as bad as can be shown."""
+    """The height of a bar; NaN is drawn as the worst."""
     return _FULL_SCALE if value is None else min(abs(value), _FULL_SCALE)
 
 
 def parity_chart(outputs: ActivationComparison) -> LayerChart:
-    """One point a layer: by which share of its largest value two implementations' outputs differ."""
+    """One point per layer: by which share of its largest value two implementations' outputs differ."""
     count = max(1, len(outputs.by_layer))
     points = tuple(
         Mark(

@@ -18,7 +18,7 @@ def class_name(synset: str) -> str:
 
 
 def class_shares(accuracy: Accuracy) -> dict[str, float]:
-    """By class, the share of its images that is right, in per cent."""
+    """By class, the share of its images that is correct, in per cent."""
     return {name: 100 * right / images for name, (images, right) in accuracy.per_class.items()}
 
 

@@ -68,7 +68,7 @@ def render_page(
 
     Args:
         runs: results files, in the order in which they are to appear.
-        catalog: what is published of the networks.
+        catalog: what is published about the networks.
         thumbnails: the images, as far as they are at hand.
         predictions: what two runs predict for each image.
 

@@ -98,7 +98,7 @@ def test_a_network_of_paddleclas_in_the_authors_names_is_recognised(
     assert [each.id for each in identity.fits] == [VD, V1B, MMDET]
     assert identity.evidence == (
         f"{VD}, measured on 16 images: unlike {V1B} (the authors' network) and {MMDET} (mmdetection's network) it "
-        "gives what layer1.0.bns.1 remembers"
+        "matches the running statistics of layer1.0.bns.1"
     )
     # The check is that of the network it is: the presumed one adds nothing in layer1.0.
     assert wiring.suspects == ()

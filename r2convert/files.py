@@ -273,7 +273,7 @@ def _part_of(target: Path) -> Path:
     """Where ``target`` is written until it is complete."""
     room = _LONGEST_NAME - len(f"..{'0' * 16}{PART_SUFFIX}")
     # Cutting bytes may cut a character in two: the rest of it is dropped as well.
-    name = os.fsencode(target.name)[:room].decode("utf-8", errors="ignore")
+    name = os.fsdecode(os.fsencode(target.name)[:room].decode("utf-8", errors="ignore").encode())
     return target.with_name(f".{name}.{os.urandom(8).hex()}{PART_SUFFIX}")
 
 

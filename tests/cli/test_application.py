@@ -255,6 +255,17 @@ def test_a_file_name_that_is_not_utf8_is_shown(run: Run, standin: Standin, tmp_p
     assert document["path"] == str(path)
 
 
+def test_a_name_is_written_as_given_where_the_locale_knows_no_such_letter(standin: Standin, tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "r2convert", "map", standin("res2net_dla60_w28_s4"), os.fsencode(tmp_path / "é😀.pth")],
+        env={**os.environ, "LC_ALL": "POSIX", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"},
+        capture_output=True,
+        check=False,
+    )
+    assert done.returncode == 0
+    assert sorted(os.listdir(tmp_path)) == ["é😀.pth", "é😀.pth.receipt.json"]
+
+
 def test_a_terminal_without_a_size_shows_everything(run: Run) -> None:
     assert run("list", COLUMNS="0").out == run("list", COLUMNS="80").out
 

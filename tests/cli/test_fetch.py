@@ -178,6 +178,15 @@ def test_dest_gets_a_copy_and_its_path_is_printed(lab: Lab, tmp_path: Path) -> N
     assert copy.read_bytes() == path.read_bytes() == DATA
 
 
+def test_the_path_is_printed_as_a_script_can_open_it(lab: Lab, tmp_path: Path) -> None:
+    path = lab.publish("lab-net", DATA)
+    folder = tmp_path / "café"
+    lab.environment |= {"LC_ALL": "POSIX", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+    run = [sys.executable, "-m", "r2convert", "fetch", "lab-net", "--dest", str(folder)]
+    shown = subprocess.run(run, env=lab.variables(), capture_output=True, check=True, cwd=lab.folder).stdout
+    assert shown == os.fsencode(folder / path.name) + b"\n"
+
+
 def test_the_mirror_folder_is_asked_first(lab: Lab, tmp_path: Path) -> None:
     path = lab.publish("lab-net", DATA)
     (tmp_path / path.name).write_bytes(DATA)

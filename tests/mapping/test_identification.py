@@ -175,6 +175,8 @@ def test_a_file_is_presumed_to_be_what_its_layouts_program_computes(
         (["speaker.layer1.0.shortcut.0.weight"], "speech recognition"),
         (["layer3.0.convs.1.conv_offset.weight"], "mmdetection reads it, with its `dcn`"),
         (["layer1.0.conv1.weight_orig", "layer1.0.conv1.weight_mask"], "`prune.remove` every module"),
+        (["_fsdp_wrapped_module._flat_param"], "parameters that FSDP has flattened"),
+        (["flat_param_0"], "FULL_STATE_DICT"),
         (["layer1.0.conv1.weight", "layer1.0.conv1.bias"], "BatchNorms were folded into its convolutions"),
         (["model.layer1.0.conv1.parametrizations.weight.original0"], "parametrized weights"),
         (["backbone.res4.blocks.1.branch2b.0.conv_offset.weight"], "PaddleDetection reads it"),

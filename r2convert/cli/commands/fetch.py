@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -94,7 +95,7 @@ def _report(fetched: api.FetchedFiles, dest: Path | None, as_json: bool) -> None
     rows = [(variant, file, file.path if dest is None else api.copy_to(file, dest)) for variant, file in fetched.files]
     if not as_json:
         for _, _, path in rows:
-            click.echo(path)
+            click.echo(os.fsencode(path))  # as bytes: a script opens it, whatever the locale can show
         return
     documents = [
         {

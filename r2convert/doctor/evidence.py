@@ -47,9 +47,9 @@ def untouched_layers(network: nn.Module) -> list[Finding]:
 
 
 def wrong_wiring(device: Device, setting: Setting, crops: Sequence[Crop]) -> list[Finding]:
-    """A finding about BatchNorms at which arrives what they do not remember, in one setting, if there are any.
+    """A finding about BatchNorms whose inputs do not match their running statistics in one setting, if there are any.
 
-    None if it is the stem alone, which unusual images put out of line too, or with fewer than 16 images.
+    None if it is the stem alone, which unusual images make suspect too, or with fewer than 16 images.
     """
     if sum(map(len, crops)) < FEWEST:
         return []
@@ -66,7 +66,7 @@ def wrong_wiring(device: Device, setting: Setting, crops: Sequence[Crop]) -> lis
         what = "running means and variances that are not those of the weights"
         change = "take the BatchNorms' statistics from the file's source again"
     return [
-        _seen("wiring", what, change, f"what arrives is not what these BatchNorms remember, in network order: {names}")
+        _seen("wiring", what, change, f"inputs that do not match the running statistics, in network order: {names}")
     ]
 
 

@@ -37,7 +37,7 @@ _NOTHING = KnownScore(0.0)
 
 
 class Held(NamedTuple):
-    """A setting held against a score: what it would score, and the log density of the other score under that."""
+    """A setting compared with a score: what it would score, and the log density of the other score under that."""
 
     expected: Expectation
     log_density: float
@@ -48,11 +48,11 @@ class Held(NamedTuple):
 
 
 def hold(right: Right, target: KnownScore, all_images: float, *, sound: tuple[Right, KnownScore] | None = None) -> Held:
-    """Hold a setting against a score that was measured on all images.
+    """Compare a setting with a score that was measured on all images.
 
     Args:
         right: what the setting had right in the sample.
-        target: the score it is held against.
+        target: the score to compare with.
         all_images: how many images the sample was drawn from; infinity for a setting that gives another score each
             time, even on all images.
         sound: what the sound setting had right in the same images, and its score on all images, if that is known:

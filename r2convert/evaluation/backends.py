@@ -33,16 +33,16 @@ class Backend:
     then on.
 
     Args:
-        name: of the network, for messages.
+        name: the network's, for messages.
         network: takes float32 (batch, 3, crop, crop), normalised, and returns logits (batch, classes). It is moved
             to the device, converted to float32, put into evaluation mode and, on a CPU, into channels-last order with
             packed weights, which runs up to a third faster there and multiplies the same numbers.
         device: where it runs.
         batch_size: initial batch size, halved when memory runs out.
         precision: what it runs in besides ``strict``.
-        accelerations: what else makes it run faster there.
+        accelerations: the optimisations in use.
         protocol: how crops are normalised.
-        classes: how many logits it gives.
+        classes: number of its logits.
         ranked: the class indices that are ranked, for a set with some of the classes; by default all of them.
 
     Raises:
@@ -181,7 +181,7 @@ class Ranking:
 
 
 def ignored_classes(ranked: Sequence[int] | None, classes: int, device: torch.device) -> torch.Tensor | None:
-    """For :func:`rank_logits`: all classes but those that are ranked; ``None`` if all are."""
+    """The classes to leave out in :func:`rank_logits`; ``None`` if all are ranked."""
     if ranked is None:
         return None
     ignored = torch.ones(classes, dtype=torch.bool)

@@ -1,11 +1,11 @@
-"""The evaluation loop: shows the images of a validation set to networks and counts right predictions.
+"""The evaluation loop: runs networks on the images of a validation set and counts correct predictions.
 
-To read it: :func:`measure_accuracy` says what goes in and comes out, :meth:`Run.measure` in which order networks see
-the images, :meth:`Run.show` is the loop over batches.
+To read it: :func:`measure_accuracy` documents inputs and results, :meth:`Run.measure` decides in which order networks
+see the images, :meth:`Run.show` is the loop over batches.
 
 Images are decoded once. The first network sees them as they come from the loader; if they are shown again, to another
 network or in another precision, their crops stay in memory, and each network then runs over them alone, at full speed.
-This thread launches; predictions are taken in, kept and reported by another one.
+This thread launches batches; another one collects, records and reports their predictions.
 """
 
 from __future__ import annotations
@@ -56,14 +56,14 @@ Network = torch.nn.Module
 
 @dataclass(frozen=True, slots=True)
 class AccuracyProgress:
-    """How far a measurement has come.
+    """The progress of a measurement.
 
     Args:
-        network: the one that is shown images now.
-        done: images that this one has been shown, those of an earlier run included.
-        total: images it has to be shown in this process, those of an earlier run included.
+        network: the one that runs now.
+        done: images it has run on, those of an earlier run included.
+        total: images it has to run on in this process, those of an earlier run included.
         seconds: time since the start of this network.
-        top1_correct: images right so far, by network.
+        top1_correct: correct images so far, by network.
         images_per_second: speed of this network.
     """
 
@@ -90,7 +90,7 @@ def measure_accuracy(
     crop_cache: Path | None = None,
     workers: int | None = None,
 ) -> dict[str, Accuracy]:
-    """Shows every image of a set to every network and counts right predictions.
+    """Runs every network on every image of a set and counts correct predictions.
 
     Networks are prepared as :class:`~r2convert.evaluation.backends.Backend` says. Inside
     :func:`~r2convert.evaluation.processes.joined_processes`, several processes share the images, and all return the
@@ -100,25 +100,25 @@ def measure_accuracy(
         networks: by name; each takes float32 (batch, 3, crop, crop), normalised, and returns logits (batch, classes).
         images: what to measure on.
         device: where the networks run.
-        batch_size: images a batch, by default the device's. Halved if memory runs out.
+        batch_size: images per batch, by default the device's. Halved if memory runs out.
         protocol: how images are prepared.
         precision: see :mod:`r2convert.evaluation.precision`.
         accelerations: see there; not for ``strict``.
         progress: called after every batch, from another thread.
-        stop_when: called after every batch, from another thread; once it is true the network it is about is done,
+        stop_when: called after every batch, from another thread; once it returns true, the network is done,
             and the images so far are counted. For ``strict`` only.
         predictions: where to keep every prediction, and from where to continue an interrupted run. With ``fast``
             those of a network are kept at its end only: any of them may be rechecked until then.
         crop_cache: a folder to keep crops in, so that the next run over these images need not decode them.
-        workers: decode threads; by default one a core.
+        workers: decode threads; by default one per core.
 
     Returns:
         The counts by network, in the order of ``networks``.
 
     Raises:
-        CheckpointError: a network does not take RGB images, or does not return a logit a class.
+        CheckpointError: a network does not take RGB images, or does not return one logit per class.
         AccessError: predictions or crops cannot be written, or the device is too small.
-        UsageError: ``predictions`` is about another measurement, the device lacks the precision or an acceleration,
+        UsageError: ``predictions`` is of another measurement, the device lacks the precision or an acceleration,
             a package that the protocol needs is missing, or ``batch_size`` is below 1.
     """
     device = local_device(torch.device(device))
@@ -141,7 +141,7 @@ def measure_accuracy(
         torch.cuda.device(device) if device.type == "cuda" else keeping_freed_memory(),
         recording as record,
     ):
-        # Pillow warns of odd metadata in images it reads well; here, not in the threads: filters are global.
+        # Pillow warns about odd metadata in images it reads well. Set here, not in the threads: filters are global.
         warnings.filterwarnings("ignore", module="PIL")
         run = Run(
             found,
@@ -188,7 +188,7 @@ class CropSource(Interface):
 
 @dataclass
 class Run:
-    """A measurement: everything that stays the same from batch to batch, and what is found out.
+    """A measurement: everything that stays the same from batch to batch, and its results.
 
     Args:
         found: predictions, those of earlier runs included.
@@ -197,7 +197,7 @@ class Run:
         batch_size: initial batch size, halved when memory runs out.
         protocol: how images are prepared.
         precision: how networks are run.
-        accelerations: what else makes them run faster.
+        accelerations: the optimisations in use.
         record: writes predictions down.
         progress: called after every batch.
         stop_when: whether a network is done, called after every batch.
@@ -225,14 +225,14 @@ class Run:
 
     @cached_property
     def first_precision(self) -> ComputePrecision:
-        """What images are shown in at first; for ``fast`` what the device is fastest in."""
+        """The precision of the first pass; for ``fast`` the device's fastest."""
         return first_precision(self.device) if self.precision == "fast" else self.precision
 
     def measure(self, networks: Mapping[str, torch.nn.Module]) -> None:
-        """Every network over this process's share of the images that it has not been shown yet.
+        """Run every network on this process's share of the images that it has not seen yet.
 
         Raises:
-            CheckpointError: one of them does not take RGB images, or does not return a logit a class.
+            CheckpointError: one of them does not take RGB images, or does not return one logit per class.
         """
         for name, network in networks.items():
             require_classifier(name, network, self.device, len(self.found.images.classes), self.protocol.crop)
@@ -252,7 +252,7 @@ class Run:
         return places[own_stretch(len(places))]
 
     def _crops(self, places: Places, passes: int) -> Generator[tuple[CropSource, Places], None, None]:
-        """Sources of crops, each with the images it is for: one for all, unless memory is short."""
+        """Yield sources of crops, each with its images: one for all, unless memory is short."""
         if passes == 1:
             yield self.loader, places
             return
@@ -264,7 +264,7 @@ class Run:
             yield ResidentCrops(self.loader, memory, chunk.tolist()), chunk
 
     def measure_network(self, backend: Backend, crops: CropSource, places: Places) -> None:
-        """One network over images: as the precision has it, with an audit or a recheck where it is not strict."""
+        """Run one network on images in the chosen precision, with an audit or a recheck unless it is strict."""
         into = self.found.networks[backend.name]
         if self.precision == "strict":
             self.show(backend, crops, places, "strict", into, self.record)
@@ -340,7 +340,7 @@ class Run:
         into: NetworkPredictions,
         record: Record | None,
     ) -> bool:
-        """Waits for a batch, keeps what is predicted, and tells how far the measurement is; whether that is enough."""
+        """Waits for a batch, keeps its predictions and reports progress; returns whether to stop."""
         ranking, seconds = launched.wait()
         if batch.digests is not None:
             self.found.note(batch.places, batch.problems, batch.digests())
@@ -367,12 +367,12 @@ class Run:
 
 
 def _finish(file: PredictionFile, measurement: Measurement, found: Predictions) -> None:
-    """Puts the file together once every prediction is there."""
+    """Write the complete prediction file once every prediction is available."""
     if not all(network.done.all() for network in found.networks.values()):
         return
     if is_first():
         file.complete(measurement, found)
-    # Another process may see the same folder: no part goes before its predictions have a new place.
+    # Processes may share the folder: no part is removed before the complete file holds its predictions.
     wait_for_all()
     file.remove_parts()
 

@@ -8,7 +8,7 @@ Precisions:
     a first pass in what the device is fastest in, with BatchNorms folded and in channels-last order, then ``strict``
     for every image that this could have decided differently: strict's counts.
 ``fp32``, ``tf32``, ``bf16``, ``fp16``
-    all images in that precision, with what it changes found out on a sample. ``fp32`` is ``strict`` until it is
+    all images in that precision, with what it changes measured on a sample. ``fp32`` is ``strict`` until it is
     accelerated.
 
 Accelerations change the order in which a network adds up, and with it the last bits of its logits. So none of them is
@@ -45,7 +45,7 @@ _PART_OF_FAST: tuple[Acceleration, ...] = ("channels-last", "fold-bn")
 
 
 def choose_device(name: str | None) -> torch.device:
-    """The device that was asked for, or by default a GPU where there is one; of several processes each has its own.
+    """The requested device, or by default a GPU if there is one; of several processes each has its own.
 
     Args:
         name: ``cpu``, ``cuda``, ``cuda:1``, ``mps``.
@@ -63,7 +63,7 @@ def choose_device(name: str | None) -> torch.device:
 
 
 def device_name(device: str) -> str:
-    """What a device is called: the name of the GPU, or the device's own."""
+    """The name of a device: the GPU's model, or the device's own."""
     return torch.cuda.get_device_name(device) if device.startswith("cuda") else device
 
 

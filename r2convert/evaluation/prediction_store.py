@@ -1,13 +1,13 @@
-"""Every prediction of a measurement in a file: kept while it runs, to continue from, and to recompute scores from.
+"""A file with every prediction of a measurement: written while it runs, to resume it and to recompute scores.
 
-While a measurement runs, each of its processes keeps what it finds out in a part of its own: ``<name>.partial``,
+While a measurement runs, each of its processes writes its predictions to a part of its own: ``<name>.partial``,
 ``<name>.partial.1`` and so on. Whole lines of a part are good whatever happened to the process; the last one may be
-cut off. A run that continues takes the predictions of all parts it finds, however many processes wrote them. When
-everything is done, the file appears under its own name, in the order of the set, and the parts go.
+cut off. A resumed run takes the predictions of all parts it finds, however many processes wrote them. When
+everything is done, the file appears under its own name, in the order of the set, and the parts are removed.
 
 One JSON document a line. The first says what is measured; each further one is an image: its id, label, SHA-256 of its
 crop (or why there is none), and for every network (in a part: for one of them) the first five classes, the rank of the
-label, and two margins (see :class:`~r2convert.evaluation.backends.Ranking`; null where one is no finite number).
+label, and two margins (see :class:`~r2convert.evaluation.backends.Ranking`; null where one is not finite).
 """
 
 from __future__ import annotations
@@ -111,11 +111,11 @@ class PredictionFile:
         return self.path.with_name(self.path.name + suffix)
 
     def require_place(self) -> None:
-        """Finds out whether predictions can be kept here, before hours are spent.
+        """Checks whether predictions can be kept here, before hours are spent.
 
         Raises:
-            OutputExistsError: there is a file, and neither ``resume`` nor ``overwrite`` was asked for.
-            AccessError: it is no place for a file, or its folder cannot be made or written.
+            OutputExistsError: there is a file, and neither ``resume`` nor ``overwrite`` is set.
+            AccessError: it cannot be a file, or its folder cannot be created or written.
         """
         if self.path.is_dir() or is_stream(self.path):
             raise AccessError(
@@ -136,11 +136,11 @@ class PredictionFile:
                 raise PermissionError(f"the folder {self.path.parent} cannot be written")
 
     def restore(self, measurement: Measurement, into: Predictions) -> None:
-        """Takes in what earlier runs have left; without ``resume`` it is removed instead.
+        """Loads what earlier runs left; without ``resume`` it is removed instead.
 
         Raises:
             UsageError: a file holds the predictions of another measurement.
-            OutputExistsError: there is a file, and neither ``resume`` nor ``overwrite`` was asked for.
+            OutputExistsError: there is a file, and neither ``resume`` nor ``overwrite`` is set.
             InputError: a file is damaged.
             AccessError: a file cannot be read.
         """
@@ -157,11 +157,11 @@ class PredictionFile:
 
     @contextmanager
     def recording(self, measurement: Measurement, predictions: Predictions, rank: int = 0) -> Iterator[Record]:
-        """Gives a function that writes predictions down.
+        """Yields a function that writes predictions.
 
         Args:
             measurement: what is measured.
-            predictions: where to look up what became of an image.
+            predictions: where to look up an image's digest or problem.
             rank: of this process, from 0.
 
         Raises:
@@ -186,7 +186,7 @@ class PredictionFile:
                 os.fsync(file.fileno())
 
     def complete(self, measurement: Measurement, predictions: Predictions) -> None:
-        """Puts the file in its place, everything done.
+        """Writes the complete file.
 
         Raises:
             AccessError: the file cannot be written.
@@ -200,7 +200,7 @@ class PredictionFile:
             file.writelines(_lines(predictions, predictions.networks, range(measurement.images)))
 
     def remove_parts(self) -> None:
-        """Removes what the complete file has made superfluous.
+        """Removes the parts, which the complete file replaces.
 
         Raises:
             AccessError: a part cannot be removed.

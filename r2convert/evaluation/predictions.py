@@ -68,7 +68,7 @@ class NetworkPredictions:
         return int(np.count_nonzero(self.rank < TOP))
 
     def take(self, other: NetworkPredictions, places: Places) -> None:
-        """Takes over what another one says of some images."""
+        """Copies another one's predictions for some images."""
         for mine, theirs in zip(self.arrays, other.arrays, strict=True):
             mine[places] = theirs[places]
 
@@ -79,7 +79,7 @@ class NetworkPredictions:
 
 
 class Predictions:
-    """What became of the images of a set, and what networks predict for them.
+    """Which images of a set could be loaded, and what networks predict for them.
 
     Args:
         images: the set.
@@ -87,7 +87,7 @@ class Predictions:
 
     Attributes:
         digests: uint8, shape (images, 32): SHA-256 of each crop, zeros where there is none.
-        loaded: bool, shape (images,): whether it is known if an image has a crop, and which.
+        loaded: bool, shape (images,): whether loading was attempted, so that digest or problem are known.
         problems: by position, why an image has no crop.
         networks: by name.
     """
@@ -101,7 +101,7 @@ class Predictions:
         self.networks = {name: NetworkPredictions.unknown(count, len(images.classes)) for name in networks}
 
     def note(self, places: Sequence[int], problems: Sequence[str | None], digests: npt.NDArray[np.uint8]) -> None:
-        """Takes in what became of some images."""
+        """Records digests and problems of some images."""
         rows = np.asarray(places, np.intp)
         self.loaded[rows] = True
         self.digests[rows] = digests
@@ -112,7 +112,7 @@ class Predictions:
     def add(
         self, into: NetworkPredictions, places: Sequence[int], problems: Sequence[str | None], ranking: Ranking
     ) -> None:
-        """Takes in what a network predicts for some images.
+        """Records what a network predicts for some images.
 
         Args:
             into: the network's predictions.
@@ -128,7 +128,7 @@ class Predictions:
         into.margins[rows[shown]] = ranking.margins.numpy()[shown]
 
     def merge(self, other: Predictions) -> None:
-        """Takes over what another run or process knows of the same set and is not known here."""
+        """Adds what another run or process knows about the same set and is not known here."""
         unknown = np.flatnonzero(other.loaded & ~self.loaded)
         self.digests[unknown] = other.digests[unknown]
         self.loaded[unknown] = True
@@ -188,7 +188,7 @@ def most_frequent_confusions(
     """The pairs of classes confused most often, most frequent first; of equal ones in the order of the classes.
 
     Args:
-        images: what was shown.
+        images: what the network ran on.
         predicted: int16, shape (images,): class ranked first, -1 where none was.
         classes: their names.
     """

@@ -1,4 +1,4 @@
-"""Images made ready for a network from Python: the crops and the numbers that a measurement shows its networks."""
+"""Image preprocessing for use from Python: the same crops and values that measurements feed to networks."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ from r2convert.imagenet.preprocessing import Crop, crop_function, crop_opened
 
 EncodedOrOpened = str | os.PathLike[str] | bytes | Image.Image
 
-# Decoders are compared with Pillow whenever a function is made: once a process is enough.
+# Creating a crop function compares decoders with Pillow: once per process is enough.
 _cropping = cache(crop_function)
 
 
 @dataclass(frozen=True, slots=True)
 class Preprocessor:
-    """Makes images ready as a protocol says; it can be pickled, and so handed to the workers of a ``DataLoader``.
+    """Prepares images by a protocol; it can be pickled, and so passed to the workers of a ``DataLoader``.
 
     Args:
-        protocol: how: sizes, filter, pipeline, mean and standard deviation.
+        protocol: sizes, filter, pipeline, mean and standard deviation.
 
     Raises:
         UsageError: a package that the pipeline needs is not installed.
@@ -38,17 +38,17 @@ class Preprocessor:
         _cropping(self.protocol)
 
     def __call__(self, image: EncodedOrOpened) -> torch.Tensor:
-        """One image as the network takes it, but for the batch.
+        """Prepare one image, without a batch dimension.
 
         Args:
-            image: the path of a file, its bytes, or an image of Pillow, which is converted to RGB.
+            image: the path of a file, its bytes, or a Pillow image, which is converted to RGB.
 
         Returns:
             float32, shape (3, crop, crop), red green blue, normalised; the same numbers as in ``r2convert verify``.
 
         Raises:
             AccessError: the file cannot be read.
-            UnreadableImageError: it is no image, is damaged, or is absurdly long and thin.
+            UnreadableImageError: it is not an image, is damaged, or is absurdly long and thin.
         """
         if isinstance(image, Image.Image):
             crop = crop_opened(image, self.protocol)

@@ -92,7 +92,7 @@ def own_rank() -> int:
 
 
 def own_stretch(image_count: int) -> slice:
-    """Which of so many images are this process's: all, if it is alone."""
+    """This process's slice of the images: all of them, if it is alone."""
     if not is_shared():
         return slice(0, image_count)
     rank, count = distributed.get_rank(), distributed.get_world_size()
@@ -100,7 +100,7 @@ def own_stretch(image_count: int) -> slice:
 
 
 def wait_for_all() -> None:
-    """Returns once every process has come here."""
+    """Returns once every process has called it."""
     if is_shared():
         distributed.barrier()
 
@@ -123,7 +123,7 @@ def gather(predictions: Predictions) -> None:
 
 
 def gather_audits(audits: Mapping[str, PrecisionAudit]) -> dict[str, PrecisionAudit]:
-    """Everybody's audits as one, by network."""
+    """The audits of all processes as one, by network."""
     if not is_shared():
         return dict(audits)
     everybodys = _exchange(dict(audits))

@@ -1,10 +1,10 @@
-"""Finds out what a faster precision changes, and rechecks in strict float32 what it could have changed.
+"""Measures what a faster precision changes, and rechecks in strict float32 what it could have changed.
 
 A faster precision moves every logit a little, so it can decide an image differently only if two logits are close: the
 first and the second, or the label's and the one at the cut below the fifth. How close is measured, not assumed: a
-random part of the images is shown in both precisions, the largest change of these margins is doubled, and every
-image with a margin below that is rechecked in strict float32. Each such image widens the measurement; if the bound
-grows by it, more images follow.
+random part of the images is run in both precisions, the largest change of these margins is doubled, and every image
+with a margin below that is rechecked in strict float32. Each such image widens the measurement; if the bound grows by
+it, more images follow.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from r2convert.imagenet.labels import TOP
 from r2convert.results.verification import PrecisionAudit
 
 ShowStrict = Callable[[Places], NetworkPredictions]
-"""Shows a network some images in strict float32; only these are known in what it returns."""
+"""Runs a network on some images in strict float32; only these are done in what it returns."""
 
 _AUDITED_SHARE = 0.02
 _LEAST_AUDITED = 256
@@ -33,9 +33,9 @@ def audit_precision(
 
     Args:
         fast: what the network predicts in the faster precision.
-        places: positions of the images that were shown and have a crop.
+        places: positions of the images that were run and have a crop.
         ids: of all images of the set.
-        show_strict: shows some of them again.
+        show_strict: runs some of them again.
         precision: the faster precision.
     """
     chosen = _random_places(places, ids)
@@ -45,18 +45,18 @@ def audit_precision(
 def recheck(
     fast: NetworkPredictions, places: Places, ids: Sequence[str], show_strict: ShowStrict, precision: str
 ) -> PrecisionAudit:
-    """Strict's counts for less: replaces every prediction that strict float32 could decide differently.
+    """Strict's counts at less cost: replaces every prediction that strict float32 could decide differently.
 
     Args:
         fast: what the network predicts in a faster precision. Its first classes, and the label's place among the
             first five, are those of strict afterwards.
-        places: positions of the images that were shown and have a crop.
+        places: positions of the images that were run and have a crop.
         ids: of all images of the set.
-        show_strict: shows some of them again.
+        show_strict: runs some of them again.
         precision: the faster precision.
 
     Returns:
-        What was found out on the images that were shown twice.
+        What was found on the images that were run twice.
     """
     strict = NetworkPredictions.unknown(len(ids), 0)
     bound = 0.0
@@ -98,9 +98,9 @@ def _compare(
 
 
 def _largest_drift(fast: NetworkPredictions, strict: NetworkPredictions, places: Places) -> float:
-    """By how much a margin of these images changed at most; NaNs are not counted, they are always doubtful."""
+    """The largest change of a margin of these images; NaNs are not counted, since they are always doubtful."""
     before, after = fast.margins[places].astype(np.float64), strict.margins[places].astype(np.float64)
-    # If another class came first, the margin went through zero and out on the other side.
+    # If another class came first, the margin changed its sign.
     after[:, 0] = np.where(fast.top[places, 0] == strict.top[places, 0], after[:, 0], -after[:, 0])
     with np.errstate(invalid="ignore"):
         return float(np.fmax.reduce(np.abs(before - after), axis=None, initial=0.0))

@@ -1,4 +1,4 @@
-"""What a measurement takes of the machine: time, cores and memory."""
+"""The resources of a measurement: time, cores and memory."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from r2convert.results.verification import Speed
 
 
 class Stopwatch:
-    """What a network has taken so far.
+    """The time and memory that a network has used so far.
 
     Args:
         device: where it runs.
@@ -30,7 +30,7 @@ class Stopwatch:
 
     @contextmanager
     def running(self) -> Iterator[None]:
-        """Time goes on in here."""
+        """Count the time spent in this context."""
         _forget_peak(self._device)
         self._started = time.perf_counter()
         try:
@@ -41,23 +41,23 @@ class Stopwatch:
 
     @property
     def seconds(self) -> float:
-        """Seconds it has run, from the first batch that was waited for to the last one that was taken in."""
+        """Seconds it has run, from waiting for the first batch to recording the last one."""
         return self._before + (time.perf_counter() - self._started if self._started else 0.0)
 
     def add(self, images: int, seconds: float, batch_size: int) -> None:
-        """A batch is done.
+        """Record a finished batch.
 
         Args:
-            images: how many it had that count: those shown again, as evidence, do not.
+            images: how many of its images count; those rechecked do not.
             seconds: how long the device worked on it.
-            batch_size: images at once.
+            batch_size: images per batch.
         """
         self.images += images
         self._batches.append(seconds)
         self._batch_size = batch_size
 
     def speed(self) -> Speed | None:
-        """How fast the network was; ``None`` if it was shown nothing."""
+        """How fast the network was; ``None`` if it ran on no images."""
         if not self._batches:
             return None
         seconds = self.seconds
@@ -73,7 +73,7 @@ class Stopwatch:
 
 
 def joint_speed(speeds: Iterable[Speed | None]) -> Speed | None:
-    """How fast processes were that worked beside each other on images of one set."""
+    """The joint speed of processes that shared the images of one set."""
     found = [speed for speed in speeds if speed is not None]
     if not found:
         return None
@@ -94,7 +94,7 @@ def _forget_peak(device: torch.device) -> None:
         torch.cuda.reset_peak_memory_stats(device)
         return
     with suppress(OSError):
-        Path("/proc/self/clear_refs").write_text("5")  # see proc_pid_clear_refs(5): the resident set's peak anew
+        Path("/proc/self/clear_refs").write_text("5")  # see proc_pid_clear_refs(5): resets the peak of the resident set
 
 
 def _peak_bytes(device: torch.device) -> int:
@@ -108,21 +108,21 @@ def _peak_bytes(device: torch.device) -> int:
         import resource
     except ImportError:  # Windows
         return 0
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss  # in bytes on macOS, the one system that comes here
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss  # in bytes on macOS, the only system that gets here
 
 
 def default_batch_size(device: torch.device) -> int:
-    """Small on a CPU: there, larger batches leave its caches and run slower."""
+    """The default batch size: small on a CPU, where larger batches do not fit its caches and run slower."""
     return min(64, max(8, 4 * torch.get_num_threads())) if device.type == "cpu" else 256
 
 
 def core_count() -> int:
-    """Cores for this process: those it may run on, or its part of them if several processes share the machine."""
+    """Cores for this process: those it may run on, or its share of them if several processes share the machine."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return max(1, cores // int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
 
 
-# Parameters of glibc's mallopt(3): while networks run, and what it comes to by itself in a process with large blocks.
+# Parameters of glibc's mallopt(3): while networks run, and what glibc adapts to in a process with large blocks.
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _M_MMAP_MAX = -1, -3, -4
 _KEEPING = {_M_TRIM_THRESHOLD: 2**31 - 1, _M_MMAP_MAX: 0}
 _USUAL = {_M_TRIM_THRESHOLD: 64 * 2**20, _M_MMAP_THRESHOLD: 32 * 2**20, _M_MMAP_MAX: 65_536}
@@ -130,10 +130,10 @@ _USUAL = {_M_TRIM_THRESHOLD: 64 * 2**20, _M_MMAP_THRESHOLD: 32 * 2**20, _M_MMAP_
 
 @contextmanager
 def keeping_freed_memory() -> Iterator[None]:
-    """The processor's memory that a network frees is kept for its next layer; at the end it goes back to the system.
+    """Keep the CPU memory that a network frees for its next layer; it is returned to the system at the end.
 
-    By itself glibc gives large blocks back as soon as they are free. The next layer asks for as much again, and the
-    kernel hands it out page by page, zeroed. Other allocators are left as they are.
+    By default glibc returns large blocks as soon as they are free. The next layer requests as much again, and the
+    kernel provides it page by page, zeroed. Other allocators are left as they are.
     """
     if os.name != "posix" or not hasattr(library := ctypes.CDLL(None), "mallopt"):
         yield

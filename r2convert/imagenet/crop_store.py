@@ -1,8 +1,8 @@
 """Keeps crops, so that no image is decoded twice: in memory within a run, on disk for later runs.
 
 On disk a set has two plain files: ``<key>.crops``, uint8 (images, crop, crop, 3), which can be memory-mapped by
-anything, and ``<key>.digests``, the SHA-256 of each crop, 32 zero bytes where there is none yet. A crop is used only
-if its digest fits, so a run that was killed, a full disk or two runs at once can cost time but never a wrong pixel.
+anything, and ``<key>.digests``, the SHA-256 of each crop, 32 zero bytes where there is none yet. A crop is used only if
+its digest matches, so a run that was killed, a full disk or two runs at once can cost time but never a wrong pixel.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ class CropStore:
     get new files.
 
     Args:
-        folder: where to keep crops; made if need be.
+        folder: where to keep crops; created if needed.
         images: the set.
         protocol: how its crops are made.
 
@@ -91,7 +91,7 @@ class CropStore:
             AccessError: it cannot be written.
         """
         row = self._rows[image]
-        # Written, not stored through the map: a full disk is an error then, and not the end of the process.
+        # Written, not stored through the map: then a full disk is an error, not a crash.
         try:
             _write_at(self.crops_path, row * self._crop_bytes, crop.tobytes())
             _write_at(self.digests_path, row * len(NO_CROP), digest)
@@ -100,7 +100,7 @@ class CropStore:
 
 
 class ResidentCrops:
-    """Crops of some images of a set in memory: loaded once, shown as often as need be.
+    """Crops of some images of a set in memory: loaded once, used as often as needed.
 
     Args:
         loader: where crops come from the first time.

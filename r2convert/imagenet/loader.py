@@ -1,6 +1,6 @@
 """Decodes and crops images on threads, ahead of the networks, and hands them to the device in batches.
 
-Decoding and resizing release the interpreter's lock, so threads are as good as processes here and share memory. They
+Decoding and resizing release the GIL, so threads are as good as processes here and share memory. They
 fill a ring of buffers. On a GPU the buffers are pinned, and a stream of its own uploads and resizes the next batch
 while the network still computes on the last one.
 """
@@ -32,7 +32,7 @@ Digests = npt.NDArray[np.uint8]
 
 # Batches that decode threads may be ahead of the network: one shown, one ready, one being filled.
 _BUFFERS = 3
-# Of crops that have come back from a device; SHA-256 releases the interpreter's lock.
+# For crops fetched from a device; SHA-256 releases the GIL.
 _DIGEST_THREADS = 2
 
 
@@ -44,7 +44,7 @@ class CropBatch:
         places: their positions in the set, in ascending order.
         problems: of each, why it has no crop; ``None`` if it has one.
         crops: uint8, shape (images or more, crop, crop, 3), on the device: the crops in order, zeros where there is
-            none and in any rows behind them. On a CPU the memory is used again once the next batch is asked for.
+            none and in any rows after them. On a CPU the memory is reused once the next batch is requested.
         digests: waits for the SHA-256 of each crop, uint8, shape (images, 32), zeros where there is no crop; or
             ``None`` if the images have been loaded before.
     """
@@ -115,7 +115,7 @@ class Loader:
 
         Args:
             places: positions in the set.
-            batch_size: images a batch; the last one may be smaller.
+            batch_size: images per batch; the last one may be smaller.
         """
         batch_size = min(batch_size, max(1, len(places)))
         side = self._sources.side if self._resize_on_device else self.side
@@ -210,8 +210,8 @@ class _Filling:
     Args:
         places: of the images.
         buffer: flat memory.
-        rows: the same, a row an image, at the size that travels.
-        futures: what becomes of each image.
+        rows: the same, one row per image, at the uploaded size.
+        futures: the result of each image.
         resize: whether the device has to make crops of it.
     """
 
@@ -226,7 +226,7 @@ def read_bytes(image: ValidationImage) -> bytes:
     """The encoded image.
 
     Raises:
-        UnreadableImageError: the set ought to have it and does not.
+        UnreadableImageError: the set should have it but does not.
         OSError: it cannot be read.
     """
     if image.location is None:
@@ -249,14 +249,14 @@ def _load_or_explain(
 
 
 def _buffer(batch_size: int, side: int, device: torch.device) -> Pixels:
-    # Pinned memory is what lets a copy to the device run at full speed and beside everything else.
+    # Only from pinned memory does a copy to the device run at full speed and asynchronously.
     size = batch_size * side * side * 3
     buffer: Crop = torch.empty(size, dtype=torch.uint8, pin_memory=device.type == "cuda").numpy()
     return buffer
 
 
 class Transfers:
-    """Copies to a device and back beside what the network computes there; on a CPU nothing is copied.
+    """Copies to a device and back while the network computes there; on a CPU nothing is copied.
 
     Args:
         device: the device.
@@ -271,7 +271,7 @@ class Transfers:
 
     @contextmanager
     def beside_the_network(self) -> Iterator[None]:
-        """What is called in here waits for nothing that the network was given."""
+        """Run what is called in this context on a stream of its own, independent of the network's."""
         if self._stream is None:
             yield
             return
@@ -287,7 +287,7 @@ class Transfers:
         return uploaded
 
     def hand_over(self, crops: torch.Tensor) -> None:
-        """Lets the network wait for crops, and their memory for the network."""
+        """Makes the network wait for crops, and keeps their memory until it is done with them."""
         if self._stream is None:
             return
         network: Any = torch.cuda.current_stream(self._device)
@@ -295,7 +295,7 @@ class Transfers:
         crops.record_stream(network)
 
     def fetch(self, crops: torch.Tensor) -> Callable[[], torch.Tensor]:
-        """Crops in the processor's memory, once they have arrived there."""
+        """A function that waits for the crops in CPU memory and returns them."""
         if self._stream is None:
             fetched = crops.cpu()
             return lambda: fetched
@@ -309,6 +309,6 @@ class Transfers:
         return wait
 
     def wait(self) -> None:
-        """Until the last upload has left its buffer."""
+        """Wait until the last upload no longer needs its buffer."""
         if self._uploaded is not None:
             self._uploaded.synchronize()

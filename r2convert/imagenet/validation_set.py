@@ -14,7 +14,7 @@ from r2convert.files import first_names
 from r2convert.imagenet.labels import synsets, validation_number
 
 NO_CROP = bytes(hashlib.sha256().digest_size)
-"""What stands for the digest of a crop that there is none of."""
+"""The digest of a crop that does not exist."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +97,7 @@ class ValidationSet:
 
     @property
     def missing(self) -> tuple[ValidationImage, ...]:
-        """The images the set ought to have and does not; they count as wrong."""
+        """The images that the set should have but does not; they count as wrong."""
         return tuple(image for image in self.images if image.location is None)
 
     @property

@@ -121,7 +121,7 @@ def _load(network: Classifier | FeatureExtractor, checkpoint: Checkpoint, resolu
 
 
 def require_agreement(expansion: Expansion, network: Classifier | FeatureExtractor) -> None:
-    """Hold a family table against the network that is built: a user's table may contradict it.
+    """Check a family table against the network that is built: a user's table may contradict it.
 
     Args:
         expansion: the table, filled in for the network.

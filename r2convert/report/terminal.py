@@ -272,7 +272,7 @@ def operations_view(operations: Operations) -> RenderableType:
 
 
 def wiring_table(wiring: WiringResult) -> Table:
-    """How well every BatchNorm's memory fits what arrived, in network order."""
+    """How well every BatchNorm's running statistics fit its input, in network order."""
     measured = ("mean shift", "log var.", "corr. means", "corr. vars")
     table = plain_table("BatchNorm", *measured, "", right=measured)
     for layer in wiring.layers:
@@ -293,7 +293,7 @@ def stages_table(comparison: ActivationComparison) -> Table:
 
 
 def activations_view(comparison: ActivationComparison) -> Text:
-    """Whether two networks' activations are equal, and if not, where they part."""
+    """Whether two networks' activations are equal, and if not, where they first differ."""
     if comparison.equal:
         return Text("equal activations", style="green").append(f": {comparison.layers} layers", style="default")
     view = Text("different activations", style="bold red").append(f": {comparison.parting}", style="not bold default")

@@ -293,15 +293,19 @@ def memory_format(device: torch.device) -> torch.memory_format:
     return torch.channels_last if device.type == "cpu" else torch.contiguous_format
 
 
-def _require_logits(logits: torch.Tensor, images: int, classes: int, where: str) -> None:
-    if tuple(logits.shape) != (images, classes):
-        raise CheckpointError(
-            "the network's output does not fit the classes of the images",
-            where=where,
-            expected=f"{classes} logits an image",
-            got=f"an output of shape {tuple(logits.shape)} for {images} {'image' if images == 1 else 'images'}",
-            next_step="measure a classifier on images of its own classes",
-        )
+def _require_logits(logits: object, images: int, classes: int, where: str) -> None:
+    shape = tuple(logits.shape) if isinstance(logits, torch.Tensor) else None
+    if shape == (images, classes):
+        return
+    output = f"a {type(logits).__name__}" if shape is None else f"an output of shape {shape}"
+    raise CheckpointError(
+        "the network's output does not fit the classes of the images",
+        where=where,
+        expected=f"{classes:,} logits an image",
+        got=f"{output} for {images} {'image' if images == 1 else 'images'}",
+        next_step="measure a classifier on images of its own classes"
+        + (", in a module that returns the logits alone" if shape is None else ""),
+    )
 
 
 def out_of_memory(where: str, error: RuntimeError, *, what: str = "out of memory") -> AccessError:

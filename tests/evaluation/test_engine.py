@@ -155,7 +155,7 @@ def test_a_network_that_answers_nan_is_never_right(standin: SyntheticSet) -> Non
 def test_a_network_of_another_task_is_refused(standin: SyntheticSet) -> None:
     with pytest.raises(CheckpointError) as caught:
         measure_accuracy({"it": torch.nn.Flatten()}, open_validation_set(standin.folder))
-    assert "1000 logits" in str(caught.value)
+    assert "1,000 logits" in str(caught.value)
 
 
 def test_progress_counts_up_to_the_whole_set(network: torch.nn.Module, standin: SyntheticSet) -> None:
@@ -474,6 +474,15 @@ def test_a_classifier_of_own_classes_is_measured_on_them(tmp_path: Path) -> None
     with pytest.raises(CheckpointError, match="does not fit the classes") as caught:
         measure_accuracy({"it": build_network(0)}, images)
     assert caught.value.expected == "3 logits an image"
+
+    class InADictionary(torch.nn.Module):
+        def forward(self, images: torch.Tensor) -> dict[str, torch.Tensor]:
+            return {"logits": images.mean((2, 3))}
+
+    with pytest.raises(CheckpointError, match="does not fit the classes") as caught:
+        measure_accuracy({"it": InADictionary()}, images)
+    assert caught.value.got == "a dict for 1 image"
+    assert "returns the logits alone" in str(caught.value.next_step)
 
 
 def test_only_the_classes_of_a_subset_are_ranked(network: torch.nn.Module, standin: SyntheticSet) -> None:

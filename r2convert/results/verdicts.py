@@ -54,7 +54,7 @@ COUNTED: dict[Metric, str] = {
     "names": "tensors",
     "shapes": "tensors",
     "values": "tensors",
-    "wiring": "BatchNorms",
+    "wiring": "sound BatchNorms",
     "parity": "layers",
 }
 """What checks of the file itself count."""

@@ -243,7 +243,7 @@ def test_two_runs_are_shown_side_by_side(document: Any, mended: Any, read: Read,
     said = " ".join(page.text.split())
     section = said[said.index("Checks with another result") : said.index("Claims in images", 3000)]
     assert "2 networks before and after: 1 verdict changed" in said
-    assert "wiring 147 BatchNorms ✗ fail 149 BatchNorms ✓ pass" in section
+    assert "wiring 147 sound BatchNorms ✗ fail 149 sound BatchNorms ✓ pass" in section
     assert "Right at top-1: 35,600 before, 39,070 after (+3,470; the same pixels)" in said
     assert "Right at top-1: 39,070 before, 39,070 after (no change; the same pixels)" in said
     assert "Every check has the same result." in said

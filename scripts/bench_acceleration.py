@@ -1,4 +1,4 @@
-"""Measure on the processor what each faster precision and each acceleration gains and what it changes.
+"""Measure on the CPU what each faster precision and each acceleration gains and what it changes.
 
     python -m scripts.bench_acceleration [--images 96] [--rounds 2] [--compile] [--json]
 
@@ -39,7 +39,7 @@ predictions or fewer. On a CPU `channels-last` is part of `strict` already."""
 
 
 def main() -> None:
-    """Measure and tell."""
+    """Measure, and print the document."""
     arguments = parser(__doc__, rounds=2)
     arguments.add_argument("--images", type=int, default=96, choices=range(16, MOST_IMAGES + 1), metavar="N")
     arguments.add_argument("--compile", action="store_true", help="compile, too")
@@ -75,7 +75,7 @@ def draw_network() -> torch.nn.Module:
 
 
 def write_pictures(folder: Path, count: int) -> ValidationSet:
-    """Drawn pictures, a class each."""
+    """Synthetic images, one class each."""
     for number in range(count):
         file = folder / synsets()[number] / f"{number:05d}.JPEG"
         file.parent.mkdir()
@@ -84,7 +84,7 @@ def write_pictures(folder: Path, count: int) -> ValidationSet:
 
 
 def measure(network: torch.nn.Module, images: ValidationSet, way: Way) -> tuple[float, int]:
-    """Images a second of the first pass from its second batch on, and answers that differ from strict's."""
+    """Images per second of the first pass from its second batch on, and predictions that differ from strict's."""
     precision, accelerations = way
     steps: list[tuple[float, int]] = []
 

@@ -168,7 +168,7 @@ def figures(runs: Mapping[str, Sequence[Run]]) -> list[Figure]:
 
 
 def _floor(runs: Mapping[str, Sequence[Run]]) -> Figure:
-    """How near to a copy a command comes that takes three digests and knows what the file is, and does no more."""
+    """How near to a plain copy a command could come that computes three digests, knows the file, and does no more."""
     least = seconds(runs["the plain script"]) + seconds(runs["`inspect --no-digest`"])
     copy = "`cp` and `sync`, new name"
     title = f"the plain script and `inspect --no-digest` together / {copy}"
@@ -186,7 +186,7 @@ def _steps(runs: Mapping[str, Sequence[Run]], command: str) -> Iterator[Figure]:
 
 
 def main() -> None:
-    """Make the files, run the processes and tell the figures."""
+    """Make the files, run the processes and print the figures."""
     options = parser(__doc__, rounds=11).parse_args()
     with tempfile.TemporaryDirectory(prefix="r2convert-bench-") as name:
         subprocess.run([sys.executable, "-I", "-c", MAKE, name], check=True)

@@ -49,7 +49,7 @@ class QuietHandler(SimpleHTTPRequestHandler):
 
 
 def serve(folder: Path, sender: Connection) -> None:
-    """Serve a folder for ever, telling the port first."""
+    """Serve a folder for ever, reporting the port first."""
     server = ThreadingHTTPServer(("127.0.0.1", 0), partial(QuietHandler, directory=str(folder)))
     sender.send(server.server_port)
     server.serve_forever()
@@ -132,7 +132,7 @@ def measure(folder: Path, size: int, rounds: int) -> dict[str, list[float]]:
 
 
 def main() -> None:
-    """Measure and tell the figures."""
+    """Measure, and print the figures."""
     arguments = parser(__doc__, rounds=11)
     arguments.add_argument("--megabytes", type=int, nargs="+", default=[180, 1000])
     options = arguments.parse_args()

@@ -37,7 +37,7 @@ _ARROW = """\
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """A convolution of the block with the BatchNorm behind it, by their mm names, and where it is drawn."""
+    """A convolution of the block with the BatchNorm after it, by their mm names, and where it is drawn."""
 
     number: int
     conv: str
@@ -143,7 +143,7 @@ def _spellings(expansion: Expansion, part: Part) -> list[tuple[list[str], str, s
 
 
 def _two_lines(layouts: Sequence[str]) -> list[str]:
-    """Names of layouts, two a line."""
+    """Names of layouts, two per line."""
     pairs = [", ".join(layouts[at : at + 2]) for at in range(0, len(layouts), 2)]
     return [f"{pair}," for pair in pairs[:-1]] + pairs[-1:]
 

@@ -1,4 +1,4 @@
-"""What MkDocs writes into pages by itself: the commands as click knows them, JSON fields, the catalogue.
+"""The generated parts of pages: the commands as click knows them, JSON fields, the catalogue.
 
 A page says ``<!-- commands -->``, ``<!-- schema: verify -->``, ``<!-- architectures -->`` or ``<!-- layouts -->`` where
 these belong. Commands are described here and
@@ -25,7 +25,7 @@ from r2convert.cli.options import Option
 _LOG = logging.getLogger("mkdocs.hooks")
 
 _BLOCK = "\b"
-"""What click has in front of lines that it must not join."""
+"""Marks lines that click must not join."""
 
 
 def on_page_markdown(markdown: str, config: Any, **_: object) -> str:
@@ -43,12 +43,12 @@ def on_page_markdown(markdown: str, config: Any, **_: object) -> str:
 
 
 def on_page_content(html: str, **_: object) -> str:
-    """Take off what marks a name in a docstring for other tools; MkDocs calls this for every page."""
+    """Remove Sphinx roles around names in docstrings; MkDocs calls this for every page."""
     return re.sub(r":(?:attr|class|func|meth|mod):<code>(?:~[a-z0-9_.]*\.)?", "<code>", html)
 
 
 def on_post_page(output: str, page: Any, **_: object) -> str:
-    """Warn, which strict mode takes for an error, of what a reader's browser would fetch from another machine."""
+    """Warn, which is an error in strict mode, about anything that a browser would fetch from another machine."""
     for address in re.findall(
         r'<(?:script|img|link|iframe|source)\b[^>]*\b(?:src|href)="((?:https?:)?//[^"]*)"', output
     ):
@@ -95,7 +95,7 @@ def _options(command: click.Command, context: click.Context) -> Iterator[str]:
 
 
 def describe_architectures() -> Iterator[str]:
-    """Every architecture with its weights, a row each."""
+    """Every architecture with its weights, one row each."""
     yield "| architecture | parameters | FLOPs | weights | top-1 | top-5 | files |\n|---|--:|--:|---|--:|--:|---|"
     for row in api.list_variants():
         sizes = [row.published.get(metric, "") for metric in ("parameters", "flops")]

@@ -359,7 +359,7 @@ def write_paddle_program(folder: Path, written: Callable[..., None]) -> None:
 
 
 def write_jittor(folder: Path, written: Callable[..., None]) -> None:
-    """Jittor's pickles of variables and of arrays, its checksum behind them, and its imitation of torch's file."""
+    """Jittor's pickles of variables and of arrays, its checksum after them, and its imitation of torch's file."""
     import jittor as jt
     import numpy as np
 

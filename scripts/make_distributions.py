@@ -1,4 +1,4 @@
-"""Builds the source distribution and the wheel into dist/, twice, and tries the wheel where nothing else is.
+"""Builds the source distribution and the wheel into dist/, twice, and tries the wheel in a clean environment.
 
     python -m scripts.make_distributions [--output dist] [--build-only]
 

@@ -32,7 +32,7 @@ SHARDS = 3
 
 
 def main() -> int:
-    """Writes the set and says what a measurement has to find."""
+    """Writes the set and prints what a measurement must find."""
     parser = argparse.ArgumentParser(description="Writes a validation set whose answer is known.")
     parser.add_argument("checkpoint", type=Path)
     parser.add_argument("folder", type=Path, help="where to write; must not exist")

@@ -1,4 +1,4 @@
-"""What the benchmarks share: processes timed in turn, and figures told together with what they should reach.
+"""What the benchmarks share: processes timed in turn, and figures printed together with their goals.
 
 A benchmark is a script ``bench_*.py`` whose ``main`` ends in :func:`tell`: for people a table, with ``--json`` one
 JSON document that ``scripts/bench.py`` makes a section of docs/maintainers/benchmarks.md of.

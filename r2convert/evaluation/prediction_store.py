@@ -373,7 +373,7 @@ def _parse_measurement(path: Path, line: bytes) -> Measurement:
         return json.decode(line, type=Measurement)
     except (DecodeError, RecursionError) as error:
         raise InputError(
-            "this is no file of predictions",
+            "this is not a predictions file",
             where=f"{path}:1",
             expected=f'a line of JSON with "schema": "{SCHEMA}"',
             got=str(error),

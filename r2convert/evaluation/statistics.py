@@ -16,7 +16,7 @@ from typing import Literal
 Consistency = Literal["consistent", "inconsistent", "inconclusive"]
 
 SURE = 0.001
-"""Probability at which a difference is no longer taken for chance."""
+"""Probability below which a difference is no longer considered chance."""
 
 TELLING_WIDTH = 0.05
 """Half width of the 99.9 % interval up to which a sample can clear a conversion: broken ones lose more than that."""
@@ -68,7 +68,7 @@ def judge_sample(correct: int, images: int, published: tuple[int, int], whole: i
 
 
 def is_certainly_below(correct: int, images: int, least: int, whole: int) -> bool:
-    """Whether a random part of a set already rules out that at least so many of the whole are right."""
+    """Whether a random part of a set already rules out that at least this many of the whole are correct."""
     too_few = images <= whole and correct * whole < least * images
     return too_few and part_has_at_most(correct, images, least, whole) < CERTAIN
 
@@ -104,7 +104,7 @@ def part_has_at_least(correct: int, images: int, right: int, whole: int) -> floa
 
 
 def whole_interval(correct: int, images: int, whole: int, *, doubt: float = SURE) -> tuple[float, float]:
-    """The exact interval of the accuracy (0 to 1) on a whole set, told from a random part of it."""
+    """The exact interval of the accuracy (0 to 1) on a whole set, from a random part of it."""
     possible, each_end = range(correct, whole - (images - correct) + 1), doubt / 2
     low = bisect_left(possible, x=True, key=lambda right: part_has_at_least(correct, images, right, whole) > each_end)
     too_high = bisect_left(

@@ -1,4 +1,4 @@
-"""Opens a validation set: finds out by itself what lies at a path.
+"""Opens a validation set, recognising automatically what kind of set is at a path.
 
 What it says about itself is held against what is known about the 50,000 validation images.
 """
@@ -221,7 +221,7 @@ def _nothing_to_score(path: Path) -> DatasetError:
         names = sorted(entry.name for entry in path.iterdir())
         got = mention(names, "entry", "entries") if names else "an empty folder"
     return DatasetError(
-        "this is no labelled set of images",
+        "this is not a labelled set of images",
         where=str(path),
         expected="folders named by WordNet id such as n01440764, files named as ILSVRC2012_val_00000001.JPEG, "
         "WebDataset or parquet shards, meta/val.txt beside val, or one folder a class",

@@ -300,7 +300,7 @@ def _describe(empty: list[str], passed_over: list[str]) -> list[str]:
     if empty:
         warnings.append(mention(empty, "class folder holds no image", "class folders hold no image"))
     if passed_over:
-        one, many = "entry is no image of a class, left out", "entries are no images of a class, left out"
+        one, many = "entry is not an image of a class, left out", "entries are not images of a class, left out"
         warnings.append(mention(passed_over, one, many))
     return warnings
 
@@ -308,7 +308,7 @@ def _describe(empty: list[str], passed_over: list[str]) -> list[str]:
 def _refuse_foreign_classes(listing: Listing, names: list[str]) -> None:
     if names:
         raise DatasetError(
-            "some class folders are no classes of ImageNet-1k",
+            "some class folders are not classes of ImageNet-1k",
             where=str(listing.path),
             expected="folders named by the 1,000 WordNet ids of ImageNet-1k",
             got=mention(names, "other", "others"),

@@ -60,7 +60,7 @@ def read_shards(
                 where=str(shard.path),
                 expected="samples of an image and a .cls file",
                 got=f"{len(shard.entries)} files: {first_names([entry.name for entry in shard.entries])}",
-                next_step=f"move what is no shard of the validation set out of {path}",
+                next_step=f"move what is not a shard of the validation set out of {path}",
             )
         images += found
     if not without_image:

@@ -1,4 +1,4 @@
-"""Commands that the page gives to copy: how it was made, and what says more about whatever is not a pass."""
+"""Commands to copy from the page: how it was made, and what to run next for everything that did not pass."""
 
 from __future__ import annotations
 

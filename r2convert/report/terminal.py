@@ -98,7 +98,7 @@ def _heading(result: CheckpointResult) -> Text:
 
 
 def _evidence_line(evidence: str) -> Table:
-    """Why the file is believed to be this network; what does not fit in a line goes on below it, not its heading."""
+    """Why the file is believed to be this network; what does not fit in a line continues below it."""
     line = Table.grid(padding=(0, 1, 0, 0))
     line.add_column(no_wrap=True)
     line.add_column(overflow="fold")
@@ -199,7 +199,7 @@ def verdict_table(results: Sequence[CheckpointResult]) -> Table:
     others: tuple[Metric, ...] = ("top1", "top5") if any(each.accuracy for each in results) else ("activations",)
     metrics: tuple[Metric, ...] = ("parameters", "flops", *others)
     headings = [COLUMNS[metric] for metric in metrics]
-    # A long file name goes on in the next line; a variant does not.
+    # A long file name wraps to the next line; a variant does not.
     table = plain_table(_FIRST, *headings, right=headings, fold=(_FIRST,))
     table.columns[0].min_width = max(map(len, (_FIRST, *(result.variant for result in results))))
     for result in results:
@@ -260,7 +260,7 @@ def _cell(result: CheckpointResult, metric: Metric) -> Text:
 def operations_view(operations: Operations) -> RenderableType:
     """What every layer costs for one image, in network order, and all together; layers that cost nothing left out."""
     headings = ("MACs", "mmcv", "fvcore", "activ.")
-    # Where the counts leave no room for a name, it goes on in the next line.
+    # Where the counts leave no room for a name, it wraps to the next line.
     table = plain_table("layer", *headings, right=headings, fold=("layer",))
     for layer in operations.layers or ():
         counts = (layer.macs, layer.mmcv, layer.fvcore, layer.activations)

@@ -1,4 +1,4 @@
-"""Small pictures of images that were confused, if the images are at hand; everything else stays as it was measured."""
+"""Small pictures of images that were confused, if available; everything else stays as it was measured."""
 
 from __future__ import annotations
 

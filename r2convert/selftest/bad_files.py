@@ -143,16 +143,16 @@ def bad_safetensors_files() -> tuple[BadFile, ...]:
         _safetensors("a negative length", corrupt, lambda: _one("F32", [-1], [0, 0])),
         _safetensors("a shape that does not fit its bytes", corrupt, lambda: _one("F32", [3], [0, 8], bytes(8))),
         _safetensors("offsets that run backwards", corrupt, lambda: _one("F32", [2], [8, 0], bytes(8))),
-        _safetensors("offsets that are no numbers", corrupt, lambda: _one("F32", [2], ["0", "8"], bytes(8))),
+        _safetensors("offsets that are not numbers", corrupt, lambda: _one("F32", [2], ["0", "8"], bytes(8))),
         _safetensors("a header of 2^63 bytes", LimitExceededError, _huge_header),
         _safetensors("an unknown element type", UnsupportedCheckpointError, lambda: _one("F7", [8], [0, 8], bytes(8))),
         _safetensors("an unknown field", corrupt, lambda: safetensors({"a": {"x": 1}}, b"")),
-        _safetensors("a header that is no object", corrupt, lambda: safetensors(b'{"a":1}', b"")),
+        _safetensors("a header that is not an object", corrupt, lambda: safetensors(b'{"a":1}', b"")),
         _safetensors("a header that is no JSON", corrupt, lambda: safetensors(b"{nonsense", b"")),
         _safetensors("a header that is not UTF-8", corrupt, lambda: safetensors(b'{"\xff":1}', b"")),
         _safetensors("a number that is none", corrupt, lambda: safetensors(b'{"a":NaN}', b"")),
         _safetensors("100,000 nested lists", LimitExceededError, lambda: safetensors(b'{"a":' + b"[" * 100_000, b"")),
-        _safetensors("metadata that is no text", corrupt, lambda: safetensors({"__metadata__": {"a": 1}}, b"")),
+        _safetensors("metadata that is not text", corrupt, lambda: safetensors({"__metadata__": {"a": 1}}, b"")),
     )
 
 

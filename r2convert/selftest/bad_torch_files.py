@@ -254,7 +254,7 @@ def bad_pickles() -> tuple[BadFile, ...]:
         _pickle("the same key twice", corrupt, _same_key_twice),
         _pickle("a name with a control character", corrupt, lambda: _named("conv\x1b[2J.weight")),
         _pickle("an empty name", corrupt, lambda: _named("")),
-        _pickle("an entry of something that is no dictionary", corrupt, lambda: _around(b"]" + text("a") + b"Ns")),
+        _pickle("an entry of something that is not a dictionary", corrupt, lambda: _around(b"]" + text("a") + b"Ns")),
         _pickle("a value from an empty stack", corrupt, lambda: torch_zip(b"\x80\x02."), suffix=".pth"),
         _pickle("a memo entry that was never stored", corrupt, lambda: _around(b"h\x63")),
         _pickle("values left over", corrupt, lambda: torch_zip(b"\x80\x02NN.", {})),

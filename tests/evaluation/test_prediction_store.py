@@ -226,7 +226,7 @@ def test_damaged_lines_are_named(images: ValidationSet, tmp_path: Path, damage: 
 @pytest.mark.parametrize("content", [b"", b"{}\n", b"[]\n", b"weights", b'{"schema":"r2convert.predictions/1"}\n'])
 def test_other_files_are_no_predictions(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "file").write_bytes(content)
-    with pytest.raises(InputError, match="no file of predictions"):
+    with pytest.raises(InputError, match="not a predictions file"):
         read_measurement(tmp_path / "file")
 
 

@@ -356,7 +356,7 @@ def test_folders_of_other_names_are_named_and_not_scored(tmp_path: Path, write_p
 def test_classes_of_another_imagenet_are_refused(tmp_path: Path, write_picture: WritePicture) -> None:
     write_picture(tmp_path / "n01443537" / "a.JPEG")
     write_picture(tmp_path / "n00004475" / "a.JPEG")
-    with pytest.raises(DatasetError, match="no classes of ImageNet-1k") as caught:
+    with pytest.raises(DatasetError, match="not classes of ImageNet-1k") as caught:
         open_validation_set(tmp_path)
     assert caught.value.got == "1 other: n00004475"
 
@@ -545,13 +545,13 @@ def test_own_classes_in_an_archive_are_those_of_one_split(
     found = open_validation_set(tmp_path / "set")
     assert found.path == tmp_path / "set" / split
     assert [image.id for image in found.images] == ["cat/a.tif", "dog/a.tif"]
-    assert found.warnings[1] == "2 entries are no images of a class, left out: cat/notes.txt, dog/notes.txt"
+    assert found.warnings[1] == "2 entries are not images of a class, left out: cat/notes.txt, dog/notes.txt"
     with tarfile.open(tmp_path / "split.tar", "w") as archive:
         archive.add(found.path, arcname=split)
     assert [image.label for image in open_validation_set(tmp_path / "split.tar").images] == [0, 1]
     with tarfile.open(tmp_path / "all.tar", "w") as archive:
         archive.add(tmp_path / "set", arcname="set")
-    with pytest.raises(DatasetError, match="no labelled set"):
+    with pytest.raises(DatasetError, match="not a labelled set"):
         open_validation_set(tmp_path / "all.tar")
 
 

@@ -269,7 +269,7 @@ class PickleMachine:
             return target.entries
         if not isinstance(target, dict):
             raise CorruptCheckpointError(
-                "the pickle sets an entry of something that is no dictionary", got=describe_briefly(target)
+                "the pickle sets an entry of something that is not a dictionary", got=describe_briefly(target)
             )
         return target
 
@@ -295,7 +295,7 @@ class PickleMachine:
     def _stack_global(self) -> None:
         name, module = self._pop(), self._pop()
         if not isinstance(name, str) or not isinstance(module, str):
-            raise CorruptCheckpointError("the pickle names a global by something that is no text")
+            raise CorruptCheckpointError("the pickle names a global by something that is not text")
         self._push(self._look_up(str(module), str(name)))
 
     def _look_up(self, module: str, name: str) -> object:

@@ -135,8 +135,17 @@ def _run(arguments: list[str]) -> int:
     except click.Abort:
         raise KeyboardInterrupt from None
     except Exception as error:
+        if (end := _what_ended(error)) is not None:
+            raise end from None
         return _report(error, settings, arguments)
     return result if isinstance(result, int) else 0
+
+
+def _what_ended(error: BaseException | None) -> KeyboardInterrupt | SystemExit | None:
+    """The interrupt that an error comes from, if it does: C code, for example, turns one into a failure of its own."""
+    while error is not None and not isinstance(error, KeyboardInterrupt | SystemExit):
+        error = error.__cause__ or error.__context__
+    return error
 
 
 def _report(error: Exception, settings: Settings, arguments: list[str]) -> int:

@@ -156,6 +156,22 @@ def test_ctrl_c_while_the_program_is_still_imported_prints_no_traceback() -> Non
     assert (done.returncode, done.stdout, done.stderr) == (130, "", "\ninterrupted\n")
 
 
+@pytest.mark.parametrize(
+    ("end", "code", "said"), [("KeyboardInterrupt", 130, "\ninterrupted\n"), ("SystemExit(143)", 143, "")]
+)
+def test_an_interrupt_that_other_code_turns_into_an_error_of_its_own_is_one(end: str, code: int, said: str) -> None:
+    interrupted = (
+        "from r2convert.cli import app, main\n"
+        "def fail(**_):\n"
+        f"    try: raise {end}\n"
+        "    except BaseException as error: raise SystemError('a result with an exception set') from error\n"
+        "app.application.main = fail\n"
+        "main()\n"
+    )
+    done = subprocess.run([sys.executable, "-c", interrupted], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (code, "", said)
+
+
 @pytest.mark.parametrize(("sent", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_an_interrupted_run_cleans_up(standin: Standin, tmp_path: Path, sent: signal.Signals, code: int) -> None:
     source = standin("res2net50_w26_s8")

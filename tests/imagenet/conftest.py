@@ -30,3 +30,9 @@ def write_picture(encode_picture: EncodePicture) -> Callable[..., Path]:
         return path
 
     return write
+
+
+@pytest.fixture(scope="session")
+def pictures(encode_picture: EncodePicture) -> dict[int, bytes]:
+    """Encoded images for the first twelve of the validation set, by number."""
+    return {number: encode_picture(60, 50, seed=number) for number in range(1, 13)}

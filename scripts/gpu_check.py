@@ -2,12 +2,12 @@
 
     python -m scripts.gpu_check [--device cuda] [--images 1000] [--workers 16] [--seconds 380] [--write]
 
-Images are synthetic and a network is filled with random weights, so that top-1 and top-5 are known beforehand. One
-table comes out, a row a check, to the end whatever a row finds: an error is a row like any other, what would begin too
-late is not begun, and what hangs ends the whole with a traceback. The most important rows come first, those that could
-hang last. The exit code is 1 if one fails, 2 without the device. With ``--write`` the table goes to docs/gpu-check.md
-after every row, from where `scripts.bench` takes it into the page of benchmarks. With ``--device cpu`` it tries itself
-out, on a few images and without what only CUDA has.
+Images are synthetic and the network has random weights, so that top-1 and top-5 are known beforehand. The result is a
+table with a row per check. A failing check does not stop the others: its error is its row. A check that would start too
+late is skipped, and one that hangs ends the run with a traceback; the most important rows come first, those that could
+hang last. The exit code is 1 if a check fails, 2 without the device. With ``--write`` the table is written to
+docs/gpu-check.md after every row; `scripts.bench` includes it in the page of benchmarks. ``--device cpu`` tries out the
+checks themselves, on a few images and without what only CUDA has.
 
 Speeds are those of networks over crops that lie ready on the device, without an audit and without a prediction file.
 Files to crops or to counts are measured on JPEGs of the size and detail of ImageNet's.
@@ -105,7 +105,7 @@ class Bench:
 
     @property
     def batch_size(self) -> int:
-        """Images a batch."""
+        """Images per batch."""
         return BATCH_SIZE if self.on_gpu else 8
 
     def loader(self, images: ValidationSet) -> Loader:
@@ -482,7 +482,7 @@ def tell_compiled_ways(bench: Bench) -> Iterator[Outcome]:
 
 
 def tell_ways(bench: Bench, ways: Sequence[Way]) -> Iterator[Outcome]:
-    """A row a way."""
+    """One row per way."""
     for way in ways:
         name = " ".join((way[0], *way[1]))
         yield from caught(name, lambda way=way, name=name: [tell_way(bench, name, *way)], bench.ends)  # type: ignore[misc]
@@ -539,8 +539,9 @@ def check_timm(bench: Bench) -> Iterator[Outcome]:
                     share.item()
 
     bench.network.to(bench.device)
-    theirs, ours = len(several) / timed(validate, bench.wait), bench.rates.get("whole", 0.0)
-    found = f"{ours / theirs:.2f} x, {ours:,.0f} against {theirs:,.0f} images a second"
+    theirs, ours = len(several) / timed(validate, bench.wait), bench.rates.get("whole")
+    found = f"{theirs:,.0f} images a second"
+    found = f"{ours / theirs:.2f} x, {ours:,.0f} against {found}" if ours else f"not known, against {found}"
     yield Outcome("files to counts, strict / timm's loop", found)
 
 

@@ -36,7 +36,7 @@ COMMANDS: Mapping[str, str] = MappingProxyType(
         "report": "Turn results of verify into a page, a Markdown table or a metafile.",
         "cache": "Show, check or clean the cache folder.",
         "selftest": "Run the reader over the catalogue of bad files.",
-        "demo": "Run the whole job offline on a stand-in, in about a minute.",
+        "demo": "Run the whole job offline on a stand-in.",
         "completion": "Set up completion of commands, options and names in your shell.",
     }
 )

@@ -21,7 +21,7 @@ from r2convert.errors import AccessError, UsageError
 EXIT_FAILED = 1
 
 
-@options.command("demo", "Run the whole job offline on a stand-in, in about a minute.")
+@options.command("demo", "Run the whole job offline on a stand-in.")
 @options.option(
     "--keep", type=click.Path(path_type=Path), metavar="DIR", help="Work in DIR and leave everything there."
 )

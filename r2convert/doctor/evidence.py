@@ -13,7 +13,7 @@ from r2convert.checks.wiring import FEWEST, beyond_the_stem, check_wiring
 from r2convert.doctor.causes import Setting
 from r2convert.doctor.trials import Device
 from r2convert.evaluation.precision import computing_in
-from r2convert.files import first_names
+from r2convert.files import counted, first_names
 from r2convert.imagenet.preprocessing import Crop
 from r2convert.results.diagnosis import Finding, Kind
 from r2convert.results.verdicts import Check
@@ -41,7 +41,7 @@ def untouched_layers(network: nn.Module) -> list[Finding]:
     names = [name.removeprefix("backbone.") for name, module in network.named_modules() if _is_untouched(module)]
     if not names:
         return []
-    layers = "1 layer still at its start" if len(names) == 1 else f"{len(names)} layers still at their start"
+    layers = f"{counted(len(names), 'layer')} still at {'its' if len(names) == 1 else 'their'} start"
     change = "convert the file again from its source (`r2convert map` takes every tensor or none)"
     return [_seen("untouched-layers", "layers that were never loaded", change, f"{layers}: {first_names(names)}")]
 

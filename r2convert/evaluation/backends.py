@@ -16,11 +16,12 @@ from torch import nn
 from r2convert.catalog.protocol import Acceleration, ComputePrecision, Protocol
 from r2convert.errors import AccessError, CheckpointError
 from r2convert.evaluation.precision import accelerated, computing_in, prepacked
+from r2convert.files import counted
 from r2convert.imagenet.device_resize import is_out_of_memory, on_device
 from r2convert.imagenet.labels import CLASS_COUNT, TOP
 from r2convert.imagenet.preprocessing import STANDARD
 
-Network = TypeVar("Network", bound=nn.Module)
+SomeNetwork = TypeVar("SomeNetwork", bound=nn.Module)
 
 _NOT_ONE_IMAGE = "the device has no memory for a single image"
 
@@ -280,9 +281,9 @@ def require_classifier(name: str, network: nn.Module, device: torch.device, clas
     _require_logits(logits, 1, classes, name)
 
 
-def prepared(network: Network, device: torch.device) -> Network:
+def prepared(network: SomeNetwork, device: torch.device) -> SomeNetwork:
     """A network moved to a device: float32, in evaluation mode, in the memory order that it is shown images in."""
-    moved: Network = network.to(  # type: ignore[call-overload]
+    moved: SomeNetwork = network.to(  # type: ignore[call-overload]
         device=device, dtype=torch.float32, memory_format=memory_format(device)
     )
     return moved.eval()
@@ -301,8 +302,8 @@ def _require_logits(logits: object, images: int, classes: int, where: str) -> No
     raise CheckpointError(
         "the network's output does not fit the classes of the images",
         where=where,
-        expected=f"{classes:,} logits an image",
-        got=f"{output} for {images} {'image' if images == 1 else 'images'}",
+        expected=f"{classes:,} logits per image",
+        got=f"{output} for {counted(images, 'image')}",
         next_step="measure a classifier on images of its own classes"
         + (", in a module that returns the logits alone" if shape is None else ""),
     )

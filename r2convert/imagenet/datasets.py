@@ -224,7 +224,7 @@ def _nothing_to_score(path: Path) -> DatasetError:
         "this is not a labelled set of images",
         where=str(path),
         expected="folders named by WordNet id such as n01440764, files named as ILSVRC2012_val_00000001.JPEG, "
-        "WebDataset or parquet shards, meta/val.txt beside val, or one folder a class",
+        "WebDataset or parquet shards, meta/val.txt beside val, or one folder per class",
         got=got,
         next_step="class names or numbers do not say which of several class orders they follow: "
         "name the folders by WordNet id, or write a list file",

@@ -27,7 +27,7 @@ def read_list_file(
 ) -> tuple[list[ValidationImage], list[str], tuple[str, ...] | None]:
     """The images a list names, in no particular order; those that are not there have no location.
 
-    A file ``classes.txt`` beside the list names classes that are not those of ImageNet, one a line; the list has
+    A file ``classes.txt`` beside the list names classes that are not those of ImageNet, one per line; the list has
     their names or their indices then.
 
     Args:

@@ -6,9 +6,9 @@ folder's name, never from its position, so an empty or absent class folder canno
 *Official names* (``ILSVRC2012_val_00000001.JPEG``), all in one folder or archive: their labels are the built-in ones,
 found by the number in the name; no development kit is needed.
 
-*Own classes*: one folder a class, of any name. Folders named by numbers are class indices (ImageNet-V2 has the 1,000
+*Own classes*: one folder per class, of any name. Folders named by numbers are class indices (ImageNet-V2 has the 1,000
 of ImageNet so); other names are the classes in their sorted order, as torchvision's ``ImageFolder`` counts them,
-unless a file ``classes.txt`` beside them names them in another, one a line.
+unless a file ``classes.txt`` beside them names them in another, one per line.
 """
 
 from __future__ import annotations
@@ -180,7 +180,7 @@ def classes_beside(folder: Path) -> tuple[str, ...] | None:
         raise DatasetError(
             "a class is named twice",
             where=str(named),
-            expected="the name of every class once, one a line, in the order of the class indices",
+            expected="the name of every class once, one per line, in the order of the class indices",
             got=first_names(twice),
         )
     return classes
@@ -271,7 +271,7 @@ def _own_classes(path: Path, folders: list[str]) -> tuple[str, ...]:
             raise DatasetError(
                 "classes.txt does not fit the folders",
                 where=str(path / CLASSES_FILE),
-                expected="the name of every class folder, one a line, in the order of the class indices",
+                expected="the name of every class folder, one per line, in the order of the class indices",
                 got=f"not in it: {first_names(unknown)}",
                 next_step="add the missing names, or remove the file to take the folders in their sorted order",
             )

@@ -2,7 +2,7 @@
 
 A column holds the images, ``bytes`` and ``path`` or bytes alone, another one the classes: ``image`` and ``label`` as a
 rule, ``img`` or ``labels`` in some sets. What Hugging Face's ``datasets`` writes into a file says which columns these
-are and what the classes are called; other files are told by the types and names of their columns.
+are and what the classes are called; in other files the types and names of the columns tell.
 """
 
 from __future__ import annotations
@@ -214,6 +214,6 @@ def _are_those_of_imagenet(path: Path, classes: tuple[str, ...]) -> bool:
             where=str(path),
             expected=f"the order of the sorted WordNet ids, in which {known[0]} is class 0",
             got=f"{given[0]} as class 0",
-            next_step="write a file classes.txt beside them, with the WordNet id of each of their classes, one a line",
+            next_step="write a file classes.txt beside them, with the WordNet ids of their classes, one per line",
         )
     return False

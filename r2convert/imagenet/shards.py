@@ -20,7 +20,7 @@ from r2convert.imagenet.validation_set import ImageLocation, ValidationImage, is
 SHARDS = "WebDataset shards"
 
 _CLASS_FILE_LIMIT = 100
-_SPLITS = {"train": ("train",), "val": ("val", "dev"), "test": ("test",)}
+_SPLIT_WORDS = {"train": ("train",), "val": ("val", "dev"), "test": ("test",)}
 
 
 @dataclass(slots=True)
@@ -96,7 +96,7 @@ def _read_sample(shard: Listing, key: str, sample: _Sample, class_count: int) ->
 def split_of(name: str) -> str:
     """Which part of a data set a shard belongs to, by its name: ``train``, ``val``, ``test``, or nothing known."""
     words = re.split(r"[^a-z]+", name.lower())
-    for split, beginnings in _SPLITS.items():
+    for split, beginnings in _SPLIT_WORDS.items():
         if any(word.startswith(beginnings) for word in words):
             return split
     return ""

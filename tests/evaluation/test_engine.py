@@ -473,7 +473,7 @@ def test_a_classifier_of_own_classes_is_measured_on_them(tmp_path: Path) -> None
     assert sum(confusion.count for confusion in result.confusions) == 12 - result.top1_correct
     with pytest.raises(CheckpointError, match="does not fit the classes") as caught:
         measure_accuracy({"it": build_network(0)}, images)
-    assert caught.value.expected == "3 logits an image"
+    assert caught.value.expected == "3 logits per image"
 
     class InADictionary(torch.nn.Module):
         def forward(self, images: torch.Tensor) -> dict[str, torch.Tensor]:

@@ -22,6 +22,7 @@ from r2convert.checkpoint.formats.tar_directory import TarMember
 from r2convert.checkpoint.storage import Extent, OpenFile, ReopenedFile, Storage
 from r2convert.checkpoint.tensor import TensorInfo, contiguous_strides, require_shape
 from r2convert.errors import AccessError, CorruptCheckpointError, LimitExceededError, UnsupportedCheckpointError
+from r2convert.files import counted
 
 #: The program that an inference model's folder holds beside its variables.
 _PROGRAM: Final = "__model__"
@@ -133,7 +134,7 @@ def _may_be_variable(file: OpenFile, start: int, size: int) -> bool:
 
 
 def _hidden(count: int) -> tuple[str, ...]:
-    return (f"left out {count} {'member' if count == 1 else 'members'} that are hidden or a program",) if count else ()
+    return (f"left out {counted(count, 'member')} that are hidden or a program",) if count else ()
 
 
 class _VariableReader:

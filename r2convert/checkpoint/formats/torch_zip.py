@@ -29,6 +29,7 @@ from r2convert.errors import (
     UnsafeCheckpointError,
     UnsupportedCheckpointError,
 )
+from r2convert.files import counted
 
 _PICKLE: Final = "data.pkl"
 #: Small records torch writes beside the data; none of them changes what the tensors are, except `byteorder`.
@@ -171,8 +172,7 @@ class _Written(Struct, frozen=True):
 
 def _left_out(unknown: list[str]) -> tuple[str, ...]:
     shown = ", ".join(ascii(name)[:80] for name in unknown[:3])
-    count = "1 record" if len(unknown) == 1 else f"{len(unknown)} records"
-    return (f"left out {count} that torch does not write: {shown}",) if unknown else ()
+    return (f"left out {counted(len(unknown), 'record')} that torch does not write: {shown}",) if unknown else ()
 
 
 def torch_zip_segments(
